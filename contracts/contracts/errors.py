@@ -1,0 +1,44 @@
+"""Error codes that cross a boundary: RFC 9457 problem types and dead-letter reasons."""
+
+from enum import StrEnum
+
+
+class DeadLetterReason(StrEnum):
+    """Why a message was put aside for a person instead of taking effect."""
+
+    BAD_HEADERS = "bad_headers"
+    NOT_JSON = "not_json"
+    SCHEMA_MISMATCH = "schema_mismatch"
+    KEY_MISMATCH = "key_mismatch"
+    TOO_LARGE = "too_large"
+    UNKNOWN_AGGREGATE = "unknown_aggregate"
+
+
+class ProblemCode(StrEnum):
+    """``type`` of an RFC 9457 problem: ``urn:xinfu:problem:<code>``."""
+
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not-found"
+    VALIDATION = "validation-failed"
+    MALFORMED_JSON = "malformed-json"
+    TOO_LARGE = "content-too-large"
+    UNKNOWN_RECORD = "unknown-record"
+    RECORD_UNDER_APPLICATION = "record-under-application"
+    RECORD_NOT_REPAIRABLE = "record-not-repairable"
+    IDEMPOTENCY_CONFLICT = "idempotency-key-reused"
+    IDEMPOTENCY_KEY_MISSING = "idempotency-key-missing"
+    BAD_SIGNATURE = "bad-signature"
+    UNKNOWN_ITEM = "unknown-item"
+    WRONG_DEPARTMENT = "wrong-department"
+    DECISION_CONFLICT = "decision-conflict"
+    INVALID_TRANSITION = "invalid-transition"
+    MISSING_COLUMNS = "missing-columns"
+    UNKNOWN_ENCODING = "unknown-encoding"
+    UNAVAILABLE = "temporarily-unavailable"
+    INTERNAL = "internal-error"
+
+
+def problem_type(code: ProblemCode) -> str:
+    """URI of a problem type."""
+    return f"urn:xinfu:problem:{code}"

@@ -1,0 +1,334 @@
+"""Every event of the flow (CloudEvents data).
+
+A class is one version of one event: a change that is not backward compatible is a new class with a new type
+(``....v2``). ``TYPE`` is the CloudEvents type, ``TOPIC`` the registry name of its topic, ``KEY`` the field whose value is the
+Kafka message key.
+"""
+
+from datetime import date
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from contracts.records import (
+    ApplicationId,
+    DepartmentRef,
+    DisplayState,
+    ItemId,
+    RecordFacts,
+    RecordId,
+    Shape,
+    SubjectId,
+    SubjectType,
+    Timestamp,
+)
+
+
+class Event(Shape):
+    """Base of all events."""
+
+    TYPE: ClassVar[str]
+    TOPIC: ClassVar[str]
+    KEY: ClassVar[str]
+
+    @property
+    def key(self) -> str:
+        """Kafka message key, also the CloudEvents subject."""
+        return str(getattr(self, self.KEY))
+
+    @property
+    def topic(self) -> str:
+        """Full name of the topic this event is published to."""
+        return self.TOPIC
+
+
+# --- xinfu.records ---------------------------------------------------------------------------------------
+
+
+class RecordPublished(Event):
+    """A department published a record, or corrected one it had published (same record id)."""
+
+    TYPE = "cn.xinfu.record.published.v1"
+    TOPIC = "xinfu.records"
+    KEY = "record_id"
+
+    record_id: RecordId
+    record: RecordFacts
+    published_at: Timestamp
+
+
+class RecordWithdrawn(Event):
+    """The department withdrew a record (for example annulled on review): it can no longer be applied for."""
+
+    TYPE = "cn.xinfu.record.withdrawn.v1"
+    TOPIC = "xinfu.records"
+    KEY = "record_id"
+
+    record_id: RecordId
+    reason: str = Field(max_length=500)
+    withdrawn_at: Timestamp
+
+
+# --- xinfu.applications ----------------------------------------------------------------------------------
+
+
+class ApplicationSubmitted(Event):
+    """An applicant filed one application for one or many records."""
+
+    TYPE = "cn.xinfu.application.submitted.v1"
+    TOPIC = "xinfu.applications"
+    KEY = "application_id"
+
+    application_id: ApplicationId
+    subject_id: SubjectId
+    subject_type: SubjectType
+    records: Annotated[tuple[RecordFacts, ...], Field(min_length=1, max_length=200)]
+    submitted_at: Timestamp
+
+
+class ItemOutcome(StrEnum):
+    """How an item ended."""
+
+    REPAIRED = "repaired"
+    REFUSED = "refused"
+
+
+class CompletedItem(Shape):
+    """An ended item in ApplicationCompleted."""
+
+    item_id: ItemId
+    record_id: RecordId
+    outcome: ItemOutcome
+
+
+class ApplicationCompleted(Event):
+    """Every item of an application has ended: refused, or repaired and seen right at every target."""
+
+    TYPE = "cn.xinfu.application.completed.v1"
+    TOPIC = "xinfu.applications"
+    KEY = "application_id"
+
+    application_id: ApplicationId
+    subject_id: SubjectId
+    items: tuple[CompletedItem, ...]
+    completed_at: Timestamp
+
+
+# --- xinfu.routing ---------------------------------------------------------------------------------------
+
+
+class ItemEvent(Event):
+    """What every event about one item carries."""
+
+    application_id: ApplicationId
+    item_id: ItemId
+    record_id: RecordId
+    subject_id: SubjectId
+
+
+class ItemRouted(ItemEvent):
+    """The record's issuing department is known and has been asked to review (谁认定、谁修复)."""
+
+    TYPE = "cn.xinfu.item.routed.v1"
+    TOPIC = "xinfu.routing"
+    KEY = "application_id"
+
+    department: DepartmentRef
+    decide_due_on: date = Field(description="Day by which the department has to decide")
+    routed_at: Timestamp
+
+
+class ReferralReason(StrEnum):
+    """Why a person has to find the department."""
+
+    UNKNOWN_DEPARTMENT = "unknown_department"
+    AMBIGUOUS_DEPARTMENT = "ambiguous_department"
+    CATEGORY_NOT_DECIDED = "category_not_decided"
+    NOT_IN_FORCE = "not_in_force"
+
+
+class ItemReferred(ItemEvent):
+    """No department could be resolved: the item waits in a named human queue."""
+
+    TYPE = "cn.xinfu.item.referred.v1"
+    TOPIC = "xinfu.routing"
+    KEY = "application_id"
+
+    queue_id: str
+    queue_name: str
+    reason_code: ReferralReason
+    reason: str
+    due_on: date = Field(description="Day by which the queue has to assign a department")
+    referred_at: Timestamp
+
+
+# --- xinfu.reviews.<department> --------------------------------------------------------------------------
+
+
+class ReviewRequested(ItemEvent):
+    """A department is asked to decide on one item."""
+
+    TYPE = "cn.xinfu.review.requested.v1"
+    TOPIC = "xinfu.reviews.{department}"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    record: RecordFacts
+    accept_due_on: date = Field(description="Day by which the department has to accept or not")
+    decide_due_on: date = Field(description="Day by which the department has to decide")
+    requested_at: Timestamp
+
+    @property
+    def topic(self) -> str:
+        return self.TOPIC.format(department=self.department.slug)
+
+
+# --- xinfu.decisions -------------------------------------------------------------------------------------
+
+
+class ReviewAccepted(ItemEvent):
+    """The department accepted the application for this record (受理)."""
+
+    TYPE = "cn.xinfu.review.accepted.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    accepted_at: Timestamp
+
+
+class Decision(ItemEvent):
+    """What a grant and a refusal have in common."""
+
+    department: DepartmentRef
+    record: RecordFacts
+    decision_number: str = Field(description="Number of the decision letter", max_length=128)
+    decided_at: Timestamp
+
+
+class RepairGranted(Decision):
+    """The department granted the repair (准予修复): publication ends, sharing stops, measures are lifted."""
+
+    TYPE = "cn.xinfu.repair.granted.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+
+class RepairRefused(Decision):
+    """The department refused the repair (不予修复), with its reason."""
+
+    TYPE = "cn.xinfu.repair.refused.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    reason: str = Field(min_length=1, max_length=2000)
+
+
+# --- xinfu.propagation -----------------------------------------------------------------------------------
+
+
+class TargetEvent(ItemEvent):
+    """What every event about one (record, target) carries.
+
+    ``version`` is sync's version of the desired state of the record: it only rises.
+    """
+
+    target_id: str
+    target_name: str
+    version: int = Field(ge=1)
+    state: DisplayState
+
+
+class TargetAcknowledged(TargetEvent):
+    """The target answered that it took over the desired state."""
+
+    TYPE = "cn.xinfu.target.acknowledged.v1"
+    TOPIC = "xinfu.propagation"
+    KEY = "record_id"
+
+    acknowledged_at: Timestamp
+
+
+class TargetVerified(TargetEvent):
+    """Read back: the target really shows the desired state."""
+
+    TYPE = "cn.xinfu.target.verified.v1"
+    TOPIC = "xinfu.propagation"
+    KEY = "record_id"
+
+    verified_at: Timestamp
+
+
+class TargetDrifted(TargetEvent):
+    """Read back: the target shows something else than what it had acknowledged. It is pushed again."""
+
+    TYPE = "cn.xinfu.target.drifted.v1"
+    TOPIC = "xinfu.propagation"
+    KEY = "record_id"
+
+    seen_state: DisplayState
+    drifted_at: Timestamp
+
+
+class PropagationCompleted(ItemEvent):
+    """Every target that has to follow was seen showing the decided state."""
+
+    TYPE = "cn.xinfu.propagation.completed.v1"
+    TOPIC = "xinfu.propagation"
+    KEY = "record_id"
+
+    version: int = Field(ge=1)
+    state: DisplayState
+    target_ids: tuple[str, ...]
+    completed_at: Timestamp
+
+
+# --- xinfu.notifications ---------------------------------------------------------------------------------
+
+
+class Channel(StrEnum):
+    """How a person is told."""
+
+    IN_APP = "in_app"
+    EMAIL = "email"
+
+
+class NotificationEvent(Event):
+    """What both notification events carry: never the text, never an address."""
+
+    notification_id: str
+    subject_id: SubjectId
+    application_id: ApplicationId
+    channel: Channel
+    fact: str = Field(description="Id of the fact told: one notification per fact and channel")
+
+
+class NotificationSent(NotificationEvent):
+    """The recipient was told."""
+
+    TYPE = "cn.xinfu.notification.sent.v1"
+    TOPIC = "xinfu.notifications"
+    KEY = "subject_id"
+
+    sent_at: Timestamp
+
+
+class NotificationFailed(NotificationEvent):
+    """The recipient could not be told by this channel; no further attempt is made."""
+
+    TYPE = "cn.xinfu.notification.failed.v1"
+    TOPIC = "xinfu.notifications"
+    KEY = "subject_id"
+
+    reason: str
+    failed_at: Timestamp
+
+
+def _concrete(cls: type[Event]) -> list[type[Event]]:
+    found = [cls] if "TYPE" in cls.__dict__ else []
+    return found + [leaf for child in cls.__subclasses__() for leaf in _concrete(child)]
+
+
+EVENTS: dict[str, type[Event]] = {cls.TYPE: cls for cls in _concrete(Event)}
+"""CloudEvents type -> event class."""

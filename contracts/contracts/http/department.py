@@ -1,0 +1,74 @@
+"""Protocol between dept-adapter and a department that has a system of its own (mode ``api``).
+
+Both directions are signed by Standard Webhooks (headers webhook-id, webhook-timestamp, webhook-signature; HMAC-SHA256, 5
+minutes tolerance) with a secret for each department.
+
+1. ``POST {department}/reviews`` with ReviewSubmission; webhook-id is the item id, so a repeated push is recognised.
+   Answer 202 with ReviewReceipt. 4xx: the department refuses to take it (a person looks); anything else is retried.
+2. ``POST {dept-adapter}/v1/departments/{code}/decisions`` with DecisionCallback; webhook-id is stable over retries. Answer
+   200 with CallbackReceipt, also for a repeated callback; 409 when it contradicts an earlier decision.
+"""
+
+from datetime import date
+from enum import StrEnum
+
+from pydantic import Field, model_validator
+
+from contracts.http.intake import Contact, Subject
+from contracts.records import ApplicationId, ItemId, RecordFacts, Shape, Timestamp
+
+
+class ReviewSubmission(Shape):
+    """A review handed to a department's system."""
+
+    item_id: ItemId
+    application_id: ApplicationId
+    department_code: str
+    subject: Subject
+    contact: Contact
+    record: RecordFacts
+    statement: str
+    accept_due_on: date
+    decide_due_on: date
+    callback_url: str
+
+
+class ReviewReceipt(Shape):
+    """The department's system has taken the review."""
+
+    item_id: ItemId
+    receipt_number: str
+
+
+class Outcome(StrEnum):
+    """What a department can tell about an item."""
+
+    ACCEPTED = "accepted"
+    GRANTED = "granted"
+    REFUSED = "refused"
+
+
+class DecisionCallback(Shape):
+    """A department's word about an item. A decision needs its number, a refusal its reason."""
+
+    item_id: ItemId
+    outcome: Outcome
+    decision_number: str | None = Field(default=None, max_length=128)
+    reason: str | None = Field(default=None, max_length=2000)
+    occurred_at: Timestamp
+
+    @model_validator(mode="after")
+    def _complete(self) -> "DecisionCallback":
+        if self.outcome is not Outcome.ACCEPTED and not self.decision_number:
+            raise ValueError("decision_number is required for granted and refused")
+        if self.outcome is Outcome.REFUSED and not self.reason:
+            raise ValueError("reason is required for refused")
+        return self
+
+
+class CallbackReceipt(Shape):
+    """The callback took effect, now or earlier."""
+
+    item_id: ItemId
+    state: str
+    duplicate: bool

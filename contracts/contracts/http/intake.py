@@ -1,0 +1,57 @@
+"""What intake tells other services over HTTP (client-credentials token with scope ``cases.read``)."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from contracts.records import ApplicationId, Shape, SubjectId, SubjectType
+
+
+class Subject(Shape):
+    """A subject with its identity: personal data for sole traders and natural persons."""
+
+    subject_id: SubjectId
+    subject_type: SubjectType
+    code: str = Field(description="Unified social credit code, or ID number of a natural person")
+    name: str
+
+
+class SubjectLookup(Shape):
+    """Request of POST /v1/internal/subjects/lookup."""
+
+    subject_ids: Annotated[list[SubjectId], Field(min_length=1, max_length=500)]
+
+
+class SubjectLookupResult(Shape):
+    """Known subjects only; an unknown id is left out."""
+
+    subjects: list[Subject]
+
+
+class Contact(Shape):
+    """Who filed the application."""
+
+    name: str
+    phone: str
+    email: str | None = Field(description="From the sign-in token; None when the issuer gave none")
+
+
+class Case(Shape):
+    """What a department or notify may see of an application."""
+
+    application_id: ApplicationId
+    subject: Subject
+    contact: Contact
+    statement: str
+
+
+class CaseLookup(Shape):
+    """Request of POST /v1/internal/cases/lookup."""
+
+    application_ids: Annotated[list[ApplicationId], Field(min_length=1, max_length=500)]
+
+
+class CaseLookupResult(Shape):
+    """Known applications only; an unknown id is left out."""
+
+    cases: list[Case]

@@ -1,0 +1,61 @@
+"""What may cross a boundary about a dishonesty record (失信记录) and the subject (信用主体) it is about.
+
+No ID number, phone or address: a subject is a pseudonymous ``subject_id``. Who may see more asks intake
+over HTTP with a token (``contracts.http.intake``).
+"""
+
+from datetime import date
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+SubjectId = Annotated[str, Field(pattern=r"^sub_[0-9a-f]{32}$", examples=["sub_" + "0" * 31 + "1"])]
+RecordId = Annotated[str, Field(pattern=r"^rec_[0-9a-f]{32}$", examples=["rec_" + "0" * 31 + "1"])]
+ItemId = Annotated[str, Field(pattern=r"^itm_[0-9a-f]{32}$", examples=["itm_" + "0" * 31 + "1"])]
+ApplicationId = Annotated[str, Field(pattern=r"^app_[0-9a-f]{32}$", examples=["app_" + "0" * 31 + "1"])]
+Timestamp = Annotated[AwareDatetime, Field(description="RFC 3339 time with offset")]
+
+
+class SubjectType(StrEnum):
+    """Kind of 信用主体 (双公示 column CF_XDR_LB)."""
+
+    LEGAL_PERSON = "legal_person"
+    SOLE_TRADER = "sole_trader"
+    NATURAL_PERSON = "natural_person"
+
+
+class DisplayState(StrEnum):
+    """What a target shows of a record."""
+
+    PUBLISHED = "published"
+    PUBLICATION_ENDED = "publication_ended"
+
+
+class Shape(BaseModel):
+    """Base of all shapes: immutable, and tolerant of fields it does not know (forward compatibility)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class RecordFacts(Shape):
+    """The facts of one record that routing, departments and targets need."""
+
+    record_id: RecordId
+    subject_id: SubjectId
+    subject_type: SubjectType
+    category: str = Field(description="Record category id in catalogue/rules.yaml", max_length=64)
+    document_number: str = Field(description="Normalised 文号 of the decision", min_length=1, max_length=128)
+    authority_code: str | None = Field(description="USCC of the issuing authority, when the feed has it")
+    authority_name: str = Field(description="Name of the issuing authority as published", max_length=200)
+    decided_on: date = Field(description="Date of the decision document")
+    penalty_kinds: str = Field(default="", description="处罚类别 as published", max_length=200)
+    tier: str | None = Field(default=None, description="minor 轻微, general 一般 or serious 严重, when known")
+
+
+class DepartmentRef(Shape):
+    """A department of the catalogue."""
+
+    code: str = Field(description="Unified social credit code of the department", pattern=r"^[0-9A-Z]{18}$")
+    slug: str = Field(description="Short id, part of the topic name", pattern=r"^[a-z0-9][a-z0-9-]{1,40}$")
+    name: str

@@ -1,0 +1,72 @@
+"""The topic registry: the one place where topics are declared."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from contracts import events as e
+from contracts.events import Event
+
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A Kafka topic.
+
+    ``name`` may hold ``{department}``: one topic for each department of the catalogue, so that a slow or broken
+    department delays nobody else. ``key`` names the event field used as message key. ``ordered``: events of one key take
+    effect in order (a failing key is parked, never overtaken).
+    """
+
+    name: str
+    key: str
+    owner: str
+    partitions: int
+    retention_ms: int
+    ordered: bool
+    description: str
+    events: tuple[type[Event], ...]
+
+    @property
+    def per_department(self) -> bool:
+        return "{department}" in self.name
+
+
+def _topic(
+    name: str, owner: str, description: str, *, partitions: int = 6, retention_days: int = 30
+) -> Topic:
+    found = tuple(cls for cls in e.EVENTS.values() if name == cls.TOPIC)
+    keys = {cls.KEY for cls in found}
+    if len(keys) != 1:
+        raise ValueError(f"topic {name}: events of one topic share one key, found {sorted(keys)}")
+    return Topic(name, keys.pop(), owner, partitions, retention_days * DAY_MS, True, description, found)
+
+
+RECORDS = _topic(
+    "xinfu.records", "intake", "失信记录的公示与撤回 (written by departments, platforms and intake)"
+)
+APPLICATIONS = _topic("xinfu.applications", "intake", "修复申请的提交与办结")
+ROUTING = _topic("xinfu.routing", "routing", "事项分派结果")
+REVIEWS = _topic(
+    "xinfu.reviews.{department}", "routing", "送各认定单位审核的事项, 每个部门一个主题", partitions=2
+)
+DECISIONS = _topic("xinfu.decisions", "dept-adapter", "认定单位的受理与决定")
+PROPAGATION = _topic("xinfu.propagation", "sync", "各公示平台的确认与核验结果")
+NOTIFICATIONS = _topic("xinfu.notifications", "notify", "告知结果")
+
+TOPICS: tuple[Topic, ...] = (RECORDS, APPLICATIONS, ROUTING, REVIEWS, DECISIONS, PROPAGATION, NOTIFICATIONS)
+
+
+def review_topic(slug: str) -> str:
+    """Name of the review topic of the department with this slug."""
+    return REVIEWS.name.format(department=slug)
+
+
+def expand(slugs: Iterable[str]) -> dict[str, Topic]:
+    """Real topic name -> declaration, with one review topic for each department slug."""
+    names = list(slugs)
+    return {
+        real: topic
+        for topic in TOPICS
+        for real in ([review_topic(slug) for slug in names] if topic.per_department else [topic.name])
+    }
