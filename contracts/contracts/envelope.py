@@ -27,12 +27,13 @@ def dataschema(event_type: str) -> str:
     return f"urn:xinfu:schema:{event_type}"
 
 
-def event_id(cause: str, event: Event) -> str:
+def event_id(cause: str, event_type: str, key: str, ordinal: int) -> str:
     """Deterministic CloudEvents id: the same cause has the same effects under the same ids.
 
-    ``cause`` is the id of the event or request that led to this one.
+    ``cause`` is the id of the event or request that led to this one; ``ordinal`` counts the events of one type and key
+    that one cause led to.
     """
-    return str(uuid.uuid5(_NAMESPACE, f"{cause}/{event.TYPE}/{event.key}/{event.model_dump_json()}"))
+    return str(uuid.uuid5(_NAMESPACE, f"{cause}/{event_type}/{key}/{ordinal}"))
 
 
 @dataclass(frozen=True, slots=True)

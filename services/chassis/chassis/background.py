@@ -1,0 +1,77 @@
+"""Background loops: do a step, wait for a wake-up or the next tick, survive errors, stop when told."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from chassis.logs import get_logger
+
+log = get_logger(__name__)
+
+
+@dataclass
+class Loop:
+    """Runs ``step`` again and again until stopped.
+
+    ``step`` returns whether it found work: if so it runs again at once, otherwise after ``interval_seconds`` or ``wake()``. An
+    error is logged and the next try waits longer, up to ``max_backoff_seconds``. A step in progress is finished before the
+    loop stops, for at most ``grace_seconds``.
+    """
+
+    name: str
+    step: Callable[[], Awaitable[bool]]
+    interval_seconds: float
+    max_backoff_seconds: float = 10.0
+    grace_seconds: float = 15.0
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+    _task: "asyncio.Task[None] | None" = None
+
+    def wake(self) -> None:
+        """Run the next step now."""
+        self._wake.set()
+
+    def start(self) -> None:
+        """Start the loop in a task of the running event loop."""
+        self._task = asyncio.create_task(self._run(), name=self.name)
+
+    async def stop(self) -> None:
+        """Finish the step in hand and stop."""
+        self._stop.set()
+        self._wake.set()
+        if self._task is None:
+            return
+        try:
+            await asyncio.wait_for(self._task, self.grace_seconds)
+        except TimeoutError:
+            log.warning(
+                "background loop did not finish in time", loop=self.name, grace_seconds=self.grace_seconds
+            )
+
+    async def _run(self) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            self._wake.clear()
+            try:
+                busy = await self.step()
+                failures = 0
+            except Exception:
+                failures += 1
+                busy = False
+                log.exception("background step failed", loop=self.name, failures=failures)
+            if busy:
+                await asyncio.sleep(0)
+                continue
+            pause = self.interval_seconds
+            if failures:
+                pause = min(max(pause, 0.2) * 2 ** min(failures, 10), self.max_backoff_seconds)
+            if not self._stop.is_set():
+                await self._pause(pause, interruptible=not failures)
+
+    async def _pause(self, seconds: float, *, interruptible: bool) -> None:
+        # after an error only a stop cuts the wait short: a wake-up must not turn a failing step into a tight loop
+        event = self._wake if interruptible else self._stop
+        try:
+            await asyncio.wait_for(event.wait(), seconds)
+        except TimeoutError:
+            return

@@ -1,0 +1,52 @@
+"""Client of intake's internal API: who may see more than an event says asks here, with a token."""
+
+from collections.abc import Iterable
+
+from aiohttp import ClientSession
+
+from chassis.auth import ServiceToken
+from contracts.http.intake import (
+    Case,
+    CaseLookup,
+    CaseLookupResult,
+    Subject,
+    SubjectLookup,
+    SubjectLookupResult,
+)
+
+
+class CaseDirectory:
+    """Looks up subjects and applications in batches of at most 500. Raises aiohttp.ClientError when intake does not answer."""
+
+    def __init__(self, http: ClientSession, intake_url: str, token: ServiceToken) -> None:
+        self._http = http
+        self._url = intake_url.rstrip("/")
+        self._token = token
+
+    async def subjects(self, ids: Iterable[str]) -> dict[str, Subject]:
+        """Subject id -> subject; unknown ids are missing."""
+        found: dict[str, Subject] = {}
+        for chunk in _chunks(ids):
+            body = await self._post("subjects", SubjectLookup(subject_ids=chunk).model_dump_json())
+            found |= {s.subject_id: s for s in SubjectLookupResult.model_validate_json(body).subjects}
+        return found
+
+    async def cases(self, application_ids: Iterable[str]) -> dict[str, Case]:
+        """Application id -> case; unknown ids are missing."""
+        found: dict[str, Case] = {}
+        for chunk in _chunks(application_ids):
+            body = await self._post("cases", CaseLookup(application_ids=chunk).model_dump_json())
+            found |= {c.application_id: c for c in CaseLookupResult.model_validate_json(body).cases}
+        return found
+
+    async def _post(self, what: str, body: str) -> bytes:
+        headers = {"content-type": "application/json", **await self._token.headers()}
+        url = f"{self._url}/v1/internal/{what}/lookup"
+        async with self._http.post(url, data=body, headers=headers) as response:
+            response.raise_for_status()
+            return await response.read()
+
+
+def _chunks(ids: Iterable[str]) -> list[list[str]]:
+    unique = sorted(set(ids))
+    return [unique[i : i + 500] for i in range(0, len(unique), 500)]

@@ -1,0 +1,89 @@
+"""/livez, /readyz, /metrics and the API documentation page of every service."""
+
+import asyncio
+from importlib.resources import files
+
+from fastapi import APIRouter, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+_CHECK_SECONDS = 3.0
+_ASSETS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
+
+
+def health_router(stalled_after_seconds: float) -> APIRouter:
+    """Routes that say whether the process lives and whether it can do its work."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/livez")
+    async def livez() -> dict[str, str]:
+        """The event loop turns."""
+        return {"status": "ok"}
+
+    @router.get("/readyz")
+    async def readyz(request: Request) -> JSONResponse:
+        """Bus and database answer, and no consumer has lag without progress."""
+        runtime = request.app.state.runtime
+
+        async def check(work: "asyncio.Future[object]") -> str:
+            try:
+                await asyncio.wait_for(work, _CHECK_SECONDS)
+            except Exception as error:
+                return f"{type(error).__name__}: {error}"[:300]
+            return "ok"
+
+        database, bus = await asyncio.gather(
+            check(asyncio.ensure_future(runtime.database.ping())),
+            check(asyncio.ensure_future(_bus_answers(runtime.producer))),
+        )
+        stalled = {
+            c.spec.name: round(seconds)
+            for c in runtime.consumers
+            if (seconds := c.stalled_seconds()) > stalled_after_seconds
+        }
+        checks = {
+            "database": database,
+            "bus": bus,
+            "progress": f"no progress for seconds: {stalled}" if stalled else "ok",
+        }
+        ready = all(value == "ok" for value in checks.values())
+        return JSONResponse(
+            {"status": "ok" if ready else "unavailable", "checks": checks}, 200 if ready else 503
+        )
+
+    @router.get("/metrics")
+    async def metrics(request: Request) -> Response:
+        """Prometheus text format."""
+        for consumer in request.app.state.runtime.consumers:
+            consumer.lag()
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    @router.get("/docs")
+    async def docs(request: Request) -> HTMLResponse:
+        """Swagger UI from a package: no asset comes from outside."""
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title=request.app.title,
+            swagger_js_url="/docs/swagger-ui-bundle.js",
+            swagger_css_url="/docs/swagger-ui.css",
+            swagger_favicon_url="data:,",
+        )
+
+    @router.get("/docs/{name}")
+    async def docs_asset(name: str) -> Response:
+        """Files of Swagger UI."""
+        if name not in _ASSETS:
+            return Response(status_code=404)
+        folder = files("swagger_ui_bundle") / "vendor"
+        found = next(entry for entry in folder.iterdir() if entry.name.startswith("swagger-ui"))
+        content = await asyncio.to_thread((found / name).read_bytes)
+        return Response(content, media_type=_ASSETS[name])
+
+    return router
+
+
+async def _bus_answers(producer: object) -> None:
+    metadata = await producer.client.fetch_all_metadata()  # type: ignore[attr-defined]
+    if not metadata.brokers():
+        raise ConnectionError("no Kafka broker answers")

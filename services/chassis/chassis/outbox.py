@@ -1,0 +1,114 @@
+"""Transactional outbox: events are written in the transaction of the state they tell about, and published from there.
+
+Order. Every transaction takes one number from a counter *after* its snapshot exists; transactions that change the same
+aggregate conflict, so of two that both commit, the later one has the larger number whatever the clocks say. Within a
+transaction the position decides. The relay publishes a key's events in this order.
+
+The counter is written with w=1 outside the transaction: the transaction's own majority commit comes later in the oplog,
+so what it depends on is at least as durable as itself.
+"""
+
+import zlib
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from pymongo import ASCENDING, IndexModel, ReturnDocument
+
+from chassis.db import CollectionSpec, Database, Document, Session
+from chassis.unit_of_work import Emission, UnitOfWork
+from contracts.envelope import Envelope, event_id
+
+T = TypeVar("T")
+_POSITION_BITS = 20
+
+
+def outbox_collections(retention_days: int) -> list[CollectionSpec]:
+    """Collections of the outbox and its relay."""
+    return [
+        CollectionSpec(
+            "outbox",
+            [
+                IndexModel(
+                    [("bucket", ASCENDING), ("seq", ASCENDING)],
+                    name="pending_by_bucket",
+                    partialFilterExpression={"pending": True},
+                ),
+                IndexModel("published_at", name="ttl", expireAfterSeconds=retention_days * 86_400),
+            ],
+        ),
+        CollectionSpec("outbox_counter"),
+        CollectionSpec("outbox_leases"),
+    ]
+
+
+class Outbox:
+    """Writes a service's outbox. ``source`` is the CloudEvents source, for example ``/xinfu/intake``."""
+
+    def __init__(self, database: Database, *, source: str, buckets: int, max_event_bytes: int) -> None:
+        self._db = database
+        self._source = source
+        self._buckets = buckets
+        self._max_event_bytes = max_event_bytes
+        self._outbox = database.collection("outbox")
+        self._counter = database.relaxed("outbox_counter")
+        self.wake: Callable[[], None] = lambda: None
+        """Called after each commit that wrote events; the relay puts its wake-up here."""
+
+    async def run(self, work: Callable[[UnitOfWork], Awaitable[T]]) -> T:
+        """Run ``work`` in one transaction together with the events it emits.
+
+        ``work`` runs again after a write conflict: it must have no effect outside its session. Raises ValueError when
+        an event is larger than ``max_event_bytes``.
+        """
+        wrote = False
+
+        async def attempt(session: Session) -> T:
+            nonlocal wrote
+            unit = UnitOfWork(session, datetime.now(UTC))
+            result = await work(unit)
+            wrote = bool(unit.emissions)
+            if wrote:
+                await self._outbox.insert_many(await self._documents(unit), session=session, ordered=False)
+            return result
+
+        result = await self._db.transaction(attempt)
+        if wrote:
+            self.wake()
+        return result
+
+    async def _documents(self, unit: UnitOfWork) -> list[Document]:
+        counter = await self._counter.find_one_and_update(
+            {"_id": "transactions"}, {"$inc": {"value": 1}}, upsert=True, return_document=ReturnDocument.AFTER
+        )
+        first = int(counter["value"]) << _POSITION_BITS
+        ordinals: Counter[tuple[str, str, str]] = Counter()
+        documents = []
+        for position, emission in enumerate(unit.emissions):
+            same = (emission.cause, emission.event.TYPE, emission.event.key)
+            identity = event_id(*same, ordinals[same])
+            ordinals[same] += 1
+            documents.append(self._document(emission, identity, unit.now, first + position))
+        return documents
+
+    def _document(self, emission: Emission, identity: str, now: datetime, seq: int) -> Document:
+        event = emission.event
+        value = event.model_dump_json().encode()
+        if len(value) > self._max_event_bytes:
+            raise ValueError(
+                f"{event.TYPE} {event.key} has {len(value)} bytes, more than XINFU_MAX_EVENT_BYTES={self._max_event_bytes}"
+            )
+        envelope = Envelope(identity, event.TYPE, self._source, event.key, now)
+        return {
+            "_id": envelope.id,
+            "seq": seq,
+            "bucket": zlib.crc32(event.key.encode()) % self._buckets,
+            "topic": event.topic,
+            "key": event.key,
+            "headers": envelope.headers({}),
+            "trace": dict(emission.trace),
+            "value": value,
+            "created_at": now,
+            "pending": True,
+        }

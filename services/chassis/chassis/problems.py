@@ -1,0 +1,140 @@
+"""HTTP errors as RFC 9457 problem details that say what to do, with the codes of contracts.errors."""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from opentelemetry import trace
+from starlette.exceptions import HTTPException
+
+from chassis.db import is_unavailable
+from chassis.logs import get_logger
+from contracts.errors import ProblemCode, problem_type
+
+log = get_logger(__name__)
+MEDIA_TYPE = "application/problem+json"
+
+_TITLES: dict[ProblemCode, tuple[HTTPStatus, str]] = {
+    ProblemCode.UNAUTHENTICATED: (HTTPStatus.UNAUTHORIZED, "请先登录"),
+    ProblemCode.FORBIDDEN: (HTTPStatus.FORBIDDEN, "没有权限"),
+    ProblemCode.NOT_FOUND: (HTTPStatus.NOT_FOUND, "未找到"),
+    ProblemCode.VALIDATION: (HTTPStatus.UNPROCESSABLE_ENTITY, "填写内容有误"),
+    ProblemCode.MALFORMED_JSON: (HTTPStatus.BAD_REQUEST, "请求正文不是有效的 JSON"),
+    ProblemCode.TOO_LARGE: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "内容过大"),
+    ProblemCode.UNKNOWN_RECORD: (HTTPStatus.UNPROCESSABLE_ENTITY, "记录不存在或不属于当前主体"),
+    ProblemCode.RECORD_UNDER_APPLICATION: (HTTPStatus.CONFLICT, "记录已在办理中"),
+    ProblemCode.RECORD_NOT_REPAIRABLE: (HTTPStatus.UNPROCESSABLE_ENTITY, "记录暂不能申请修复"),
+    ProblemCode.IDEMPOTENCY_CONFLICT: (HTTPStatus.CONFLICT, "幂等键已用于另一份申请"),
+    ProblemCode.IDEMPOTENCY_KEY_MISSING: (HTTPStatus.BAD_REQUEST, "缺少或有误的 Idempotency-Key"),
+    ProblemCode.BAD_SIGNATURE: (HTTPStatus.UNAUTHORIZED, "签名校验未通过"),
+    ProblemCode.UNKNOWN_ITEM: (HTTPStatus.NOT_FOUND, "事项不存在"),
+    ProblemCode.WRONG_DEPARTMENT: (HTTPStatus.FORBIDDEN, "事项不属于该部门"),
+    ProblemCode.DECISION_CONFLICT: (HTTPStatus.CONFLICT, "与已作出的决定不一致"),
+    ProblemCode.INVALID_TRANSITION: (HTTPStatus.CONFLICT, "当前状态不能进行该操作"),
+    ProblemCode.MISSING_COLUMNS: (HTTPStatus.UNPROCESSABLE_ENTITY, "文件缺少必需的列"),
+    ProblemCode.UNKNOWN_ENCODING: (HTTPStatus.UNPROCESSABLE_ENTITY, "无法识别文件编码"),
+    ProblemCode.UNAVAILABLE: (HTTPStatus.SERVICE_UNAVAILABLE, "服务暂时不可用"),
+    ProblemCode.INTERNAL: (HTTPStatus.INTERNAL_SERVER_ERROR, "服务内部错误"),
+}
+
+
+class Problem(Exception):  # noqa: N818 (RFC 9457's own word)
+    """Raise anywhere in a request. ``detail`` (zh-CN) says what is wrong and what to do; ``extra`` are extension members."""
+
+    def __init__(
+        self, code: ProblemCode, detail: str, *, headers: dict[str, str] | None = None, **extra: Any
+    ) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+        self.headers = headers
+        self.extra = extra
+
+    @property
+    def status(self) -> int:
+        """HTTP status of this problem."""
+        return _TITLES[self.code][0].value
+
+    def body(self, instance: str | None = None) -> dict[str, Any]:
+        """The problem details object."""
+        body: dict[str, Any] = {
+            "type": problem_type(self.code),
+            "title": _TITLES[self.code][1],
+            "status": self.status,
+            "detail": self.detail,
+            **self.extra,
+        }
+        if instance:
+            body["instance"] = instance
+        context = trace.get_current_span().get_span_context()
+        if context.is_valid:
+            body["trace_id"] = format(context.trace_id, "032x")
+        return body
+
+
+def problem_response(problem: Problem, instance: str | None = None) -> JSONResponse:
+    """The problem as a response."""
+    return JSONResponse(
+        problem.body(instance), problem.status, headers=problem.headers, media_type=MEDIA_TYPE
+    )
+
+
+def _from_validation(error: RequestValidationError) -> Problem:
+    errors = error.errors()
+    if any(e["type"] == "json_invalid" for e in errors):
+        return Problem(ProblemCode.MALFORMED_JSON, "请检查 JSON 语法后重新提交。")
+    fields = [
+        {"field": ".".join(str(part) for part in e["loc"][1:]) or str(e["loc"][0]), "reason": e["msg"]}
+        for e in errors
+    ]
+    return Problem(ProblemCode.VALIDATION, "请按 errors 中各字段的说明更正后重新提交。", errors=fields)
+
+
+_STATUS_CODES = {401: ProblemCode.UNAUTHENTICATED, 403: ProblemCode.FORBIDDEN, 404: ProblemCode.NOT_FOUND}
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Answer every error of ``app`` as a problem; unexpected ones are logged and hide their cause."""
+
+    async def on_problem(request: Request, error: Exception) -> Response:
+        if not isinstance(error, Problem):
+            raise error
+        return problem_response(error, request.url.path)
+
+    async def on_validation(request: Request, error: Exception) -> Response:
+        if not isinstance(error, RequestValidationError):
+            raise error
+        return problem_response(_from_validation(error), request.url.path)
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        code = _STATUS_CODES.get(error.status_code)
+        if code is None:
+            body = {
+                "type": "about:blank",
+                "title": HTTPStatus(error.status_code).phrase,
+                "status": error.status_code,
+            }
+            return JSONResponse(body, error.status_code, headers=error.headers, media_type=MEDIA_TYPE)
+        return problem_response(Problem(code, "请检查地址后重试。"), request.url.path)
+
+    async def on_any(request: Request, error: Exception) -> Response:
+        if is_unavailable(error):
+            log.warning("database unavailable", path=request.url.path, error=str(error))
+            problem = Problem(
+                ProblemCode.UNAVAILABLE,
+                "数据库暂时不可用，请稍后重试；可用同一 Idempotency-Key 安全重试。",
+                headers={"Retry-After": "5"},
+            )
+        else:
+            log.error("request failed", path=request.url.path, exc_info=error)
+            problem = Problem(ProblemCode.INTERNAL, "请稍后重试；若仍出现，请把 trace_id 告知管理员。")
+        return problem_response(problem, request.url.path)
+
+    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(RequestValidationError, on_validation)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(Exception, on_any)

@@ -1,0 +1,226 @@
+"""The outbox relay: publishes pending events in order, at least once, whatever is killed.
+
+Buckets of keys are shared among all replicas by lease, so one relay at a time publishes a key. Within a (topic, partition)
+the next batch leaves only after the one before is acknowledged: a failure never lets a later event of a key overtake.
+A relay that wakes up after its lease was taken can only publish duplicates, which every inbox drops.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import DefaultPartitioner
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
+from pymongo.errors import DuplicateKeyError
+
+from chassis.background import Loop
+from chassis.db import Database, Document
+from chassis.logs import get_logger
+from chassis.metrics import OUTBOX_ERRORS, OUTBOX_PENDING, OUTBOX_PUBLISHED, OUTBOX_SECONDS
+from chassis.settings import ChassisSettings
+from chassis.telemetry import remote_context, trace_headers, tracer
+
+log = get_logger(__name__)
+_PENDING_COUNT_LIMIT = 10_000
+
+
+class BucketLeases:
+    """A fair share of the buckets, held by lease.
+
+    A replica holds at most its share (buckets divided by living replicas, rounded up), takes what is free or expired, and gives
+    back what is too much.
+    """
+
+    def __init__(self, database: Database, *, buckets: int, lease_seconds: float) -> None:
+        self._leases = database.relaxed("outbox_leases")
+        self._buckets = buckets
+        self._lease = timedelta(seconds=lease_seconds)
+        self._owner = secrets.token_hex(8)
+        self._held: list[int] = []
+        self._renew_at = datetime.min.replace(tzinfo=UTC)
+
+    async def held(self) -> list[int]:
+        """The buckets this relay may publish now; renews the leases when a third of their time is over."""
+        now = datetime.now(UTC)
+        if now < self._renew_at:
+            return self._held
+        until = now + self._lease
+        await self._leases.update_one(
+            {"_id": f"replica:{self._owner}"}, {"$set": {"until": until}}, upsert=True
+        )
+        await self._leases.delete_many({"_id": {"$regex": "^replica:"}, "until": {"$lt": now - self._lease}})
+        living = await self._leases.count_documents({"_id": {"$regex": "^replica:"}, "until": {"$gt": now}})
+        share = -(-self._buckets // max(living, 1))
+        await self._leases.update_many(
+            {"owner": self._owner, "until": {"$gt": now}}, {"$set": {"until": until}}
+        )
+        mine = [
+            doc["bucket"] async for doc in self._leases.find({"owner": self._owner, "until": {"$gt": now}})
+        ]
+        for bucket in mine[share:]:
+            await self._leases.update_one(
+                {"_id": f"bucket:{bucket}", "owner": self._owner}, {"$set": {"until": now}}
+            )
+        mine = mine[:share]
+        taken = {
+            doc["bucket"]
+            async for doc in self._leases.find({"bucket": {"$exists": True}, "until": {"$gt": now}})
+        }
+        for bucket in sorted(set(range(self._buckets)) - taken - set(mine)):
+            if len(mine) >= share:
+                break
+            if await self._take(bucket, now, until):
+                mine.append(bucket)
+        self._held = sorted(mine)
+        self._renew_at = now + self._lease / 3
+        return self._held
+
+    async def _take(self, bucket: int, now: datetime, until: datetime) -> bool:
+        try:
+            result = await self._leases.update_one(
+                {"_id": f"bucket:{bucket}", "until": {"$lte": now}},
+                {"$set": {"bucket": bucket, "owner": self._owner, "until": until}},
+                upsert=True,
+            )
+        except DuplicateKeyError:
+            return False  # another replica was faster
+        return bool(result.modified_count or result.upserted_id)
+
+    async def release(self) -> None:
+        """Give everything back, so that another replica can take over at once."""
+        with contextlib.suppress(Exception):
+            await self._leases.update_many({"owner": self._owner}, {"$set": {"until": datetime.now(UTC)}})
+            await self._leases.delete_one({"_id": f"replica:{self._owner}"})
+
+
+class Relay:
+    """Publishes the outbox of one service."""
+
+    def __init__(self, database: Database, producer: AIOKafkaProducer, settings: ChassisSettings) -> None:
+        self._outbox = database.relaxed("outbox")
+        self._producer = producer
+        self._batch = settings.outbox_batch
+        self._leases = BucketLeases(
+            database, buckets=settings.outbox_buckets, lease_seconds=settings.outbox_lease_seconds
+        )
+        self._partitioner = DefaultPartitioner()
+        self.loop = Loop("outbox-relay", self.publish_pending, settings.outbox_poll_ms / 1000)
+
+    async def stop(self) -> None:
+        """Publish what is pending now, then hand the leases over."""
+        await self.loop.stop()
+        await self._leases.release()
+
+    async def publish_pending(self) -> bool:
+        """Publish up to one batch of events; returns whether more may be waiting."""
+        buckets = await self._leases.held()
+        if not buckets:
+            return False
+        cursor = (
+            self._outbox.find({"pending": True, "bucket": {"$in": buckets}}).sort("seq", 1).limit(self._batch)
+        )
+        documents = await cursor.to_list(self._batch)
+        if not documents:
+            OUTBOX_PENDING.set(0)
+            return False
+        lanes: dict[tuple[str, int], list[Document]] = defaultdict(list)
+        failed: set[str] = set()
+        for document in documents:
+            topic = document["topic"]
+            if topic in failed:
+                continue
+            try:
+                lanes[topic, await self._partition(topic, document["key"])].append(document)
+            except Exception:
+                failed.add(topic)
+                OUTBOX_ERRORS.labels(topic).inc()
+                log.exception("topic cannot be published to; its events stay in the outbox", topic=topic)
+        done = await asyncio.gather(*(self._publish_lane(*lane, docs) for lane, docs in lanes.items()))
+        full = len(documents) == self._batch
+        OUTBOX_PENDING.set(
+            await self._outbox.count_documents({"pending": True}, limit=_PENDING_COUNT_LIMIT) if full else 0
+        )
+        return full and any(done)
+
+    async def _partition(self, topic: str, key: str) -> int:
+        partitions = sorted(await self._producer.partitions_for(topic))
+        return int(self._partitioner(key.encode(), partitions, partitions))
+
+    async def _publish_lane(self, topic: str, partition: int, documents: Sequence[Document]) -> int:
+        """Publish the events of one partition in order; returns how many were acknowledged."""
+        position = 0
+        while position < len(documents):
+            batch = self._producer.create_batch()
+            spans: list[Span] = []
+            sent: list[Document] = []
+            for document in documents[position:]:
+                span, headers = _publish_span(document)
+                appended = batch.append(
+                    timestamp=None, key=document["key"].encode(), value=document["value"], headers=headers
+                )
+                if appended is None:
+                    break
+                spans.append(span)
+                sent.append(document)
+            if not sent:
+                OUTBOX_ERRORS.labels(topic).inc()
+                log.error(
+                    "event is larger than the producer takes", topic=topic, id=documents[position]["_id"]
+                )
+                return position
+            try:
+                future = await self._producer.send_batch(batch, topic, partition=partition)
+                await future
+            except Exception as error:
+                OUTBOX_ERRORS.labels(topic).inc()
+                log.warning("publish failed; events stay in the outbox", topic=topic, error=str(error))
+                for span in spans:
+                    span.set_status(Status(StatusCode.ERROR, str(error)))
+                    span.end()
+                return position
+            await self._mark(topic, sent)
+            for span in spans:
+                span.end()
+            position += len(sent)
+        return position
+
+    async def _mark(self, topic: str, documents: Sequence[Document]) -> None:
+        now = datetime.now(UTC)
+        await self._outbox.update_many(
+            {"_id": {"$in": [document["_id"] for document in documents]}},
+            {"$set": {"published_at": now}, "$unset": {"pending": ""}},
+        )
+        OUTBOX_PUBLISHED.labels(topic).inc(len(documents))
+        for document in documents:
+            OUTBOX_SECONDS.observe(max((now - document["created_at"]).total_seconds(), 0))
+
+
+def _publish_span(document: Document) -> tuple[Span, list[tuple[str, bytes]]]:
+    """A producer span from the commit to the acknowledgement, and the Kafka headers that carry it on."""
+    parent = remote_context(document["trace"])
+    span = tracer.start_span(
+        f"send {document['topic']}",
+        parent,
+        kind=SpanKind.PRODUCER,
+        start_time=int(document["created_at"].timestamp() * 1e9),
+        attributes={
+            "messaging.system": "kafka",
+            "messaging.operation.type": "send",
+            "messaging.operation.name": "send",
+            "messaging.destination.name": document["topic"],
+            "messaging.kafka.message.key": document["key"],
+            "messaging.message.id": document["_id"],
+            "cloudevents.event_type": document["headers"]["ce_type"],
+        },
+    )
+    headers: dict[str, Any] = dict(document["headers"])
+    if span.get_span_context().is_valid:
+        headers |= trace_headers(set_span_in_context(span))
+    else:
+        headers |= document["trace"]
+    return span, [(name, value.encode()) for name, value in headers.items()]

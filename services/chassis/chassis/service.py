@@ -1,0 +1,223 @@
+"""Puts a service together: clients, consumers, relay, background loops, HTTP with health and metrics; starts and stops them in order."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import uvicorn
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiokafka import AIOKafkaProducer
+from fastapi import APIRouter, FastAPI
+from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from chassis.auth import TokenVerifier
+from chassis.background import Loop
+from chassis.bus import ensure_topics, make_broker, make_producer
+from chassis.consumer import BatchConsumer, ConsumerSpec
+from chassis.db import CollectionSpec, Database
+from chassis.health import health_router
+from chassis.inbox import inbox_collections
+from chassis.logs import configure_logs, get_logger
+from chassis.outbox import Outbox, outbox_collections
+from chassis.parking import PARKING_COLLECTIONS
+from chassis.problems import Problem, add_problem_handlers, problem_response
+from chassis.relay import Relay
+from chassis.settings import ChassisSettings
+from chassis.telemetry import configure_telemetry, shutdown_telemetry
+from contracts.errors import ProblemCode
+from contracts.topics import Topic
+
+log = get_logger(__name__)
+
+
+@dataclass
+class Runtime:
+    """What a running service has; handlers and routes take what they need from it (``request.app.state.runtime``)."""
+
+    name: str
+    database: Database
+    outbox: Outbox
+    http: ClientSession
+    tokens: TokenVerifier
+    producer: AIOKafkaProducer
+    consumers: list[BatchConsumer] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ServiceSpec:
+    """What makes a service: its name (also Kafka client id and service.name), its collections, what it consumes, does and serves.
+
+    ``consumers`` and ``loops`` are called once with the running parts. ``topics``: real names it owns or consumes, created when
+    missing. ``publishes`` says whether it has an outbox to relay.
+    """
+
+    name: str
+    title: str
+    collections: Sequence[CollectionSpec]
+    topics: dict[str, Topic]
+    routers: Sequence[APIRouter] = ()
+    consumers: Callable[[Runtime], Sequence[ConsumerSpec]] = lambda _: ()
+    loops: Callable[[Runtime], Sequence[Loop]] = lambda _: ()
+
+
+async def _until_available(what: str, attempt: Callable[[], Awaitable[object]]) -> None:
+    delay = 0.2
+    while True:
+        try:
+            await attempt()
+            return
+        except Exception as error:
+            log.warning("waiting for a dependency", dependency=what, error=str(error)[:300])
+            await asyncio.sleep(delay)
+            delay = min(delay * 1.5, 5.0)
+
+
+@contextlib.asynccontextmanager
+async def _running(
+    spec: ServiceSpec, settings: ChassisSettings, database_name: str
+) -> AsyncIterator[Runtime]:
+    database = Database(
+        settings.mongodb_uri.get_secret_value(),
+        database_name,
+        pool_size=settings.mongodb_pool_size,
+        timeout_ms=settings.mongodb_timeout_ms,
+    )
+    outbox = Outbox(
+        database,
+        source=f"/xinfu/{spec.name}",
+        buckets=settings.outbox_buckets,
+        max_event_bytes=settings.max_event_bytes,
+    )
+    http = ClientSession(
+        timeout=ClientTimeout(total=30, connect=5),
+        cookie_jar=DummyCookieJar(),
+        connector=TCPConnector(limit=200),
+    )
+    producer = make_producer(settings, spec.name)
+    broker = make_broker(settings, spec.name)
+    runtime = Runtime(spec.name, database, outbox, http, TokenVerifier(settings, http), producer)
+    own = [
+        *inbox_collections(settings.inbox_retention_days),
+        *outbox_collections(settings.outbox_retention_days),
+        *PARKING_COLLECTIONS,
+        *spec.collections,
+    ]
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(database.close)
+        stack.push_async_callback(http.close)
+        await _until_available("mongodb", lambda: database.ensure(own))
+        if settings.create_topics:
+            await _until_available("kafka", lambda: ensure_topics(settings, spec.topics))
+        await _until_available("kafka", producer.start)
+        stack.push_async_callback(producer.stop)
+        relay = Relay(database, producer, settings)
+        outbox.wake = relay.loop.wake
+        runtime.consumers += [
+            BatchConsumer(consumer, broker, database, outbox, settings)
+            for consumer in spec.consumers(runtime)
+        ]
+        loops = [*spec.loops(runtime), *(consumer.retry_loop for consumer in runtime.consumers)]
+        # stopping goes backwards: first no new work comes in, then work in hand ends, then the outbox is emptied
+        relay.loop.start()
+        stack.push_async_callback(relay.stop)
+        for loop in loops:
+            loop.start()
+
+        async def stop_loops() -> None:
+            await asyncio.gather(*(loop.stop() for loop in loops))
+
+        stack.push_async_callback(stop_loops)
+        await broker.start()
+        stack.push_async_callback(broker.stop)
+        log.info("ready", topics=sorted({t for c in runtime.consumers for t in c.spec.topics}))
+        yield runtime
+        log.info("stopping")
+
+
+class _BodyLimit:
+    """Refuses request bodies over a limit with 413, whether or not their length is declared."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int, unlimited_paths: frozenset[str]) -> None:
+        self._app = app
+        self._max = max_bytes
+        self._unlimited = unlimited_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in self._unlimited:
+            await self._app(scope, receive, send)
+            return
+        problem = Problem(
+            ProblemCode.TOO_LARGE,
+            f"请求正文不得超过 {self._max} 字节，请精简后重试。",
+            headers={"Connection": "close"},
+        )
+        declared = dict(scope["headers"]).get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > self._max:
+            await problem_response(problem, scope["path"])(scope, receive, send)
+            return
+        received = 0
+
+        async def limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max:
+                raise problem
+            return message
+
+        await self._app(scope, limited, send)
+
+
+def create_app(
+    spec: ServiceSpec,
+    settings: ChassisSettings,
+    database_name: str,
+    *,
+    unlimited_body_paths: frozenset[str] = frozenset(),
+) -> FastAPI:
+    """The service's HTTP application; its lifespan runs everything else the service does."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _running(spec, settings, database_name) as runtime:
+            app.state.runtime = runtime
+            yield
+        shutdown_telemetry()
+
+    app = FastAPI(
+        title=spec.title,
+        version="1.0.0",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    app.add_middleware(_BodyLimit, max_bytes=settings.max_body_bytes, unlimited_paths=unlimited_body_paths)
+    add_problem_handlers(app)
+    app.include_router(health_router(settings.stalled_after_seconds))
+    for router in spec.routers:
+        app.include_router(router)
+    FastAPIInstrumentor.instrument_app(
+        app, excluded_urls="livez,readyz,metrics", exclude_spans=["send", "receive"]
+    )
+    return app
+
+
+def run(name: str, settings: ChassisSettings, build: Callable[[], FastAPI], *, port: int) -> None:
+    """Run the service until SIGTERM or SIGINT: the batch in hand is finished, then everything is closed."""
+    configure_logs(name, settings.log_level)
+    configure_telemetry(name)
+    AioHttpClientInstrumentor().instrument()
+    uvicorn.run(
+        build(),
+        host=settings.http_host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=int(settings.graceful_timeout_seconds),
+        loop="uvloop",
+        http="httptools",
+    )

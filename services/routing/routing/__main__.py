@@ -1,0 +1,3 @@
+from routing.app import main
+
+main()

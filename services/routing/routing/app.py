@@ -1,0 +1,38 @@
+"""Puts routing together."""
+
+from fastapi import FastAPI
+
+from chassis.consumer import ConsumerSpec
+from chassis.service import Runtime, ServiceSpec, create_app, run
+from chassis.settings import load_settings
+from contracts.catalogue import load_catalogue
+from contracts.topics import APPLICATIONS, REVIEWS, ROUTING, Topic, review_topic
+from routing.api import router
+from routing.handlers import ApplicationHandler
+from routing.settings import RoutingSettings
+from routing.store import COLLECTIONS, Referrals
+
+NAME = "routing"
+
+
+def build(settings: RoutingSettings) -> FastAPI:
+    """The application, ready to be served."""
+    catalogue = load_catalogue(settings.catalogue_dir)
+    topics: dict[str, Topic] = {topic.name: topic for topic in (APPLICATIONS, ROUTING)}
+    topics |= {review_topic(department.slug): REVIEWS for department in catalogue.departments}
+
+    def consumers(runtime: Runtime) -> list[ConsumerSpec]:
+        app.state.catalogue = catalogue
+        app.state.referrals = referrals = Referrals(runtime.database)
+        handler = ApplicationHandler(catalogue, referrals, settings.referral_working_days)
+        return [ConsumerSpec(NAME, [APPLICATIONS.name], handler)]
+
+    spec = ServiceSpec(NAME, "信复 · 事项分派", COLLECTIONS, topics, routers=[router], consumers=consumers)
+    app = create_app(spec, settings, settings.mongodb_database)
+    return app
+
+
+def main() -> None:
+    """Run the service."""
+    settings = load_settings(RoutingSettings)
+    run(NAME, settings, lambda: build(settings), port=settings.http_port)

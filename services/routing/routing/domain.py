@@ -1,0 +1,124 @@
+"""Pure decisions of routing: which department decides on a record (谁认定、谁修复), and until when."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from contracts.catalogue import Catalogue, Department
+from contracts.clock import china_date
+from contracts.events import (
+    ApplicationSubmitted,
+    ItemReferred,
+    ItemRouted,
+    ReferralReason,
+    ReviewRequested,
+)
+from contracts.identifiers import item_id
+from contracts.records import DepartmentRef, RecordFacts
+from routing.working_days import working_days_after
+
+DEFAULT_ACCEPT_WORKING_DAYS = 3
+DEFAULT_DECIDE_WORKING_DAYS = 7
+"""国办发〔2025〕22号: acceptance within 3, feedback within 10 working days (domain notes 3.1); for records without a rule."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One record of one application on its way to a department."""
+
+    application_id: str
+    subject_id: str
+    record: RecordFacts
+
+    @property
+    def id(self) -> str:
+        """Deterministic: the same application and record are the same item, however often routed."""
+        return item_id(self.application_id, self.record.record_id)
+
+
+@dataclass(frozen=True)
+class Routed:
+    """The department was found: tell everybody, and ask it."""
+
+    item: Item
+    routed: ItemRouted
+    requested: ReviewRequested
+
+
+@dataclass(frozen=True)
+class Referred:
+    """A person has to find the department."""
+
+    item: Item
+    referred: ItemReferred
+
+
+def split(submitted: ApplicationSubmitted) -> list[Item]:
+    """The items of an application, one for each record."""
+    return [Item(submitted.application_id, submitted.subject_id, record) for record in submitted.records]
+
+
+def route(item: Item, catalogue: Catalogue, now: datetime, referral_working_days: int) -> Routed | Referred:
+    """Find the department that made the record; what cannot be resolved goes to the named human queue."""
+    today = china_date(now)
+    record = item.record
+    resolution = catalogue.resolve_department(
+        record.authority_code, record.authority_name, record.category, today
+    )
+    if resolution.department is not None:
+        return assign(item, resolution.department, catalogue, now)
+    return Referred(
+        item,
+        ItemReferred(
+            application_id=item.application_id,
+            item_id=item.id,
+            record_id=record.record_id,
+            subject_id=item.subject_id,
+            queue_id=catalogue.human_queue.id,
+            queue_name=catalogue.human_queue.name,
+            reason_code=resolution.reason_code or ReferralReason.UNKNOWN_DEPARTMENT,
+            reason=resolution.reason,
+            due_on=working_days_after(today, referral_working_days).on,
+            referred_at=now,
+        ),
+    )
+
+
+def assign(item: Item, department: Department, catalogue: Catalogue, now: datetime) -> Routed:
+    """Ask a department for its decision, within the time limits of the record's rule."""
+    today = china_date(now)
+    record = item.record
+    rule = catalogue.rule_for(record.category, record.tier, None, today)
+    accept_days = DEFAULT_ACCEPT_WORKING_DAYS
+    decide_days = DEFAULT_DECIDE_WORKING_DAYS
+    if rule is not None:
+        accept_days = rule.accept_working_days if rule.accept_working_days is not None else accept_days
+        if rule.total_working_days is not None:
+            decide_days = max(rule.total_working_days - accept_days, 0)
+        elif rule.decide_working_days is not None:
+            decide_days = rule.decide_working_days
+    accept_due_on = working_days_after(today, accept_days).on
+    decide_due_on = working_days_after(accept_due_on, decide_days).on
+    ref = DepartmentRef(code=department.code, slug=department.slug, name=department.name)
+    return Routed(
+        item,
+        ItemRouted(
+            application_id=item.application_id,
+            item_id=item.id,
+            record_id=record.record_id,
+            subject_id=item.subject_id,
+            department=ref,
+            decide_due_on=decide_due_on,
+            routed_at=now,
+        ),
+        ReviewRequested(
+            application_id=item.application_id,
+            item_id=item.id,
+            record_id=record.record_id,
+            subject_id=item.subject_id,
+            department=ref,
+            record=record,
+            accept_due_on=accept_due_on,
+            decide_due_on=decide_due_on,
+            requested_at=now,
+        ),
+    )

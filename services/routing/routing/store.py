@@ -1,0 +1,67 @@
+"""Routing's documents: ``referrals``, the named human queue. What is routed needs no document: its events say all."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pymongo import ASCENDING, IndexModel, InsertOne
+
+from chassis.db import CollectionSpec, Database, Document, Session
+from contracts.events import ItemReferred
+from contracts.records import RecordFacts
+from routing.domain import Item, Referred
+
+COLLECTIONS = [
+    CollectionSpec(
+        "referrals", [IndexModel([("status", ASCENDING), ("due_on", ASCENDING), ("_id", ASCENDING)])]
+    )
+]
+
+
+class Referrals:
+    """Items that wait for a person to name their department. ``_id`` is the item id, ``status`` open or assigned."""
+
+    def __init__(self, database: Database) -> None:
+        self._referrals = database.collection("referrals")
+
+    async def add(self, referred: Sequence[Referred], session: Session) -> None:
+        """Queue several items."""
+        await self._referrals.bulk_write(
+            [
+                InsertOne(
+                    {
+                        "_id": r.item.id,
+                        "status": "open",
+                        "due_on": r.referred.due_on.isoformat(),
+                        "record": r.item.record.model_dump(mode="json"),
+                        "referred": r.referred.model_dump(mode="json"),
+                    }
+                )
+                for r in referred
+            ],
+            session=session,
+            ordered=False,
+        )
+
+    async def page(self, status: str, after: str | None, limit: int) -> list[Document]:
+        """Referrals in order of item id, ``limit`` at most, after the given item id."""
+        query: dict[str, Any] = {"status": status}
+        if after:
+            query["_id"] = {"$gt": after}
+        return await self._referrals.find(query).sort("_id", ASCENDING).limit(limit).to_list(limit)
+
+    async def get(self, item_id: str, session: Session) -> Document | None:
+        """One referral."""
+        found: Document | None = await self._referrals.find_one({"_id": item_id}, session=session)
+        return found
+
+    async def mark_assigned(self, item_id: str, assignment: Document, session: Session) -> None:
+        """Close a referral; ``assignment`` says who named which department when."""
+        await self._referrals.update_one(
+            {"_id": item_id}, {"$set": {"status": "assigned", "assignment": assignment}}, session=session
+        )
+
+
+def item_of(document: Document) -> Item:
+    """The item a referral is about."""
+    referred = ItemReferred.model_validate(document["referred"])
+    return Item(referred.application_id, referred.subject_id, RecordFacts.model_validate(document["record"]))
