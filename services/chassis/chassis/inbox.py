@@ -125,10 +125,12 @@ class Inbox:
 
     async def fresh(self, received: Sequence[Received], session: Session) -> list[Received]:
         """Those without an effect so far, each once, in order."""
-        by_id = {self._prefix + r.identity: r for r in reversed(received)}
+        by_id: dict[str, Received] = {}
+        for item in received:
+            by_id.setdefault(self._prefix + item.identity, item)
         cursor = self._inbox.find({"_id": {"$in": list(by_id)}}, {"_id": 1}, session=session)
         done = {doc["_id"] async for doc in cursor}
-        return [by_id[i] for i in reversed(by_id) if i not in done]
+        return [item for identity, item in by_id.items() if identity not in done]
 
     async def add(self, received: Sequence[Received], session: Session, now: datetime) -> None:
         """Note that these took effect (or were parked, which is this consumer's promise that they will)."""

@@ -1,0 +1,24 @@
+"""Fixtures: a real broker and a real MongoDB for the whole test session, started only when a test asks for them.
+
+BROKER=embedded (default) or apache chooses the broker; KAFKA_BOOTSTRAP_SERVERS and MONGODB_URI replace both.
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from xinfu_local import Broker, Stack
+
+
+@pytest.fixture(scope="session")
+def broker_kind() -> Broker:
+    """The broker under test."""
+    return Broker(os.environ.get("BROKER", "embedded"))
+
+
+@pytest.fixture(scope="session")
+def infra(broker_kind: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A broker and a mongod without any service."""
+    with Stack([], broker_kind, tmp_path_factory.mktemp("infra")) as stack:
+        yield stack

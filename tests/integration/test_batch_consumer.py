@@ -1,0 +1,203 @@
+"""The batch consumer on a real broker and a real database: once, in order, and one bad event costs only its own key."""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+
+import pytest
+
+from chassis.inbox import Received
+from chassis.unit_of_work import UnitOfWork
+from contracts.errors import DeadLetterReason
+from contracts.events import RecordPublished
+from contracts.topics import RECORDS
+from support import Harness, eventually, message, produce, published, settings_for
+from xinfu_local import Broker, Stack
+
+
+class Recorder:
+    """A handler that writes every event it sees into ``effects``, in order, and fails where told."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = f"rec_{prefix}"
+        self.harness: Harness
+        self.failing: set[str] = set()
+        self.calls: list[int] = []
+
+    async def __call__(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
+        mine = [r for r in batch if r.key.startswith(self.prefix)]
+        self.calls.append(len(mine))
+        for received in mine:
+            if received.key in self.failing:
+                raise RuntimeError(f"told to fail on {received.key}")
+        if mine:
+            effects = self.harness.database.collection("effects")
+            counter = self.harness.database.collection("counts")
+            before = await counter.find_one({"_id": "n"}, session=unit.session)
+            first = int(before["n"]) if before else 0
+            await counter.update_one(
+                {"_id": "n"}, {"$inc": {"n": len(mine)}}, upsert=True, session=unit.session
+            )
+            await effects.insert_many(
+                [
+                    {"n": first + i, "key": r.key, "id": r.id, "document": _document(r)}
+                    for i, r in enumerate(mine)
+                ],
+                session=unit.session,
+            )
+
+    async def seen(self) -> list[str]:
+        """Document numbers in the order they took effect."""
+        effects = self.harness.database.collection("effects")
+        return [doc["document"] async for doc in effects.find().sort("n", 1)]
+
+
+def _document(received: Received) -> str:
+    assert isinstance(received.event, RecordPublished)
+    return received.event.record.document_number
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder(secrets.token_hex(8))
+
+
+def harness(infra: Stack, broker: Broker, recorder: Recorder, **overrides: object) -> Harness:
+    made = Harness(settings_for(infra, broker, **overrides), recorder)
+    recorder.harness = made
+    return made
+
+
+def record(recorder: Recorder, n: int) -> str:
+    return f"{recorder.prefix.removeprefix('rec_')}{n:016x}"
+
+
+async def test_redelivered_and_repeated_events_take_effect_once(
+    infra: Stack, broker_kind: Broker, recorder: Recorder
+) -> None:
+    messages = [
+        message(published(record(recorder, n % 5), document_number=f"文{n}号"), f"{recorder.prefix}-{n}")
+        for n in range(50)
+    ]
+    made = harness(infra, broker_kind, recorder)
+    await made.prepare()
+    await produce(infra, RECORDS.name, messages + messages[:20])
+    async with made.running():
+
+        async def done() -> bool:
+            return len(await recorder.seen()) >= 50
+
+        await eventually(done)
+        # the whole topic once more, as after a lost offset
+        await produce(infra, RECORDS.name, messages)
+        await asyncio.sleep(1)
+        seen = await recorder.seen()
+    assert sorted(seen) == sorted(f"文{n}号" for n in range(50))
+    for key in range(5):
+        assert [s for s in seen if int(s[1:-1]) % 5 == key] == [f"文{n}号" for n in range(50) if n % 5 == key]
+
+
+async def test_failing_key_is_parked_in_order_and_others_go_on(
+    infra: Stack, broker_kind: Broker, recorder: Recorder
+) -> None:
+    bad, good = record(recorder, 1), record(recorder, 2)
+    recorder.failing = {f"rec_{bad}"}
+    made = harness(infra, broker_kind, recorder)
+    await made.prepare()
+    await produce(
+        infra,
+        RECORDS.name,
+        [message(published(bad if n % 2 else good, document_number=f"文{n}号")) for n in range(10)],
+    )
+    async with made.running():
+
+        async def good_done() -> bool:
+            return len(await recorder.seen()) == 5
+
+        await eventually(good_done)
+        # a later event of the parked key must queue behind it, not overtake
+        await produce(infra, RECORDS.name, [message(published(bad, document_number="文11号"))])
+        parked = made.database.collection("parked_events")
+
+        async def queued() -> bool:
+            return await parked.count_documents({}) == 6
+
+        await eventually(queued)
+        key = await made.database.collection("parked_keys").find_one({})
+        assert key is not None
+        assert "told to fail" in key["reason"]
+        assert (await recorder.seen()) == [f"文{n}号" for n in range(0, 10, 2)]
+        recorder.failing = set()
+
+        async def all_done() -> bool:
+            return len(await recorder.seen()) == 11
+
+        await eventually(all_done)
+        assert (await recorder.seen())[5:] == ["文1号", "文3号", "文5号", "文7号", "文9号", "文11号"]
+        assert await made.database.collection("parked_keys").count_documents({}) == 0
+        assert await parked.count_documents({}) == 0
+
+
+async def test_key_is_handed_to_a_person_after_the_last_attempt(
+    infra: Stack, broker_kind: Broker, recorder: Recorder
+) -> None:
+    bad = record(recorder, 1)
+    recorder.failing = {f"rec_{bad}"}
+    made = harness(infra, broker_kind, recorder, park_max_attempts=3)
+    await made.prepare()
+    await produce(infra, RECORDS.name, [message(published(bad))])
+    async with made.running():
+        keys = made.database.collection("parked_keys")
+
+        async def dead() -> bool:
+            return await keys.count_documents({"state": "dead"}) == 1
+
+        await eventually(dead)
+        found = await keys.find_one({})
+        assert found is not None
+        assert found["attempts"] == 3
+        assert found["first_failed_at"] < found["last_failed_at"]
+
+
+async def test_malformed_messages_become_dead_letters_and_the_pipeline_goes_on(
+    infra: Stack, broker_kind: Broker, recorder: Recorder
+) -> None:
+    key, headers, value = message(published(record(recorder, 1), document_number="文1号"))
+    mark = secrets.token_hex(8)
+    headers = {**headers, "x-test": mark}
+    bad: list[tuple[str, dict[str, str | bytes], bytes | None, DeadLetterReason]] = [
+        (key, {**headers}, b"not json", DeadLetterReason.NOT_JSON),
+        (key, {**headers}, None, DeadLetterReason.NOT_JSON),
+        (key, {**headers}, b"[" * 100_000, DeadLetterReason.NOT_JSON),
+        (key, {n: v for n, v in headers.items() if n != "ce_type"}, value, DeadLetterReason.BAD_HEADERS),
+        (key, {**headers, "ce_specversion": "0.3"}, value, DeadLetterReason.BAD_HEADERS),
+        (key, {**headers, "ce_source": b"\xff\xfe"}, value, DeadLetterReason.BAD_HEADERS),
+        (key, {**headers}, b'{"record_id": 5}', DeadLetterReason.SCHEMA_MISMATCH),
+        ("another-key", {**headers}, value, DeadLetterReason.KEY_MISMATCH),
+        (key, {**headers}, b" " * 950_000, DeadLetterReason.TOO_LARGE),
+        (key, {**headers, "ce_type": "cn.xinfu.repair.granted.v1"}, value, DeadLetterReason.SCHEMA_MISMATCH),
+    ]
+    future: tuple[str, dict[str, str | bytes], bytes] = (
+        key,
+        {**headers, "ce_type": "cn.xinfu.record.published.v9"},
+        value,
+    )
+    made = harness(infra, broker_kind, recorder)
+    await made.prepare()
+    await produce(
+        infra, RECORDS.name, [(k, h, v) for k, h, v, _ in bad] + [future, (key, {**headers}, value)]
+    )
+    async with made.running():
+
+        async def done() -> bool:
+            return await recorder.seen() == ["文1号"]
+
+        await eventually(done)
+        letters = [
+            letter
+            async for letter in made.database.collection("dead_letters").find()
+            if ["x-test", mark.encode()] in letter["headers"]
+        ]
+        assert sorted(letter["reason"] for letter in letters) == sorted(reason.value for *_, reason in bad)
+        assert all(letter["detail"] for letter in letters)
+        assert await made.database.collection("parked_keys").count_documents({}) == 0
