@@ -108,6 +108,8 @@ def parse_headers(headers: Mapping[str, str]) -> Envelope:
         raise MalformedEventError(DeadLetterReason.BAD_HEADERS, "ce_id is longer than 200 characters")
     try:
         time = datetime.fromisoformat(headers.get("ce_time", "1970-01-01T00:00:00+00:00"))
+        if time.tzinfo is None:
+            raise ValueError("no offset")
     except ValueError:
         raise MalformedEventError(
             DeadLetterReason.BAD_HEADERS, f"ce_time {headers['ce_time']!r} is not an RFC 3339 time"

@@ -15,6 +15,7 @@ class Scope(StrEnum):
     CASES_READ = "cases.read"
     RECORDS_WRITE = "records.write"
     ROUTING_ASSIGN = "routing.assign"
+    OPERATIONS = "operations"
 
 
 class Claims(Shape):

@@ -28,6 +28,19 @@ class SubjectLookupResult(Shape):
     subjects: list[Subject]
 
 
+class SubjectIdentify(Shape):
+    """Request of POST /v1/internal/subjects/identify: whose pseudonym is asked for, as in the sign-in token."""
+
+    subject_type: SubjectType
+    code: str = Field(min_length=1, max_length=64)
+
+
+class SubjectIdentified(Shape):
+    """The pseudonym of a subject. It is derived, not stored: every valid code has one, known to intake or not."""
+
+    subject_id: SubjectId
+
+
 class Contact(Shape):
     """Who filed the application."""
 

@@ -31,6 +31,11 @@ class Loop:
         """Run the next step now."""
         self._wake.set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the loop was told to stop; a long step should end early."""
+        return self._stop.is_set()
+
     def start(self) -> None:
         """Start the loop in a task of the running event loop."""
         self._task = asyncio.create_task(self._run(), name=self.name)

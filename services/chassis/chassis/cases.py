@@ -10,9 +10,12 @@ from contracts.http.intake import (
     CaseLookup,
     CaseLookupResult,
     Subject,
+    SubjectIdentified,
+    SubjectIdentify,
     SubjectLookup,
     SubjectLookupResult,
 )
+from contracts.records import SubjectType
 
 
 class CaseDirectory:
@@ -27,7 +30,7 @@ class CaseDirectory:
         """Subject id -> subject; unknown ids are missing."""
         found: dict[str, Subject] = {}
         for chunk in _chunks(ids):
-            body = await self._post("subjects", SubjectLookup(subject_ids=chunk).model_dump_json())
+            body = await self._post("subjects/lookup", SubjectLookup(subject_ids=chunk).model_dump_json())
             found |= {s.subject_id: s for s in SubjectLookupResult.model_validate_json(body).subjects}
         return found
 
@@ -35,13 +38,20 @@ class CaseDirectory:
         """Application id -> case; unknown ids are missing."""
         found: dict[str, Case] = {}
         for chunk in _chunks(application_ids):
-            body = await self._post("cases", CaseLookup(application_ids=chunk).model_dump_json())
+            body = await self._post("cases/lookup", CaseLookup(application_ids=chunk).model_dump_json())
             found |= {c.application_id: c for c in CaseLookupResult.model_validate_json(body).cases}
         return found
 
-    async def _post(self, what: str, body: str) -> bytes:
+    async def identify(self, subject_type: SubjectType, code: str) -> str:
+        """The subject id (pseudonym) of a subject known by its code."""
+        body = await self._post(
+            "subjects/identify", SubjectIdentify(subject_type=subject_type, code=code).model_dump_json()
+        )
+        return SubjectIdentified.model_validate_json(body).subject_id
+
+    async def _post(self, path: str, body: str) -> bytes:
         headers = {"content-type": "application/json", **await self._token.headers()}
-        url = f"{self._url}/v1/internal/{what}/lookup"
+        url = f"{self._url}/v1/internal/{path}"
         async with self._http.post(url, data=body, headers=headers) as response:
             response.raise_for_status()
             return await response.read()

@@ -62,20 +62,21 @@ class Outbox:
         ``work`` runs again after a write conflict: it must have no effect outside its session. Raises ValueError when
         an event is larger than ``max_event_bytes``.
         """
-        wrote = False
+        wake_ups: list[Callable[[], None]] = []
 
         async def attempt(session: Session) -> T:
-            nonlocal wrote
+            nonlocal wake_ups
             unit = UnitOfWork(session, datetime.now(UTC))
             result = await work(unit)
-            wrote = bool(unit.emissions)
-            if wrote:
+            wake_ups = unit.wake_ups
+            if unit.emissions:
                 await self._outbox.insert_many(await self._documents(unit), session=session, ordered=False)
+                wake_ups = [self.wake, *wake_ups]
             return result
 
         result = await self._db.transaction(attempt)
-        if wrote:
-            self.wake()
+        for wake in wake_ups:
+            wake()
         return result
 
     async def _documents(self, unit: UnitOfWork) -> list[Document]:

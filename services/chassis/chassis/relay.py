@@ -140,24 +140,28 @@ class Relay:
                 failed.add(topic)
                 OUTBOX_ERRORS.labels(topic).inc()
                 log.exception("topic cannot be published to; its events stay in the outbox", topic=topic)
-        done = await asyncio.gather(*(self._publish_lane(*lane, docs) for lane, docs in lanes.items()))
+        published = await asyncio.gather(*(self._publish_lane(*lane, docs) for lane, docs in lanes.items()))
+        done = [document for lane in published for document in lane]
+        if done:
+            await self._mark(done)
         full = len(documents) == self._batch
         OUTBOX_PENDING.set(
             await self._outbox.count_documents({"pending": True}, limit=_PENDING_COUNT_LIMIT) if full else 0
         )
-        return full and any(done)
+        return full and bool(done)
 
     async def _partition(self, topic: str, key: str) -> int:
         partitions = sorted(await self._producer.partitions_for(topic))
         return int(self._partitioner(key.encode(), partitions, partitions))
 
-    async def _publish_lane(self, topic: str, partition: int, documents: Sequence[Document]) -> int:
-        """Publish the events of one partition in order; returns how many were acknowledged."""
+    async def _publish_lane(
+        self, topic: str, partition: int, documents: Sequence[Document]
+    ) -> Sequence[Document]:
+        """Publish the events of one partition in order; returns those that were acknowledged, always a prefix."""
         position = 0
         while position < len(documents):
             batch = self._producer.create_batch()
             spans: list[Span] = []
-            sent: list[Document] = []
             for document in documents[position:]:
                 span, headers = _publish_span(document)
                 appended = batch.append(
@@ -166,37 +170,37 @@ class Relay:
                 if appended is None:
                     break
                 spans.append(span)
-                sent.append(document)
-            if not sent:
+            if not spans:
                 OUTBOX_ERRORS.labels(topic).inc()
                 log.error(
                     "event is larger than the producer takes", topic=topic, id=documents[position]["_id"]
                 )
-                return position
+                break
+            failure = ""
             try:
-                future = await self._producer.send_batch(batch, topic, partition=partition)
-                await future
+                await (await self._producer.send_batch(batch, topic, partition=partition))
             except Exception as error:
+                failure = str(error)
                 OUTBOX_ERRORS.labels(topic).inc()
-                log.warning("publish failed; events stay in the outbox", topic=topic, error=str(error))
-                for span in spans:
-                    span.set_status(Status(StatusCode.ERROR, str(error)))
-                    span.end()
-                return position
-            await self._mark(topic, sent)
+                log.warning("publish failed; events stay in the outbox", topic=topic, error=failure)
             for span in spans:
+                if failure:
+                    span.set_status(Status(StatusCode.ERROR, failure))
                 span.end()
-            position += len(sent)
-        return position
+            if failure:
+                break
+            position += len(spans)
+        return documents[:position]
 
-    async def _mark(self, topic: str, documents: Sequence[Document]) -> None:
+    async def _mark(self, documents: Sequence[Document]) -> None:
+        """One update for all that was acknowledged; what a crash leaves unmarked is published again and recognised."""
         now = datetime.now(UTC)
         await self._outbox.update_many(
             {"_id": {"$in": [document["_id"] for document in documents]}},
             {"$set": {"published_at": now}, "$unset": {"pending": ""}},
         )
-        OUTBOX_PUBLISHED.labels(topic).inc(len(documents))
         for document in documents:
+            OUTBOX_PUBLISHED.labels(document["topic"]).inc()
             OUTBOX_SECONDS.observe(max((now - document["created_at"]).total_seconds(), 0))
 
 

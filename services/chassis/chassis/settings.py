@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 
 def _shared(name: str) -> AliasChoices:
@@ -135,4 +135,7 @@ def load_settings(cls: type[S]) -> S:
         where = ".".join(str(part) for part in first["loc"])
         name = where if where.isupper() or not where else f"{prefix}{where}".upper()
         sys.stderr.write(f"bad setting {name}: {first['msg']}\n".replace("bad setting :", "bad settings:"))
+        raise SystemExit(78) from None
+    except SettingsError as error:  # a list or mapping that is not JSON; the text names the field, not its value
+        sys.stderr.write(f"bad settings: {error}: write it as JSON\n")
         raise SystemExit(78) from None

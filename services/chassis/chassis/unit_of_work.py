@@ -1,6 +1,6 @@
 """The unit of work a handler gets: one transaction, with what it emits and what it rejects."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -40,6 +40,7 @@ class UnitOfWork:
     now: datetime
     emissions: list[Emission] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
+    wake_ups: list[Callable[[], None]] = field(default_factory=list)
 
     def emit(self, event: Event, *, cause: str, trace: Mapping[str, str] | None = None) -> None:
         """Publish ``event`` if the transaction commits. The same cause gives the same event ids."""
@@ -48,3 +49,7 @@ class UnitOfWork:
     def reject(self, received: Received, reason: DeadLetterReason, detail: str) -> None:
         """Put an event aside as a dead letter, in this transaction; the rest of the batch goes on."""
         self.rejections.append(Rejection(received, reason, detail))
+
+    def after_commit(self, wake: Callable[[], None]) -> None:
+        """Call ``wake`` once the transaction has committed: a hint for a background loop, lost when the process is killed."""
+        self.wake_ups.append(wake)

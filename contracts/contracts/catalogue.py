@@ -1,0 +1,567 @@
+"""Law as data: the departments, rules and targets of ``catalogue/*.yaml``, checked when loaded. Pure; no clock: days are arguments."""
+
+import calendar
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
+from enum import StrEnum
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from contracts.events import ReferralReason
+from contracts.identifiers import normalise_uscc
+from contracts.records import SubjectType
+
+Months = Annotated[int, Field(ge=0, le=120)]
+WorkingDays = Annotated[int, Field(ge=0, le=250)]
+Text = Annotated[str, Field(min_length=1)]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,40}$")]
+Region = Annotated[
+    str, Field(pattern=r"^[0-9]{6}$", description="行政区划代码 (GB/T 2260); 100000 is the nation")
+]
+
+
+class Tier(StrEnum):
+    """轻微 / 一般 / 严重 (国办发〔2025〕22号 第二条)."""
+
+    MINOR = "minor"
+    GENERAL = "general"
+    SERIOUS = "serious"
+
+
+class Evidence(StrEnum):
+    """How well a fact is known. Only ``binding`` grades may refuse anybody anything; the others advise a person."""
+
+    OFFICIAL = "V"
+    COPY = "C"
+    SECONDARY = "S"
+    FRAGMENT = "F"
+    MEMORY = "M"
+    CODE = "X"
+    DESIGN = "D"
+
+    @property
+    def binding(self) -> bool:
+        return self in (Evidence.OFFICIAL, Evidence.COPY, Evidence.SECONDARY)
+
+
+class Row(BaseModel):
+    """Base of all rows: immutable, and a field nobody knows is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InForce(Row):
+    """A row with a time of validity, both days inclusive."""
+
+    effective_from: date
+    effective_to: date | None
+
+    def in_force(self, on: date) -> bool:
+        return self.effective_from <= on and (self.effective_to is None or on <= self.effective_to)
+
+    @model_validator(mode="after")
+    def _dates_in_order(self) -> Self:
+        if self.effective_to is not None and self.effective_to < self.effective_from:
+            raise ValueError("effective_to 早于 effective_from")
+        return self
+
+
+class Department(InForce):
+    """A 认定单位."""
+
+    code: str
+    name: Text
+    short_name: Text
+    slug: Slug
+    region: Region
+    level: Literal["national", "provincial", "municipal", "district"]
+    mode: Literal["desk", "api"]
+    categories: tuple[str, ...] = Field(min_length=1)
+    aliases: tuple[Text, ...]
+    source: Text
+    evidence: Evidence
+
+
+class HumanQueue(Row):
+    """The named queue for what cannot be resolved."""
+
+    id: Slug
+    name: Text
+
+
+class Category(Row):
+    """A kind of 失信记录. ``grantable`` false: not ours to grant, refer to ``refer_to``."""
+
+    id: str
+    name: Text
+    grantable: bool
+    refer_to: str | None = None
+
+    @model_validator(mode="after")
+    def _referred_to_somebody(self) -> Self:
+        if self.grantable == (self.refer_to is not None):
+            raise ValueError("grantable 为 false 时必须且只有此时填写 refer_to")
+        return self
+
+
+class Scope(Row):
+    """A field of law with periods of its own; ``laws``: words in 处罚依据 that show it."""
+
+    id: str
+    name: Text
+    laws: tuple[Text, ...]
+    evidence: Evidence
+
+
+class PenaltyKind(Row):
+    """Words in 处罚类别 and the tier they mean."""
+
+    id: str
+    words: tuple[Text, ...] = Field(min_length=1)
+    tier: Tier
+    source: Text
+    evidence: Evidence
+
+
+class Rule(InForce):
+    """When and how a record of one category may be repaired. Months count from the decision date; null is 'not known'."""
+
+    number: Text
+    category: str
+    tier: Tier | None
+    scopes: tuple[str, ...]
+    repair: Literal["on_application", "by_itself", "referred", "not_repairable"]
+    min_publication_months: Months | None
+    max_publication_months: Months | None
+    materials: tuple[Text, ...]
+    accept_working_days: WorkingDays | None
+    decide_working_days: WorkingDays | None
+    extend_working_days: WorkingDays | None
+    total_working_days: WorkingDays | None
+    decided_by: Text
+    targets: tuple[str, ...]
+    source: Text
+    evidence: Evidence
+    evidence_of: Mapping[str, Evidence]
+    note: str | None = None
+
+    def grade(self, field: str) -> Evidence:
+        """Evidence of one field: its own, else that of the row."""
+        return self.evidence_of.get(field, self.evidence)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        low, high = self.min_publication_months, self.max_publication_months
+        if low is not None and high is not None and low > high:
+            raise ValueError("min_publication_months 大于 max_publication_months")
+        if unknown := set(self.evidence_of) - set(type(self).model_fields):
+            raise ValueError(f"evidence_of 含未知字段：{'、'.join(sorted(unknown))}")
+        return self
+
+
+class Overlay(InForce):
+    """What is laid over a rule while ``condition`` holds. ``department_working_days``: a service promise, never longer than the rule."""
+
+    number: Text
+    id: str
+    name: Text
+    condition: Text
+    waives_min_publication: bool
+    department_working_days: WorkingDays | None
+    source: Text
+    evidence: Evidence
+
+
+class Target(Row):
+    """A platform that has to show what was decided. ``timeout_seconds``: of one call."""
+
+    id: Slug
+    name: Text
+    kind: Literal["national", "provincial", "vendor"]
+    region: Region
+    categories: tuple[str, ...] = Field(min_length=1)
+    read_back: bool
+    batch_size: int = Field(ge=1, le=1000)
+    timeout_seconds: float = Field(gt=0, le=120)
+    time_limit_working_days: WorkingDays
+    time_limit_source: Text
+    time_limit_evidence: Evidence
+    natural_persons: bool
+
+    @model_validator(mode="after")
+    def _no_persons_at_vendors(self) -> Self:
+        if self.kind == "vendor" and self.natural_persons:
+            raise ValueError("自然人记录不得送第三方（kind 为 vendor 时 natural_persons 必须为 false）")
+        return self
+
+
+class Resolution(NamedTuple):
+    """A department, or why there is none (``reason_code``, and ``reason`` in zh-CN)."""
+
+    department: Department | None
+    reason: str = ""
+    reason_code: ReferralReason | None = None
+
+
+class CatalogueError(ValueError):
+    """The catalogue cannot be used. ``problems``: one line each, naming file and row."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def normalise_name(name: str) -> str:
+    """Fold the width of a department's name (NFKC) and drop its spaces, for exact comparison."""
+    return re.sub(r"\s+", "", unicodedata.normalize("NFKC", name))
+
+
+def add_months(day: date, months: int) -> date:
+    """``day`` plus calendar months, clamped to the end of the month: 08-31 plus 6 is 02-28 or 02-29, not 03-03."""
+    years, month = divmod(day.month - 1 + months, 12)
+    year, month = day.year + years, month + 1
+    return date(year, month, min(day.day, calendar.monthrange(year, month)[1]))
+
+
+_TIER_ORDER = {tier: rank for rank, tier in enumerate(Tier)}
+
+
+class Catalogue(Row):
+    """All rows, and the questions services ask of them."""
+
+    departments: tuple[Department, ...]
+    human_queue: HumanQueue
+    categories: tuple[Category, ...]
+    scopes: tuple[Scope, ...]
+    penalty_kinds: tuple[PenaltyKind, ...]
+    rules: tuple[Rule, ...]
+    overlays: tuple[Overlay, ...]
+    targets: tuple[Target, ...]
+
+    @cached_property
+    def _by_code(self) -> dict[str, Department]:
+        return {d.code: d for d in self.departments}
+
+    @cached_property
+    def _by_slug(self) -> dict[str, Department]:
+        return {d.slug: d for d in self.departments}
+
+    @cached_property
+    def _by_name(self) -> dict[str, Department]:
+        return {normalise_name(n): d for d in self.departments for n in (d.name, *d.aliases)}
+
+    @cached_property
+    def _by_category(self) -> dict[str, Category]:
+        return {c.id: c for c in self.categories}
+
+    @cached_property
+    def _kind_by_word(self) -> dict[str, PenaltyKind]:
+        return {word: kind for kind in self.penalty_kinds for word in kind.words}
+
+    @cached_property
+    def _kind_pattern(self) -> re.Pattern[str]:
+        # Longest first: 吊销营业执照 before 吊销, 暂扣或者吊销许可证 before 暂扣.
+        return re.compile("|".join(map(re.escape, sorted(self._kind_by_word, key=len, reverse=True))))
+
+    def department(self, code: str) -> Department | None:
+        """The department with this code (18 characters, as in the catalogue)."""
+        return self._by_code.get(code)
+
+    def by_slug(self, slug: str) -> Department | None:
+        """The department with this slug."""
+        return self._by_slug.get(slug)
+
+    def category(self, category: str) -> Category | None:
+        """The record category with this id."""
+        return self._by_category.get(category)
+
+    def target(self, target: str) -> Target | None:
+        """The target with this id."""
+        return next((t for t in self.targets if t.id == target), None)
+
+    def overlay(self, overlay: str, on: date) -> Overlay | None:
+        """The overlay with this id, if in force on that day."""
+        return next((o for o in self.overlays if o.id == overlay and o.in_force(on)), None)
+
+    def resolve_department(self, code: str | None, name: str, category: str, on: date) -> Resolution:
+        """Find who made a record of ``category``: by code, else by exact name or alias (width and spaces folded).
+
+        ``on`` is the day of routing: the department has to be in force then. When the code and the name belong to two
+        departments, a person decides: sending a record to the wrong one is worse than asking.
+        """
+
+        def nobody(reason_code: ReferralReason, reason: str) -> Resolution:
+            return Resolution(None, reason, reason_code)
+
+        known = self.category(category)
+        if known is None:
+            return nobody(ReferralReason.CATEGORY_NOT_DECIDED, f"未知的记录类别“{category}”")
+        if not known.grantable:
+            return nobody(
+                ReferralReason.CATEGORY_NOT_DECIDED,
+                f"“{known.name}”不由本平台部门修复，请向{known.refer_to}申请",
+            )
+        by_code = self._by_code.get(normalise_name(code).upper()) if code else None
+        by_name = self._by_name.get(normalise_name(name))
+        if by_code and by_name and by_code != by_name:
+            return nobody(
+                ReferralReason.AMBIGUOUS_DEPARTMENT,
+                f"机关代码属于“{by_code.name}”，机关名称属于“{by_name.name}”，两者不一致",
+            )
+        found = by_code or by_name
+        if found is None:
+            return nobody(
+                ReferralReason.UNKNOWN_DEPARTMENT, f"部门目录中没有“{name or code or '（未填写）'}”"
+            )
+        if category not in found.categories:
+            return nobody(ReferralReason.CATEGORY_NOT_DECIDED, f"“{found.name}”不认定“{known.name}”")
+        if not found.in_force(on):
+            return nobody(ReferralReason.NOT_IN_FORCE, f"“{found.name}”在{on.isoformat()}不在目录有效期内")
+        return Resolution(found)
+
+    def penalty_category(self, code: str | None, name: str) -> str:
+        """Category of a penalty in a 双公示 feed, which has no column for it: market supervision penalties have their own rule."""
+        found = (self._by_code.get(normalise_name(code).upper()) if code else None) or self._by_name.get(
+            normalise_name(name)
+        )
+        samr = found is not None and "samr_administrative_penalty" in found.categories
+        return "samr_administrative_penalty" if samr else "administrative_penalty"
+
+    def rule_for(self, category: str, tier: Tier | str | None, scope: str | None, on: date) -> Rule | None:
+        """The rule in force on that day. The most exact row wins: tier and scope, tier, scope, neither."""
+        found = {
+            (rule.tier, each): rule
+            for rule in self.rules
+            if rule.category == category and rule.in_force(on)
+            for each in rule.scopes or (None,)
+        }
+        keys = ((tier, scope), (tier, None), (None, scope), (None, None))
+        return next((found[key] for key in keys if key in found), None)
+
+    def tier_of(self, penalty_kinds_text: str) -> tuple[Tier, PenaltyKind] | None:
+        """Tier of a 处罚类别 text and the row that gave it; several kinds, the highest.
+
+        None when any part is unknown (it might be the highest) or says that there was no penalty: a person looks.
+        """
+        parts = [
+            p for p in re.split(r"[、,;/|+\s。]+", unicodedata.normalize("NFKC", penalty_kinds_text)) if p
+        ]
+        kinds: list[PenaltyKind] = []
+        for part in parts:
+            words = self._kind_pattern.findall(part)
+            if not words or re.search(r"不予|免予|免于", part):
+                return None
+            kinds += [self._kind_by_word[word] for word in words]
+        if not kinds:
+            return None
+        highest = max(kinds, key=lambda kind: _TIER_ORDER[kind.tier])
+        return highest.tier, highest
+
+    def scope_of(self, legal_basis: str) -> str | None:
+        """The field of law that a 处罚依据 names, or None. Advice (grade D)."""
+        basis = normalise_name(legal_basis)
+        return next((s.id for s in self.scopes if any(law in basis for law in s.laws)), None)
+
+    def targets_for(self, category: str, subject_type: SubjectType | str) -> tuple[Target, ...]:
+        """Targets that show this category for this kind of subject."""
+        person = SubjectType(subject_type) is SubjectType.NATURAL_PERSON
+        return tuple(
+            t for t in self.targets if category in t.categories and (t.natural_persons or not person)
+        )
+
+
+# --- loading -----------------------------------------------------------------------------------------------------
+
+_R = TypeVar("_R", bound=Row)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key written twice in one row, which YAML would take silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"字段 {key.value} 重复", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _default_directory() -> Path:
+    here = Path(__file__).resolve().parent
+    packed = here / "catalogue_data"
+    return packed if packed.is_dir() else here.parent / "catalogue"
+
+
+def _read(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        problems.append(f"{path.name}: 无法读取：{' '.join(str(error).split())}")
+        return {}
+    if not isinstance(content, dict):
+        problems.append(f"{path.name}: 应为由各部分组成的映射")
+        return {}
+    return content
+
+
+def _label(raw: object) -> str:
+    if not isinstance(raw, dict):
+        return str(raw)
+    return str(raw.get("name") or raw.get("number") or raw.get("id") or "未命名")
+
+
+def _rows(
+    file: str, section: str, content: Mapping[str, Any], model: type[_R], problems: list[str]
+) -> Iterator[tuple[str, _R]]:
+    """Yield (where, row) for each good row; append a line to ``problems`` for each fault of the others."""
+    raws = content.get(section)
+    if not isinstance(raws, list) or not raws:
+        problems.append(f"{file}: 缺少 {section} 部分，或其内容为空")
+        return
+    for index, raw in enumerate(raws, start=1):
+        where = f"{file}: {section} 第{index}行（{_label(raw)}）"
+        try:
+            yield where, model.model_validate(raw)
+        except ValidationError as error:
+            for fault in error.errors():
+                field = ".".join(map(str, fault["loc"]))
+                problems.append(f"{where}: {field + ': ' if field else ''}{fault['msg']}")
+
+
+def _check_unique(values: Iterable[tuple[str, str]], what: str) -> Iterator[str]:
+    first: dict[str, str] = {}
+    for where, value in values:
+        if value in first:
+            yield f"{where}: {what}“{value}”重复，已见于 {first[value]}"
+        else:
+            first[value] = where
+
+
+def _check_known(where: str, values: Iterable[str], known: Iterable[str], what: str) -> Iterator[str]:
+    known = set(known)
+    return (f"{where}: 未知的{what}“{value}”" for value in values if value not in known)
+
+
+def _check_codes(departments: Iterable[tuple[str, Department]]) -> Iterator[str]:
+    for where, row in departments:
+        try:
+            code = normalise_uscc(row.code)
+        except ValueError as error:
+            yield f"{where}: {error}"
+            continue
+        if code != row.code:
+            yield f"{where}: 代码应写作“{code}”"
+        if code[2:8] != row.region:
+            yield f"{where}: 代码中的行政区划 {code[2:8]} 与 region {row.region} 不一致"
+
+
+def _check_overlaps(rules: Iterable[tuple[str, Rule]]) -> Iterator[str]:
+    groups: dict[tuple[str, str | None, str | None], list[tuple[str, Rule]]] = defaultdict(list)
+    for where, rule in rules:
+        for scope in rule.scopes or (None,):
+            earlier = groups[rule.category, rule.tier, scope]
+            for other_where, other in earlier:
+                if rule.effective_from <= (other.effective_to or date.max) and other.effective_from <= (
+                    rule.effective_to or date.max
+                ):
+                    yield f"{where}: 有效期与同类别、同档次、同领域的 {other_where} 重叠"
+            earlier.append((where, rule))
+
+
+def _check_rule_targets(rules: Iterable[tuple[str, Rule]], targets: Mapping[str, Target]) -> Iterator[str]:
+    for where, rule in rules:
+        yield from _check_known(where, rule.targets, targets, "同步平台")
+        for target in rule.targets:
+            if target in targets and rule.category not in targets[target].categories:
+                yield f"{where}: 平台“{target}”不展示类别“{rule.category}”"
+
+
+@lru_cache(maxsize=8)
+def _load(directory: Path) -> Catalogue:
+    problems: list[str] = []
+    contents = {
+        name: _read(directory / name, problems) for name in ("departments.yaml", "rules.yaml", "targets.yaml")
+    }
+    if problems:
+        raise CatalogueError(problems)
+
+    def rows(file: str, section: str, model: type[_R]) -> list[tuple[str, _R]]:
+        return list(_rows(file, section, contents[file], model, problems))
+
+    departments = rows("departments.yaml", "departments", Department)
+    categories = rows("rules.yaml", "categories", Category)
+    scopes = rows("rules.yaml", "scopes", Scope)
+    kinds = rows("rules.yaml", "penalty_kinds", PenaltyKind)
+    rules = rows("rules.yaml", "rules", Rule)
+    overlays = rows("rules.yaml", "overlays", Overlay)
+    targets = rows("targets.yaml", "targets", Target)
+
+    queue: HumanQueue | None = None
+    try:
+        queue = HumanQueue.model_validate(contents["departments.yaml"].get("human_queue"))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        problems.append(
+            f"departments.yaml: human_queue: 缺少人工分派席或内容有误：{fault['loc']} {fault['msg']}"
+        )
+
+    problems += _check_codes(departments)
+    problems += _check_unique(((w, d.code) for w, d in departments), "代码")
+    slugs = [(w, d.slug) for w, d in departments]
+    if queue:
+        slugs.append(("departments.yaml: human_queue", queue.id))
+    problems += _check_unique(slugs, "slug ")
+    problems += _check_unique(
+        ((w, normalise_name(n)) for w, d in departments for n in (d.name, *d.aliases)), "名称或别名"
+    )
+    problems += _check_unique(((w, c.id) for w, c in categories), "类别")
+    problems += _check_unique(((w, s.id) for w, s in scopes), "领域")
+    problems += _check_unique(((w, k.id) for w, k in kinds), "处罚种类")
+    problems += _check_unique(((w, word) for w, k in kinds for word in k.words), "处罚类别用词")
+    problems += _check_unique(((w, r.number) for w, r in rules), "规则编号")
+    problems += _check_unique(((w, o.id) for w, o in overlays), "叠加规则")
+    problems += _check_unique(((w, t.id) for w, t in targets), "平台")
+    category_ids = {c.id for _, c in categories}
+    scope_ids = {s.id for _, s in scopes}
+    shown = [(w, d.categories) for w, d in departments] + [(w, t.categories) for w, t in targets]
+    for where, ids in shown:
+        problems += _check_known(where, ids, category_ids, "记录类别")
+    for where, rule in rules:
+        problems += _check_known(where, (rule.category,), category_ids, "记录类别")
+        problems += _check_known(where, rule.scopes, scope_ids, "领域")
+    problems += _check_rule_targets(rules, {t.id: t for _, t in targets})
+    problems += _check_overlaps(rules)
+    if problems or queue is None:
+        raise CatalogueError(problems)
+
+    def bare(pairs: list[tuple[str, _R]]) -> tuple[_R, ...]:
+        return tuple(row for _, row in pairs)
+
+    return Catalogue(
+        departments=bare(departments),
+        human_queue=queue,
+        categories=bare(categories),
+        scopes=bare(scopes),
+        penalty_kinds=bare(kinds),
+        rules=bare(rules),
+        overlays=bare(overlays),
+        targets=bare(targets),
+    )
+
+
+def load_catalogue(directory: Path | None = None) -> Catalogue:
+    """Read and check ``departments.yaml``, ``rules.yaml`` and ``targets.yaml``; cached for each directory.
+
+    Default: ``catalogue_data`` beside this module (in a wheel), else ``contracts/catalogue`` of the repository.
+
+    Raises CatalogueError with one line for every fault, naming file and row.
+    """
+    return _load((directory or _default_directory()).resolve())

@@ -1,0 +1,165 @@
+"""Apache Kafka for the local stack: jars from Maven Central, one KRaft node that is broker and controller."""
+
+import base64
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import uuid
+from pathlib import Path
+
+from xinfu_local.errors import StackError
+from xinfu_local.ports import HOST, free_port
+from xinfu_local.process import Process
+
+_POM = Path(__file__).resolve().parents[1] / "kafka" / "pom.xml"
+_DOWNLOAD_TIMEOUT_SECONDS = 900
+_JAVA_OPTIONS = (
+    "-Xmx512m",
+    "-Djava.awt.headless=true",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
+)
+
+
+def apache_process(name: str, directory: Path, port: int, cache_dir: Path) -> Process:
+    """Fetch the jars when they are missing, write the configuration, format the storage when it is new.
+
+    :param directory: server.properties and the log segments; kept between runs.
+    :raises StackError: Java or Maven is missing, the download or the formatting failed.
+    """
+    java = _tool("java", "openjdk-17-jre-headless")
+    jars = kafka_jars(cache_dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "server.properties").write_text(_server_properties(port, free_port()))
+    # Java takes file names from the locale: in a C locale a data directory with a Chinese name would not be found.
+    environment = {"LC_ALL": "C.UTF-8"}
+    command = [java, *_JAVA_OPTIONS, "-cp", f"{jars}/*"]
+    if not (directory / "log" / "meta.properties").exists():
+        _format([*command, "kafka.tools.StorageTool"], directory, environment)
+    return Process(
+        name,
+        [*command, "kafka.Kafka", "server.properties"],
+        environment,
+        health_url=f"tcp://{HOST}:{port}",
+        stop_wait_seconds=15,
+        directory=directory,
+    )
+
+
+def kafka_version() -> str:
+    """The version that deploy/local/kafka/pom.xml names."""
+    found = re.search(r"<kafka\.version>([^<]+)</kafka\.version>", _POM.read_text())
+    if found is None:
+        raise StackError(f"{_POM} names no kafka.version")
+    return found[1]
+
+
+def kafka_jars(cache_dir: Path) -> Path:
+    """The folder with Kafka's jars, <cache_dir>/kafka-<version>; filled by Maven the first time (43 MB).
+
+    A download that is cut off leaves nothing behind under that name.
+
+    :raises StackError: Maven is missing or could not fetch them.
+    """
+    jars = cache_dir / f"kafka-{kafka_version()}"
+    if jars.is_dir():
+        return jars
+    maven = _tool("mvn", "maven")
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_dir, prefix="kafka-download-") as download:
+        # fmt: off
+        command = [
+            maven, "--quiet", "--batch-mode", "--file", str(_POM),
+            "dependency:copy-dependencies", f"-DoutputDirectory={download}/jars",
+        ]
+        # fmt: on
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=_DOWNLOAD_TIMEOUT_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise StackError(
+                f"Maven has not fetched Apache Kafka within {_DOWNLOAD_TIMEOUT_SECONDS} s: "
+                "look at the network, or use the embedded broker (BROKER=embedded)"
+            ) from None
+        if done.returncode != 0:
+            raise StackError(
+                f"Maven could not fetch Apache Kafka {kafka_version()}; use the embedded broker "
+                f"(BROKER=embedded) or repair this:\n{_tail(done.stdout + done.stderr)}"
+            )
+        try:
+            (Path(download) / "jars").rename(jars)
+        except OSError:
+            if not jars.is_dir():  # otherwise another process was faster, and its jars are as good
+                raise
+    return jars
+
+
+def _format(tool: list[str], directory: Path, environment: dict[str, str]) -> None:
+    cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    done = subprocess.run(
+        [*tool, "format", f"--cluster-id={cluster_id}", "--config=server.properties"],
+        cwd=directory,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise StackError(
+            f"Kafka's StorageTool could not format {directory}:\n{_tail(done.stdout + done.stderr)}"
+        )
+
+
+def _tool(program: str, debian_package: str) -> str:
+    path = shutil.which(program)
+    if path is None:
+        raise StackError(
+            f"Apache Kafka needs {program}: install the Debian packages openjdk-17-jre-headless and maven "
+            f"({debian_package} is missing), or use the embedded broker (BROKER=embedded)"
+        )
+    return path
+
+
+def _tail(text: str, lines: int = 20) -> str:
+    return "\n".join(text.strip().splitlines()[-lines:])
+
+
+def _server_properties(port: int, controller_port: int) -> str:
+    settings = {
+        "process.roles": "broker,controller",
+        "node.id": 1,
+        # The static form: the dynamic one keeps the controller's port in its log, and ports change between runs.
+        "controller.quorum.voters": f"1@{HOST}:{controller_port}",
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "PLAINTEXT",
+        # Relative to the working directory, for this value is a list: a comma in a path would cut it in two.
+        "log.dirs": "log",
+        "auto.create.topics.enable": "false",
+        "default.replication.factor": 1,
+        "min.insync.replicas": 1,
+        "offsets.topic.replication.factor": 1,
+        "offsets.topic.num.partitions": 3,
+        "transaction.state.log.replication.factor": 1,
+        "transaction.state.log.min.isr": 1,
+        "transaction.state.log.num.partitions": 3,
+        "share.coordinator.state.topic.replication.factor": 1,
+        "share.coordinator.state.topic.min.isr": 1,
+        "share.coordinator.state.topic.num.partitions": 1,
+        "group.initial.rebalance.delay.ms": 0,
+        # After kill -9 the node waits for the session of its own former life to run out: 9 s by default.
+        "broker.session.timeout.ms": 3_000,
+        "broker.heartbeat.interval.ms": 500,
+        # 128 MiB by default, a third of what the whole broker takes here.
+        "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
+        "num.network.threads": 2,
+        "num.io.threads": 4,
+    }
+    return "".join(f"{key}={value}\n" for key, value in settings.items())

@@ -1,0 +1,156 @@
+"""Callbacks of departments: due rows, sent signed and in order per item, again and again until taken or finally refused."""
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import aiohttp
+
+from contracts.http.department import DecisionCallback
+from sandbox.catalogue import Department
+from sandbox.db import Database, Row
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS department_callback (
+  seq INTEGER PRIMARY KEY, slug TEXT NOT NULL, item_id TEXT NOT NULL, webhook_id TEXT NOT NULL UNIQUE,
+  url TEXT NOT NULL, body TEXT NOT NULL, copies INTEGER NOT NULL, due REAL NOT NULL,
+  attempts INTEGER NOT NULL DEFAULT 0, last_status INTEGER, last_error TEXT, settled_at TEXT
+);
+CREATE INDEX IF NOT EXISTS department_callback_due ON department_callback (slug, due) WHERE settled_at IS NULL;
+CREATE INDEX IF NOT EXISTS department_callback_item ON department_callback (slug, item_id);
+"""
+
+FINAL_STATUSES = frozenset({404, 409, 422})
+"""Answers that will not change: unknown item, contradiction, malformed. All else but 2xx is tried again."""
+
+FIRST_RETRY_SECONDS = 1.0
+LONGEST_RETRY_SECONDS = 30.0
+REQUEST_TIMEOUT_SECONDS = 10.0
+BATCH = 50
+
+# The decision waits for the acceptance of the same item.
+_OPEN = """
+FROM department_callback AS c WHERE slug = ? AND settled_at IS NULL AND NOT EXISTS (
+  SELECT 1 FROM department_callback AS earlier WHERE earlier.slug = c.slug AND earlier.item_id = c.item_id
+  AND earlier.seq < c.seq AND earlier.settled_at IS NULL)
+"""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Callback:
+    """A callback to plan: due when it says it happened, sent ``copies`` times."""
+
+    slug: str
+    url: str
+    body: DecisionCallback
+    copies: int
+
+
+class Callbacks:
+    """The ledger of callbacks, and one worker for each department, so that none waits for another."""
+
+    def __init__(self, db: Database, departments: Mapping[str, Department]) -> None:
+        db.create(SCHEMA)
+        self._db = db
+        self._departments = departments
+        self._wakes = {slug: asyncio.Event() for slug in departments}
+
+    def plan(self, connection: sqlite3.Connection, callback: Callback) -> None:
+        """Write a callback in the caller's transaction; its webhook-id stays the same over all attempts."""
+        item_id = callback.body.item_id
+        connection.execute(
+            "INSERT INTO department_callback (slug, item_id, webhook_id, url, body, copies, due)"
+            " SELECT ?, ?, ? || '.' || (count(*) + 1), ?, ?, ?, ? FROM department_callback"
+            " WHERE slug = ? AND item_id = ?",
+            (
+                callback.slug,
+                item_id,
+                f"{callback.slug}.{item_id}",
+                callback.url,
+                callback.body.model_dump_json(),
+                callback.copies,
+                callback.body.occurred_at.timestamp(),
+                callback.slug,
+                item_id,
+            ),
+        )
+
+    def wake(self, slug: str) -> None:
+        """Let the worker look again. Call from the event loop, after the commit."""
+        self._wakes[slug].set()
+
+    def of(self, slug: str, item_id: str) -> list[Row]:
+        """Callbacks of an item, in order."""
+        return self._db.rows(
+            "SELECT webhook_id, body, copies, attempts, last_status, last_error, settled_at"
+            " FROM department_callback WHERE slug = ? AND item_id = ? ORDER BY seq",
+            (slug, item_id),
+        )
+
+    async def run(self, slug: str) -> None:
+        """Send what is due for one department, for ever."""
+        timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            while True:
+                self._wakes[slug].clear()
+                now = datetime.now(UTC).timestamp()
+                due = self._db.rows(
+                    f"SELECT c.* {_OPEN} AND due <= ? ORDER BY due LIMIT {BATCH}", (slug, now)
+                )
+                if due:
+                    await asyncio.gather(*(self._send(session, row) for row in due))
+                    continue
+                next_due = self._db.one(f"SELECT min(due) AS due {_OPEN}", (slug,))
+                wait = None if not next_due or next_due["due"] is None else max(0.0, next_due["due"] - now)
+                try:
+                    await asyncio.wait_for(self._wakes[slug].wait(), wait)
+                except TimeoutError:
+                    continue
+
+    async def _send(self, session: aiohttp.ClientSession, row: Row) -> None:
+        status, error = None, None
+        for _ in range(row["copies"]):
+            status, error = await self._post(session, row)
+        attempts = row["attempts"] + 1
+        settled = status is not None and (200 <= status < 300 or status in FINAL_STATUSES)
+        now = datetime.now(UTC)
+        retry = min(FIRST_RETRY_SECONDS * 2 ** min(attempts - 1, 10), LONGEST_RETRY_SECONDS)
+        with self._db.transaction() as connection:
+            connection.execute(
+                "UPDATE department_callback SET attempts = ?, last_status = ?, last_error = ?, due = ?,"
+                " settled_at = ? WHERE seq = ?",
+                (
+                    attempts,
+                    status,
+                    error,
+                    row["due"] if settled else now.timestamp() + retry,
+                    now.isoformat() if settled else None,
+                    row["seq"],
+                ),
+            )
+        if not settled:
+            log.warning("callback %s: %s, again in %.0f s", row["webhook_id"], error or status, retry)
+
+    async def _post(self, session: aiohttp.ClientSession, row: Row) -> tuple[int | None, str | None]:
+        now = datetime.now(UTC)
+        signature = self._departments[row["slug"]].webhook.sign(row["webhook_id"], now, row["body"])
+        headers = {
+            "content-type": "application/json",
+            "webhook-id": row["webhook_id"],
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": signature,
+        }
+        try:
+            async with session.post(
+                row["url"], data=row["body"].encode(), headers=headers, allow_redirects=False
+            ) as answer:
+                text = (await answer.content.read(2000)).decode(errors="replace")
+                return answer.status, None if answer.ok else text
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            # OSError holds TimeoutError; ValueError: a callback_url that is no URL.
+            return None, f"{type(error).__name__}: {error}"

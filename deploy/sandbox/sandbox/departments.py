@@ -1,0 +1,194 @@
+"""Departments with systems of their own: take reviews and decide on them (contracts.http.department)."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
+
+from contracts.errors import ProblemCode
+from contracts.http.department import DecisionCallback, Outcome, ReviewReceipt, ReviewSubmission
+from sandbox.callbacks import Callback, Callbacks
+from sandbox.catalogue import Department
+from sandbox.db import Database, Row
+from sandbox.faults import Faults, Mode
+from sandbox.problems import Problem
+from sandbox.requests import parse, verified_body
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS department_case (
+  number INTEGER NOT NULL, slug TEXT NOT NULL, item_id TEXT NOT NULL, application_id TEXT NOT NULL,
+  record_id TEXT NOT NULL, receipt_number TEXT NOT NULL, received_at TEXT NOT NULL, submission TEXT NOT NULL,
+  PRIMARY KEY (slug, item_id), UNIQUE (slug, number)
+);
+"""
+
+_CHINA = timezone(timedelta(hours=8), "CST")
+_DUTIES_DONE = re.compile("履行|整改|缴纳")
+_NO_DUTIES = "申请材料未说明行政处罚决定确定的义务已经履行，请补充履行、整改或者缴纳罚款的情况后重新申请"
+_TOLD = "经核查，不符合信用修复条件"
+
+# 机关代字 of decision letters: ours, for the sandbox; the catalogue has none.
+_PREFIXES = {"hz-samr": "杭市监", "hz-sthj": "杭环"}
+
+
+class OfficerDecision(BaseModel):
+    """Body of POST /departments/{slug}/sandbox/decisions: what an officer decides by hand."""
+
+    item_id: str
+    outcome: Outcome
+    reason: str | None = Field(default=None, max_length=2000)
+
+
+def _callback(
+    department: Department, case: Row, outcome: Outcome, reason: str | None, at: datetime
+) -> DecisionCallback:
+    number = None
+    if outcome is not Outcome.ACCEPTED:
+        kind = "信修" if outcome is Outcome.GRANTED else "不予信修"
+        prefix = _PREFIXES.get(department.slug, department.name)
+        number = f"{prefix}{kind}〔{at.astimezone(_CHINA).year}〕{case['number']}号"
+    return DecisionCallback(
+        item_id=case["item_id"], outcome=outcome, decision_number=number, reason=reason, occurred_at=at
+    )
+
+
+def router(
+    db: Database,
+    faults: Faults,
+    departments: Mapping[str, Department],
+    callbacks: Callbacks,
+    decision_delay_seconds: float,
+) -> APIRouter:
+    """Endpoints under /departments/{slug}."""
+    db.create(SCHEMA)
+    api = APIRouter(prefix="/departments/{slug}", tags=["departments"])
+    delay = timedelta(seconds=decision_delay_seconds)
+
+    def find(slug: str) -> Department:
+        if slug not in departments:
+            raise Problem(
+                404,
+                ProblemCode.NOT_FOUND,
+                f"department {slug} is not served: see SANDBOX_DEPARTMENT_SECRETS",
+            )
+        return departments[slug]
+
+    def known(department: Department, review: ReviewSubmission) -> ReviewReceipt | None:
+        case = db.one(
+            "SELECT * FROM department_case WHERE slug = ? AND item_id = ?", (department.slug, review.item_id)
+        )
+        if case is None:
+            return None
+        if (case["application_id"], case["record_id"]) != (review.application_id, review.record.record_id):
+            raise Problem(
+                409,
+                ProblemCode.IDEMPOTENCY_CONFLICT,
+                f"item {review.item_id} was submitted before for another application or record",
+            )
+        return ReviewReceipt(item_id=case["item_id"], receipt_number=case["receipt_number"])
+
+    def store(department: Department, review: ReviewSubmission, mode: Mode) -> ReviewReceipt:
+        """Keep the case and plan its callbacks, in one transaction: a restart in between loses neither."""
+        now = datetime.now(UTC)
+        with db.transaction() as connection:
+            number = connection.execute(
+                "SELECT coalesce(max(number), 0) + 1 AS next FROM department_case WHERE slug = ?",
+                (department.slug,),
+            ).fetchone()["next"]
+            prefix = _PREFIXES.get(department.slug, department.name)
+            case = {
+                "number": number,
+                "slug": department.slug,
+                "item_id": review.item_id,
+                "application_id": review.application_id,
+                "record_id": review.record.record_id,
+                "receipt_number": f"{prefix}信修受〔{now.astimezone(_CHINA).year}〕{number}号",
+                "received_at": now.isoformat(),
+                "submission": review.model_dump_json(),
+            }
+            connection.execute(
+                "INSERT INTO department_case VALUES (:number, :slug, :item_id, :application_id, :record_id,"
+                " :receipt_number, :received_at, :submission)",
+                case,
+            )
+            if mode is not Mode.SILENT:
+                outcome, reason = Outcome.GRANTED, None
+                if mode is Mode.REFUSE:
+                    outcome, reason = Outcome.REFUSED, _TOLD
+                elif not _DUTIES_DONE.search(review.statement):
+                    outcome, reason = Outcome.REFUSED, _NO_DUTIES
+                copies = 2 if mode is Mode.ANSWER_TWICE else 1
+                for step, (what, why) in enumerate(((Outcome.ACCEPTED, None), (outcome, reason)), start=1):
+                    body = _callback(department, case, what, why, now + step * delay)
+                    callbacks.plan(connection, Callback(department.slug, review.callback_url, body, copies))
+        callbacks.wake(department.slug)
+        return ReviewReceipt(item_id=review.item_id, receipt_number=str(case["receipt_number"]))
+
+    @api.post("/reviews", status_code=202)
+    async def reviews(slug: str, request: Request) -> ReviewReceipt:
+        department = find(slug)
+        body = await verified_body(request, department.webhook)
+        await faults.outage(slug, request)
+        review = parse(ReviewSubmission, body)
+        if review.department_code != department.code:
+            raise Problem(
+                422,
+                ProblemCode.WRONG_DEPARTMENT,
+                f"department_code {review.department_code} is not ours: {department.name} is {department.code}",
+            )
+        if request.headers["webhook-id"] != review.item_id:
+            raise Problem(422, ProblemCode.VALIDATION, "webhook-id has to be the item_id of the body")
+        if not review.callback_url.startswith(("http://", "https://")):
+            raise Problem(422, ProblemCode.VALIDATION, "callback_url has to start with http:// or https://")
+        receipt = known(department, review)
+        fault = faults.take(slug, frozenset({Mode.APPLY_THEN_FAIL}))
+        if receipt is None:
+            plan = faults.take(slug, frozenset({Mode.REFUSE, Mode.SILENT, Mode.ANSWER_TWICE}))
+            # Nothing was awaited since known(): two pushes of one item cannot both come here.
+            receipt = store(department, review, plan.mode if plan else Mode.OK)
+        if fault:
+            raise fault.failure()
+        return receipt
+
+    @api.get("/cases")
+    def cases(
+        slug: str,
+        item_id: str | None = None,
+        after: int = 0,
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    ) -> list[dict[str, Any]]:
+        find(slug)
+        found = db.rows(
+            "SELECT * FROM department_case WHERE slug = ? AND item_id = coalesce(?, item_id) AND number > ?"
+            " ORDER BY number LIMIT ?",
+            (slug, item_id, after, limit),
+        )
+        return [
+            {
+                **case,
+                "submission": ReviewSubmission.model_validate_json(case["submission"]),
+                "callbacks": callbacks.of(slug, case["item_id"]),
+            }
+            for case in found
+        ]
+
+    @api.post("/sandbox/decisions", status_code=202)
+    async def decide(slug: str, decision: OfficerDecision) -> DecisionCallback:
+        department = find(slug)
+        case = db.one(
+            "SELECT * FROM department_case WHERE slug = ? AND item_id = ?", (slug, decision.item_id)
+        )
+        if case is None:
+            raise Problem(404, ProblemCode.UNKNOWN_ITEM, f"no case {decision.item_id} here; see GET cases")
+        reason = decision.reason or (_TOLD if decision.outcome is Outcome.REFUSED else None)
+        body = _callback(department, case, decision.outcome, reason, datetime.now(UTC))
+        url = ReviewSubmission.model_validate_json(case["submission"]).callback_url
+        with db.transaction() as connection:
+            callbacks.plan(connection, Callback(slug, url, body, copies=1))
+        callbacks.wake(slug)
+        return body
+
+    return api

@@ -1,0 +1,67 @@
+"""Settings of the sandbox, read from the environment (prefix ``SANDBOX_``)."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from standardwebhooks import Webhook
+
+
+def _webhook_secret(value: str) -> str:
+    if not value.startswith("whsec_"):
+        raise ValueError("write the secret as whsec_ followed by base64 (Standard Webhooks)")
+    try:
+        Webhook(value)
+    except Exception as error:
+        raise ValueError(f"the secret after whsec_ is not usable base64: {error}") from None
+    return value
+
+
+WebhookSecret = Annotated[str, AfterValidator(_webhook_secret)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class OidcClient(BaseModel):
+    """A client of the issuer; ``scope`` is what it may ask for, space separated."""
+
+    secret: str = Field(min_length=1)
+    scope: str = ""
+
+
+class Settings(BaseSettings):
+    """Everything has a default but the secrets: a target or department without a secret is not served."""
+
+    model_config = SettingsConfigDict(env_prefix="SANDBOX_", extra="ignore", hide_input_in_errors=True)
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on, HTTP and SMTP")
+    http_port: Port = 8090
+    smtp_port: Port = 8025
+    data_dir: Path = Field(default=Path(".xinfu/sandbox"), description="Directory of sandbox.sqlite3")
+    catalogue_dir: Path | None = Field(
+        default=None, description="Directory of targets.yaml and departments.yaml; default: that of contracts"
+    )
+    department_secrets: dict[str, WebhookSecret] = Field(
+        default_factory=dict, description='JSON {slug: "whsec_…"}; the slug has mode api in departments.yaml'
+    )
+    target_secrets: dict[str, WebhookSecret] = Field(
+        default_factory=dict, description='JSON {target id: "whsec_…"}'
+    )
+    oidc_clients: dict[str, OidcClient] = Field(
+        default_factory=dict, description='JSON {client id: {"secret": "…", "scope": "cases.read"}}'
+    )
+    decision_delay_seconds: float = Field(
+        default=1.0, ge=0, description="From receipt to accepted, and again from accepted to the decision"
+    )
+    issuer_url: str = Field(default="", description="iss of the tokens; default: derived from the port")
+
+    @property
+    def base_url(self) -> str:
+        """URL under which a browser on this machine finds the sandbox."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host  # noqa: S104 - compared, not bound
+        return f"http://{host}:{self.http_port}"
+
+    @property
+    def issuer(self) -> str:
+        """Issuer identifier (OpenID Connect Discovery 1.0, section 3): no slash at the end."""
+        return self.issuer_url.rstrip("/") or f"{self.base_url}/oidc"
