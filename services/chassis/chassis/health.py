@@ -1,15 +1,14 @@
-"""/livez, /readyz, /metrics and the API documentation page of every service."""
+"""/livez, /readyz, /metrics and the documentation pages of every service."""
 
 import asyncio
-from importlib.resources import files
 
 from fastapi import APIRouter, Request, Response
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from chassis.pages import pages_router
+
 _CHECK_SECONDS = 3.0
-_ASSETS = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 
 
 def health_router(stalled_after_seconds: float) -> APIRouter:
@@ -59,27 +58,7 @@ def health_router(stalled_after_seconds: float) -> APIRouter:
             consumer.lag()
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    @router.get("/docs")
-    async def docs(request: Request) -> HTMLResponse:
-        """Swagger UI from a package: no asset comes from outside."""
-        return get_swagger_ui_html(
-            openapi_url="/openapi.json",
-            title=request.app.title,
-            swagger_js_url="/docs/swagger-ui-bundle.js",
-            swagger_css_url="/docs/swagger-ui.css",
-            swagger_favicon_url="data:,",
-        )
-
-    @router.get("/docs/{name}")
-    async def docs_asset(name: str) -> Response:
-        """Files of Swagger UI."""
-        if name not in _ASSETS:
-            return Response(status_code=404)
-        folder = files("swagger_ui_bundle") / "vendor"
-        found = next(entry for entry in folder.iterdir() if entry.name.startswith("swagger-ui"))
-        content = await asyncio.to_thread((found / name).read_bytes)
-        return Response(content, media_type=_ASSETS[name])
-
+    router.include_router(pages_router())
     return router
 
 

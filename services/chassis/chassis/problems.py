@@ -81,12 +81,31 @@ def problem_response(problem: Problem, instance: str | None = None) -> JSONRespo
     )
 
 
+_REASONS = {
+    "missing": "必填",
+    "extra_forbidden": "不接受此字段",
+    "string_type": "应为文本",
+    "list_type": "应为数组",
+    "model_attributes_type": "应为对象",
+    "int_parsing": "应为整数",
+    "enum": "不在可用值之内",
+    "literal_error": "不在可用值之内",
+    "string_pattern_mismatch": "格式有误",
+}
+"""zh-CN for pydantic's most frequent messages; a validator's own message is taken as it is."""
+
+
+def _reason(error: Any) -> str:
+    kind = error["type"]
+    return str(error["ctx"]["error"]) if kind == "value_error" else _REASONS.get(kind, error["msg"])
+
+
 def _from_validation(error: RequestValidationError) -> Problem:
     errors = error.errors()
     if any(e["type"] == "json_invalid" for e in errors):
         return Problem(ProblemCode.MALFORMED_JSON, "请检查 JSON 语法后重新提交。")
     fields = [
-        {"field": ".".join(str(part) for part in e["loc"][1:]) or str(e["loc"][0]), "reason": e["msg"]}
+        {"field": ".".join(str(part) for part in e["loc"][1:]) or str(e["loc"][0]), "reason": _reason(e)}
         for e in errors
     ]
     return Problem(ProblemCode.VALIDATION, "请按 errors 中各字段的说明更正后重新提交。", errors=fields)

@@ -1,0 +1,3 @@
+from dept_adapter.app import main
+
+main()

@@ -1,0 +1,304 @@
+"""dept-adapter's documents.
+
+``reviews``: one item at its department (``_id`` is the item id), and what was tried to hand it over (``push``).
+``callbacks``: callbacks that took effect, by department and webhook-id, so that a repeated one has no second effect.
+``decision_numbers``: the last serial of each department and year.
+"""
+
+import secrets
+from collections.abc import Collection as Bag
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime, timedelta
+from typing import Any, Literal
+
+from pymongo import ASCENDING, IndexModel, InsertOne, ReturnDocument, UpdateOne
+
+from chassis.db import CollectionSpec, Database, Document, Session
+from contracts.records import DepartmentRef, RecordFacts
+from dept_adapter.domain import Action, Decision, Review, State, changed_by
+
+
+def collections(callback_retention_days: int) -> list[CollectionSpec]:
+    """Collections with their indexes."""
+    by_due = [("decide_due_on", ASCENDING), ("_id", ASCENDING)]
+    return [
+        CollectionSpec(
+            "reviews",
+            [
+                IndexModel([("department.code", ASCENDING), *by_due]),
+                IndexModel([("department.code", ASCENDING), ("state", ASCENDING), *by_due]),
+                IndexModel(
+                    [("department.slug", ASCENDING), ("push.next_attempt_at", ASCENDING)],
+                    name="due_pushes",
+                    partialFilterExpression={"state": State.RECEIVED.value},
+                ),
+            ],
+        ),
+        CollectionSpec(
+            "callbacks", [IndexModel("at", name="ttl", expireAfterSeconds=callback_retention_days * 86_400)]
+        ),
+        CollectionSpec("decision_numbers"),
+    ]
+
+
+@dataclass(frozen=True)
+class NewReview:
+    """A review to store. ``trace``: trace headers of the event that asked for it."""
+
+    review: Review
+    mode: Literal["desk", "api"]
+    trace: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class StoredReview:
+    """A review as it is stored. ``push``: None at a desk."""
+
+    review: Review
+    mode: Literal["desk", "api"]
+    trace: Mapping[str, str]
+    push: Mapping[str, Any] | None
+    history: Sequence[Document]
+
+
+@dataclass(frozen=True)
+class PushResult:
+    """What came of a claimed review. ``released``: nothing was sent. ``next_attempt_at``: retry and released only."""
+
+    item_id: str
+    result: Literal["delivered", "undeliverable", "retry", "released"]
+    at: datetime
+    receipt_number: str | None = None
+    problem: str | None = None
+    next_attempt_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Reviews leased to one pusher under a token."""
+
+    token: str
+    reviews: Sequence[StoredReview]
+
+
+class Reviews:
+    """All reviews. ``desk_codes``: departments that work at the desk now, whatever a stored review says."""
+
+    def __init__(self, database: Database, desk_codes: Bag[str]) -> None:
+        self._reviews = database.collection("reviews")
+        self._leasing = database.relaxed("reviews")
+        self._numbers = database.collection("decision_numbers")
+        self._desk_codes = desk_codes
+
+    async def known(self, item_ids: Sequence[str], session: Session) -> set[str]:
+        """Those of these items that are here already."""
+        cursor = self._reviews.find({"_id": {"$in": list(item_ids)}}, {"_id": 1}, session=session)
+        return {doc["_id"] async for doc in cursor}
+
+    async def add(self, new: Sequence[NewReview], now: datetime, session: Session) -> None:
+        """Store new reviews; those of mode api are due to be pushed at once."""
+        await self._reviews.bulk_write(
+            [
+                InsertOne(
+                    {
+                        **_document(added.review),
+                        "mode": added.mode,
+                        "trace": dict(added.trace),
+                        "push": {"attempts": 0, "next_attempt_at": now} if added.mode == "api" else None,
+                        "history": [_entry(now, State.RECEIVED, "routing")],
+                    }
+                )
+                for added in new
+            ],
+            session=session,
+            ordered=False,
+        )
+
+    async def get(self, item_id: str, session: Session | None = None) -> StoredReview | None:
+        """One review."""
+        document = await self._reviews.find_one({"_id": item_id}, session=session)
+        return None if document is None else self._stored(document)
+
+    async def save(self, review: Review, by: str, now: datetime, session: Session) -> None:
+        """Store what a command changed."""
+        document = _document(review)
+        changed = {name: document[name] for name in ("state", "at_desk", "accepted_at", "decision")}
+        reason = review.decision.reason if review.decision else None
+        await self._reviews.update_one(
+            {"_id": review.item_id},
+            {"$set": changed, "$push": {"history": _entry(now, review.state, by, reason)}},
+            session=session,
+        )
+
+    async def next_serial(self, department_code: str, year: int, session: Session) -> int:
+        """The next serial of a department's decisions of a year, without gaps: it is taken only if the session commits."""
+        counter = await self._numbers.find_one_and_update(
+            {"_id": f"{department_code}:{year}"},
+            {"$inc": {"value": 1}},
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+            session=session,
+        )
+        return int(counter["value"])
+
+    # --- reading
+
+    async def page(
+        self, department_code: str, state: State | None, after: tuple[date, str] | None, limit: int
+    ) -> list[StoredReview]:
+        """Reviews of a department in order of (decide_due_on, item id), after the given position."""
+        query: dict[str, Any] = {"department.code": department_code}
+        if state is not None:
+            query["state"] = state.value
+        if after is not None:
+            due, item_id = after[0].isoformat(), after[1]
+            query["$or"] = [
+                {"decide_due_on": {"$gt": due}},
+                {"decide_due_on": due, "_id": {"$gt": item_id}},
+            ]
+        cursor = (
+            self._reviews.find(query).sort([("decide_due_on", ASCENDING), ("_id", ASCENDING)]).limit(limit)
+        )
+        return [self._stored(document) for document in await cursor.to_list(limit)]
+
+    async def counts(self, department_codes: Sequence[str]) -> dict[tuple[str, State], int]:
+        """(department code, state) -> number of reviews, of these departments."""
+        pipeline: list[Document] = [
+            {"$match": {"department.code": {"$in": list(department_codes)}}},
+            {"$group": {"_id": {"code": "$department.code", "state": "$state"}, "number": {"$sum": 1}}},
+        ]
+        return {
+            (doc["_id"]["code"], State(doc["_id"]["state"])): int(doc["number"])
+            async for doc in self._reviews.aggregate(pipeline)
+        }
+
+    # --- pushing
+
+    async def claim(self, slug: str, limit: int, now: datetime, lease: timedelta) -> Claim:
+        """Lease the reviews of a department that are due longest; nobody else takes them before the lease is over."""
+        token = secrets.token_hex(8)
+        due = {
+            "department.slug": slug,
+            "state": State.RECEIVED.value,
+            "push.next_attempt_at": {"$lte": now},
+        }
+        cursor = self._reviews.find(due, {"_id": 1}).sort("push.next_attempt_at", ASCENDING).limit(limit)
+        ids = [doc["_id"] for doc in await cursor.to_list(limit)]
+        if not ids:
+            return Claim(token, ())
+        await self._leasing.update_many(
+            {"_id": {"$in": ids}, **due}, {"$set": {"push.lease": token, "push.next_attempt_at": now + lease}}
+        )
+        mine = self._reviews.find({"_id": {"$in": ids}, "push.lease": token})
+        return Claim(token, [self._stored(document) async for document in mine])
+
+    async def renew(self, token: str, item_ids: Sequence[str], until: datetime) -> None:
+        """Keep the lease of these reviews."""
+        await self._leasing.update_many(
+            {"_id": {"$in": list(item_ids)}, "push.lease": token}, {"$set": {"push.next_attempt_at": until}}
+        )
+
+    async def settle(self, token: str, results: Sequence[PushResult]) -> None:
+        """Store what came of claimed reviews. A state that a callback has changed meanwhile is left alone."""
+        writes = [write for result in results for write in _settling(token, result)]
+        if writes:
+            await self._reviews.bulk_write(writes, ordered=False)
+
+    def _stored(self, document: Document) -> StoredReview:
+        decision = document["decision"]
+        department = DepartmentRef.model_validate(document["department"])
+        review = Review(
+            item_id=document["_id"],
+            application_id=document["application_id"],
+            record_id=document["record_id"],
+            subject_id=document["subject_id"],
+            department=department,
+            record=RecordFacts.model_validate(document["record"]),
+            accept_due_on=date.fromisoformat(document["accept_due_on"]),
+            decide_due_on=date.fromisoformat(document["decide_due_on"]),
+            requested_at=document["requested_at"],
+            at_desk=document["at_desk"] or department.code in self._desk_codes,
+            state=State(document["state"]),
+            accepted_at=document["accepted_at"],
+            decision=Decision(**decision) if decision else None,
+        )
+        return StoredReview(
+            review, document["mode"], document["trace"], document["push"], document["history"]
+        )
+
+
+class Callbacks:
+    """Callbacks that took effect."""
+
+    def __init__(self, database: Database) -> None:
+        self._callbacks = database.collection("callbacks")
+
+    async def digest(self, department_code: str, webhook_id: str, session: Session) -> str | None:
+        """Digest of the callback that took effect under this id; None: there was none."""
+        found = await self._callbacks.find_one({"_id": f"{department_code}:{webhook_id}"}, session=session)
+        return None if found is None else str(found["digest"])
+
+    async def add(
+        self, department_code: str, webhook_id: str, digest: str, now: datetime, session: Session
+    ) -> None:
+        """Remember a callback with the digest of its content."""
+        await self._callbacks.insert_one(
+            {"_id": f"{department_code}:{webhook_id}", "digest": digest, "at": now}, session=session
+        )
+
+
+def _document(review: Review) -> Document:
+    return {
+        "_id": review.item_id,
+        "application_id": review.application_id,
+        "record_id": review.record_id,
+        "subject_id": review.subject_id,
+        "department": review.department.model_dump(),
+        "record": review.record.model_dump(mode="json"),
+        "accept_due_on": review.accept_due_on.isoformat(),
+        "decide_due_on": review.decide_due_on.isoformat(),
+        "requested_at": review.requested_at,
+        "at_desk": review.at_desk,
+        "state": review.state.value,
+        "accepted_at": review.accepted_at,
+        "decision": asdict(review.decision) if review.decision else None,
+    }
+
+
+def _entry(at: datetime, state: State, by: str, detail: str | None = None) -> Document:
+    return {"at": at, "state": state.value, "by": by, "detail": detail}
+
+
+def _settling(token: str, result: PushResult) -> list[UpdateOne]:
+    """The writes of one result. The lease guards only what a later holder of it decides again."""
+    if result.result in ("retry", "released"):
+        changed = {"push.next_attempt_at": result.next_attempt_at, "push.problem": result.problem}
+        update: Document = {"$set": changed, "$unset": {"push.lease": ""}}
+        if result.result == "retry":
+            update["$inc"] = {"push.attempts": 1}
+        return [UpdateOne({"_id": result.item_id, "push.lease": token}, update)]
+    delivered = result.result == "delivered"
+    action, state = (Action.DELIVER, State.DELIVERED) if delivered else (Action.GIVE_UP, State.UNDELIVERABLE)
+    facts: Document = {"push.problem": result.problem}
+    if delivered:
+        facts |= {"push.delivered_at": result.at, "push.receipt_number": result.receipt_number}
+    return [
+        UpdateOne(
+            {"_id": result.item_id},
+            {
+                "$set": facts,
+                "$unset": {"push.lease": "", "push.next_attempt_at": ""},
+                "$inc": {"push.attempts": 1},
+            },
+        ),
+        UpdateOne(
+            {"_id": result.item_id, "state": {"$in": [s.value for s in changed_by(action)]}},
+            {
+                "$set": {"state": state.value, **({} if delivered else {"at_desk": True})},
+                "$push": {
+                    "history": _entry(result.at, state, "push", result.receipt_number or result.problem)
+                },
+            },
+        ),
+    ]

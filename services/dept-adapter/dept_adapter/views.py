@@ -1,0 +1,95 @@
+"""What the desk's API shows."""
+
+from datetime import date, datetime
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from contracts.http.intake import Case
+from contracts.records import DepartmentRef, RecordFacts
+from dept_adapter.domain import State
+from dept_adapter.store import StoredReview
+
+
+class DecisionView(BaseModel):
+    """The decision made."""
+
+    number: str
+    reason: str | None
+    decided_at: datetime
+    by: str
+
+
+class PushView(BaseModel):
+    """How handing the review over to the department's system went. ``problem`` (zh-CN): why it did not, so far."""
+
+    attempts: int = 0
+    next_attempt_at: datetime | None = None
+    delivered_at: datetime | None = None
+    receipt_number: str | None = None
+    problem: str | None = None
+
+
+class StepView(BaseModel):
+    """One step of the review's history."""
+
+    at: datetime
+    state: State
+    by: str
+    detail: str | None = None
+
+
+class ReviewSummary(BaseModel):
+    """A review in a list. ``at_desk``: it is decided here, not in the department's own system."""
+
+    item_id: str
+    application_id: str
+    department: DepartmentRef
+    mode: Literal["desk", "api"]
+    at_desk: bool
+    state: State
+    record: RecordFacts
+    accept_due_on: date
+    decide_due_on: date
+    requested_at: datetime
+    accepted_at: datetime | None
+    decision: DecisionView | None
+    push: PushView | None
+
+
+class ReviewDetail(ReviewSummary):
+    """A review with its history and, where intake answers, the applicant's side. ``case_note`` (zh-CN): why ``case`` is null."""
+
+    history: list[StepView]
+    case: Case | None = None
+    case_note: str | None = None
+
+
+class ReviewPage(BaseModel):
+    """Ask again with ``after`` = ``next`` while it is not null."""
+
+    reviews: list[ReviewSummary]
+    next: str | None = Field(description="Opaque position")
+
+
+class DepartmentView(BaseModel):
+    """A served department. ``breaker``: whether pushes to its system are tried now; null for mode desk."""
+
+    department: DepartmentRef
+    mode: Literal["desk", "api"]
+    reviews: dict[State, int]
+    breaker: Literal["closed", "half_open", "open"] | None
+
+
+def summary(stored: StoredReview) -> ReviewSummary:
+    """A stored review as a list shows it."""
+    return ReviewSummary.model_validate(_fields(stored), from_attributes=True)
+
+
+def detail(stored: StoredReview) -> ReviewDetail:
+    """A stored review with its history, without its case."""
+    return ReviewDetail.model_validate({**_fields(stored), "history": stored.history}, from_attributes=True)
+
+
+def _fields(stored: StoredReview) -> dict[str, object]:
+    return {**vars(stored.review), "mode": stored.mode, "push": stored.push}

@@ -1,0 +1,65 @@
+"""Puts intake together."""
+
+from fastapi import FastAPI
+
+from chassis.background import Loop
+from chassis.consumer import ConsumerSpec
+from chassis.service import Runtime, ServiceSpec, create_app, run
+from chassis.settings import load_settings
+from contracts.catalogue import load_catalogue
+from contracts.topics import APPLICATIONS, DECISIONS, PROPAGATION, RECORDS, ROUTING
+from intake import api, feed_api
+from intake.handlers import ProgressHandler
+from intake.importing import Importer
+from intake.parts import Intake
+from intake.settings import IntakeSettings
+from intake.store import COLLECTIONS, Store
+from intake.streaming import TimelineWakeups
+from intake.submission import Submission
+
+NAME = "intake"
+_CONSUMED = (RECORDS, ROUTING, DECISIONS, PROPAGATION)
+
+
+def build(settings: IntakeSettings) -> FastAPI:
+    """The application, ready to be served."""
+    catalogue = load_catalogue(settings.catalogue_dir)
+
+    def consumers(runtime: Runtime) -> list[ConsumerSpec]:
+        store = Store(runtime.database)
+        app.state.intake = Intake(
+            settings,
+            catalogue,
+            store,
+            Submission(store, runtime.outbox, catalogue, settings.idempotency_retention_days),
+            Importer(store, runtime.outbox),
+            TimelineWakeups(store.settled_timeline, settings.max_event_streams),
+        )
+        return [ConsumerSpec(NAME, [topic.name for topic in _CONSUMED], ProgressHandler(store))]
+
+    def loops(_runtime: Runtime) -> list[Loop]:
+        # asked after consumers, which made the parts
+        return [app.state.intake.wakeups.loop]
+
+    spec = ServiceSpec(
+        NAME,
+        "信复 · 申请受理",
+        COLLECTIONS,
+        {topic.name: topic for topic in (APPLICATIONS, *_CONSUMED)},
+        routers=[api.router, feed_api.router],
+        consumers=consumers,
+        loops=loops,
+    )
+    app = create_app(
+        spec,
+        settings,
+        settings.mongodb_database,
+        unlimited_body_paths=frozenset({feed_api.IMPORT_PATH}),
+    )
+    return app
+
+
+def main() -> None:
+    """Run the service."""
+    settings = load_settings(IntakeSettings)
+    run(NAME, settings, lambda: build(settings), port=settings.http_port)

@@ -1,0 +1,320 @@
+"""Pure decisions of intake: pseudonyms, the state of a record and of an item, when an application is complete.
+
+The topics an item's events come from have no order among each other. So each topic writes fields of its own, and the
+status is computed from all of them: however the topics interleave, the item ends in the same state.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import Field
+
+from contracts.events import (
+    ApplicationCompleted,
+    CompletedItem,
+    ItemEvent,
+    ItemOutcome,
+    ItemReferred,
+    ItemRouted,
+    PropagationCompleted,
+    RecordPublished,
+    RecordWithdrawn,
+    RepairGranted,
+    RepairRefused,
+    ReviewAccepted,
+    TargetAcknowledged,
+    TargetDrifted,
+    TargetEvent,
+    TargetVerified,
+)
+from contracts.http.intake import Contact
+from contracts.records import (
+    ApplicationId,
+    DepartmentRef,
+    DisplayState,
+    ItemId,
+    RecordFacts,
+    RecordId,
+    Shape,
+    SubjectId,
+    SubjectType,
+    Timestamp,
+)
+
+
+def subject_id(key: bytes, subject_type: SubjectType, code: str) -> str:
+    """Pseudonym of a subject: ``sub_`` and 32 hex digits of HMAC-SHA256. ``code`` in its normal form."""
+    message = f"{subject_type.value}:{code}".encode()
+    return "sub_" + hmac.new(key, message, hashlib.sha256).hexdigest()[:32]
+
+
+# --- records ---------------------------------------------------------------------------------------------
+
+
+class Display(Shape):
+    """What is shown of a record beyond its facts (双公示 2018; money in 万元). No personal data."""
+
+    violation_type: str = Field("", description="违法行为类型")
+    violation: str = Field("", description="违法事实")
+    legal_basis: str = Field("", description="处罚依据")
+    content: str = Field("", description="处罚内容")
+    fine_wan_yuan: Decimal | None = Field(None, description="罚款金额（万元）")
+    confiscated_wan_yuan: Decimal | None = Field(None, description="没收违法所得、没收非法财物的金额（万元）")
+    licence: str = Field("", description="暂扣或吊销证照名称及编号")
+    valid_until: date | None = Field(None, description="处罚有效期")
+    published_until: date | None = Field(None, description="公示截止期，以来源数据为准")
+    source: str = Field("", description="数据来源单位")
+    remark: str = Field("", description="备注")
+
+
+class Record(Shape):
+    """A record a subject may apply for. ``revision`` counts the changes an import made."""
+
+    record_id: RecordId
+    subject_id: SubjectId
+    facts: RecordFacts
+    display: Display = Display()
+    status: Literal["published", "withdrawn"] = "published"
+    published_at: Timestamp
+    withdrawn_at: Timestamp | None = None
+    content_hash: str | None = None
+    revision: int = 0
+    application_id: ApplicationId | None = None
+    item_id: ItemId | None = None
+    repaired_at: Timestamp | None = None
+
+    @property
+    def changed_at(self) -> datetime:
+        """Time of the last publication or withdrawal."""
+        return max(self.published_at, self.withdrawn_at or self.published_at)
+
+
+def publish(record: Record | None, event: RecordPublished) -> Record:
+    """The newer publication wins; one that is not newer than the last word changes nothing."""
+    if record is None:
+        return Record(
+            record_id=event.record_id,
+            subject_id=event.record.subject_id,
+            facts=event.record,
+            published_at=event.published_at,
+        )
+    if event.published_at <= record.changed_at:
+        return record
+    return record.model_copy(
+        update={"facts": event.record, "status": "published", "published_at": event.published_at}
+    )
+
+
+def withdraw(record: Record, event: RecordWithdrawn) -> Record:
+    """A withdrawal older than the last publication changes nothing."""
+    if event.withdrawn_at < record.changed_at:
+        return record
+    return record.model_copy(update={"status": "withdrawn", "withdrawn_at": event.withdrawn_at})
+
+
+# --- items -----------------------------------------------------------------------------------------------
+
+
+class ItemStatus(StrEnum):
+    """Where an item stands, in order."""
+
+    SUBMITTED = "submitted"
+    REFERRED = "referred"
+    ROUTED = "routed"
+    ACCEPTED = "accepted"
+    GRANTED = "granted"
+    REFUSED = "refused"
+    SYNCING = "syncing"
+    REPAIRED = "repaired"
+
+
+class TargetState(StrEnum):
+    """What is known of one target."""
+
+    ACKNOWLEDGED = "acknowledged"
+    VERIFIED = "verified"
+    DRIFTED = "drifted"
+
+
+class TargetProgress(Shape):
+    """The last word about one target; ``version`` is sync's version of the desired state."""
+
+    name: str
+    state: TargetState
+    version: int
+    at: Timestamp
+
+
+class Referral(Shape):
+    """The human queue an item waits or waited in."""
+
+    queue_name: str
+    reason: str
+    due_on: date
+
+
+class Item(Shape):
+    """One record of one application. ``facts`` are those of the day it was submitted."""
+
+    item_id: ItemId
+    application_id: ApplicationId
+    record_id: RecordId
+    facts: RecordFacts
+    # xinfu.routing
+    referral: Referral | None = None
+    department: DepartmentRef | None = None
+    decide_due_on: date | None = None
+    # xinfu.decisions
+    accepted_at: Timestamp | None = None
+    decision: Literal["granted", "refused"] | None = None
+    decision_number: str | None = None
+    reason: str | None = None
+    decided_at: Timestamp | None = None
+    # xinfu.propagation
+    targets: dict[str, TargetProgress] = Field(default_factory=dict)
+    repaired_at: Timestamp | None = None
+
+    @property
+    def status(self) -> ItemStatus:
+        """The furthest state any topic tells of; a refusal is final."""
+        reached = {
+            ItemStatus.REFUSED: self.decision == "refused",
+            ItemStatus.REPAIRED: self.repaired_at is not None,
+            ItemStatus.SYNCING: bool(self.targets),
+            ItemStatus.GRANTED: self.decision == "granted",
+            ItemStatus.ACCEPTED: self.accepted_at is not None,
+            ItemStatus.ROUTED: self.department is not None,
+            ItemStatus.REFERRED: self.referral is not None,
+        }
+        return next((status for status, is_reached in reached.items() if is_reached), ItemStatus.SUBMITTED)
+
+    @property
+    def outcome(self) -> ItemOutcome | None:
+        """How the item ended, if it has. Once it has, it stays ended."""
+        match self.status:
+            case ItemStatus.REFUSED:
+                return ItemOutcome.REFUSED
+            case ItemStatus.REPAIRED:
+                return ItemOutcome.REPAIRED
+        return None
+
+
+_TARGET_STATES: dict[type[TargetEvent], TargetState] = {
+    TargetAcknowledged: TargetState.ACKNOWLEDGED,
+    TargetVerified: TargetState.VERIFIED,
+    TargetDrifted: TargetState.DRIFTED,
+}
+
+
+def apply(item: Item, event: ItemEvent) -> Item:
+    """The item after an event about it. Events that intake does not show leave it as it is."""
+    changes = _changes(item, event)
+    return item.model_copy(update=changes) if changes else item
+
+
+def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
+    match event:
+        case ItemReferred():
+            return {
+                "referral": Referral(queue_name=event.queue_name, reason=event.reason, due_on=event.due_on)
+            }
+        case ItemRouted():
+            return {"department": event.department, "decide_due_on": event.decide_due_on}
+        case ReviewAccepted():
+            return {"accepted_at": item.accepted_at or event.accepted_at}
+        case RepairGranted() | RepairRefused() if item.decision is None:
+            return {
+                "decision": "granted" if isinstance(event, RepairGranted) else "refused",
+                "decision_number": event.decision_number,
+                "reason": event.reason if isinstance(event, RepairRefused) else None,
+                "decided_at": event.decided_at,
+            }
+        case PropagationCompleted() if event.state is DisplayState.PUBLICATION_ENDED:
+            return {"repaired_at": item.repaired_at or event.completed_at}
+        case TargetEvent():
+            known = item.targets.get(event.target_id)
+            if known is not None and known.version > event.version:
+                return {}
+            progress = TargetProgress(
+                name=event.target_name,
+                state=_TARGET_STATES[type(event)],
+                version=event.version,
+                at=occurred_at(event),
+            )
+            return {"targets": {**item.targets, event.target_id: progress}}
+    return {}
+
+
+def occurred_at(event: ItemEvent) -> datetime:
+    """When what the event tells of happened. Raises TypeError for an event intake does not show."""
+    match event:
+        case ItemReferred():
+            return event.referred_at
+        case ItemRouted():
+            return event.routed_at
+        case ReviewAccepted():
+            return event.accepted_at
+        case RepairGranted() | RepairRefused():
+            return event.decided_at
+        case TargetAcknowledged():
+            return event.acknowledged_at
+        case TargetVerified():
+            return event.verified_at
+        case TargetDrifted():
+            return event.drifted_at
+        case PropagationCompleted():
+            return event.completed_at
+    raise TypeError(f"{event.TYPE} is not shown on a timeline")
+
+
+# --- applications ----------------------------------------------------------------------------------------
+
+
+class Application(Shape):
+    """The header of an application. ``open_items`` counts the items that have not ended."""
+
+    application_id: ApplicationId
+    subject_id: SubjectId
+    contact: Contact
+    statement: str
+    submitted_at: Timestamp
+    status: Literal["open", "completed"] = "open"
+    completed_at: Timestamp | None = None
+    item_count: int
+    open_items: int
+    timeline_seq: int
+
+
+class Entry(Shape):
+    """One line of a timeline. ``seq`` rises without gaps in each application; ``text`` is zh-CN, for people."""
+
+    application_id: ApplicationId
+    seq: int
+    item_id: ItemId | None
+    type: str
+    at: Timestamp
+    text: str
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+
+def completed(application: Application, items: Iterable[Item], now: datetime) -> ApplicationCompleted | None:
+    """What to tell everybody when every item has ended; None while one has not."""
+    outcomes = [(item, item.outcome) for item in sorted(items, key=lambda item: item.item_id)]
+    ended = [
+        CompletedItem(item_id=item.item_id, record_id=item.record_id, outcome=outcome)
+        for item, outcome in outcomes
+        if outcome is not None
+    ]
+    if len(ended) < application.item_count:
+        return None
+    return ApplicationCompleted(
+        application_id=application.application_id,
+        subject_id=application.subject_id,
+        items=tuple(ended),
+        completed_at=now,
+    )

@@ -1,0 +1,199 @@
+"""Whether a record may be repaired today: a pure function over the rows of the catalogue.
+
+A row refuses nobody unless the evidence of the very cell is binding (``Evidence.binding``). Where it is not certain which row
+holds, all that may hold have to refuse: the field of law is only guessed from 处罚依据, and no text was read that says whether
+the rule of the day of the decision or of the day of the application holds (domain notes, section 11, gap 8). Everything
+else is advice, and the department decides.
+"""
+
+from collections.abc import Iterator
+from datetime import date
+from enum import StrEnum
+from typing import NamedTuple
+
+from pydantic import ConfigDict, Field
+
+from contracts.catalogue import Catalogue, Evidence, Rule, add_months
+from contracts.records import RecordFacts, Shape, SubjectType
+from intake.domain import Record
+
+
+class RepairStatus(StrEnum):
+    """Whether a record may be applied for now."""
+
+    REPAIRABLE = "repairable"
+    NOT_YET = "not_yet"
+    ADVISED = "advised"
+    UNDER_APPLICATION = "under_application"
+    ENDED = "ended"
+    NOT_OURS = "not_ours"
+    REPAIRED = "repaired"
+    WITHDRAWN = "withdrawn"
+
+    @property
+    def may_apply(self) -> bool:
+        """Whether an application is taken."""
+        return self in (RepairStatus.REPAIRABLE, RepairStatus.ADVISED)
+
+
+STATUS_TEXT = {
+    RepairStatus.REPAIRABLE: "可申请修复",
+    RepairStatus.NOT_YET: "暂不能申请",
+    RepairStatus.ADVISED: "可申请，由认定单位判断",
+    RepairStatus.UNDER_APPLICATION: "办理中",
+    RepairStatus.ENDED: "公示期已满",
+    RepairStatus.NOT_OURS: "请向其他单位申请",
+    RepairStatus.REPAIRED: "已修复",
+    RepairStatus.WITHDRAWN: "记录已撤回",
+}
+
+
+class Repair(Shape):
+    """The answer for one record, with the rule it rests on."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    status: RepairStatus
+    status_text: str = Field(description="给人看的状态")
+    from_: date | None = Field(None, alias="from", description="按该规则可以申请的第一天；advised 时仅供参考")
+    until: date | None = Field(None, description="公示期满、自动停止公示之日")
+    rule: str | None = Field(None, description="规则目录中的编号")
+    source: str | None = Field(None, description="规则依据")
+    evidence: Evidence | None = Field(
+        None, description="所依据数字的证据等级；F、X、D、M 只作提示，不据以拒绝"
+    )
+    refer_to: str | None = Field(None, description="应向谁申请（not_ours）")
+    advice: str = Field(description="给申请人的说明")
+
+
+class _Verdict(NamedTuple):
+    """What one row says: ``refuses`` only with binding evidence."""
+
+    rule: Rule
+    status: RepairStatus
+    first_day: date | None
+    last_day: date | None
+    evidence: Evidence
+    advice: str
+
+    @property
+    def refuses(self) -> bool:
+        return not self.status.may_apply
+
+
+_UNSURE = "现有依据不足以自动判断，可以提交申请，由认定单位决定。"
+
+
+def assess(record: Record, catalogue: Catalogue, today: date) -> Repair:
+    """Whether ``record`` may be repaired on ``today`` (the day in China), and what to tell the subject."""
+    if record.status == "withdrawn":
+        return _plain(RepairStatus.WITHDRAWN, "该记录已由认定单位撤回，无需申请。")
+    if record.repaired_at is not None:
+        return _plain(RepairStatus.REPAIRED, "该记录已完成修复。")
+    if record.application_id is not None:
+        return _plain(RepairStatus.UNDER_APPLICATION, "该记录已在申请中，请查看办理进度。")
+    facts = record.facts
+    category = catalogue.category(facts.category)
+    if category is not None and category.refer_to is not None:
+        return _plain(
+            RepairStatus.NOT_OURS,
+            f"“{category.name}”不由本平台受理，请向{category.refer_to}申请。",
+            category.refer_to,
+        )
+    rules = list(_rules(facts, record.display.legal_basis, catalogue, today))
+    if not rules:
+        return _plain(RepairStatus.ADVISED, f"规则目录中没有适用的规则。{_UNSURE}")
+    tier_is_binding = _tier_is_binding(facts, catalogue)
+    return _answer([_verdict(rule, facts, today, tier_is_binding=tier_is_binding) for rule in rules])
+
+
+def _plain(status: RepairStatus, advice: str, refer_to: str | None = None) -> Repair:
+    return Repair(status=status, status_text=STATUS_TEXT[status], advice=advice, refer_to=refer_to)
+
+
+def _rules(facts: RecordFacts, legal_basis: str, catalogue: Catalogue, today: date) -> Iterator[Rule]:
+    """The row that holds most exactly today, then the others that may hold; nothing when none holds today."""
+    scope = catalogue.scope_of(legal_basis)
+    first = catalogue.rule_for(facts.category, facts.tier, scope, today)
+    if first is None:
+        return
+    days = [today, facts.decided_on] if facts.decided_on < first.effective_from else [today]
+    found = [
+        catalogue.rule_for(facts.category, facts.tier, each, day) for day in days for each in (scope, None)
+    ]
+    yield from {rule.number: rule for rule in found if rule is not None}.values()
+
+
+def _tier_is_binding(facts: RecordFacts, catalogue: Catalogue) -> bool:
+    """A tier read from words is as certain as the row of these words; one that a feed gave is certain."""
+    found = catalogue.tier_of(facts.penalty_kinds)
+    return found is None or found[0] != facts.tier or found[1].evidence.binding
+
+
+def _verdict(rule: Rule, facts: RecordFacts, today: date, *, tier_is_binding: bool) -> _Verdict:
+    first_day = _after(facts.decided_on, rule.min_publication_months)
+    last_day = _after(facts.decided_on, rule.max_publication_months)
+    # 36号令 may not hold for natural persons: the final text was not read (domain notes 3.2).
+    certain = (rule.tier is None or tier_is_binding) and facts.subject_type is not SubjectType.NATURAL_PERSON
+
+    def verdict(status: RepairStatus, field: str, advice: str, day: date | None = first_day) -> _Verdict:
+        grade = rule.grade(field)
+        if not status.may_apply and not (certain and grade.binding):
+            return _Verdict(rule, RepairStatus.ADVISED, day, last_day, grade, f"{advice}但{_UNSURE}")
+        return _Verdict(rule, status, day, last_day, grade, advice)
+
+    if last_day is not None and today >= last_day:
+        advice = (
+            f"公示期已于{last_day.isoformat()}届满，应自动停止公示，无需申请；如仍在展示，请向认定单位反映。"
+        )
+        return verdict(RepairStatus.ENDED, "max_publication_months", advice)
+    if rule.repair != "on_application":
+        words = {"by_itself": "无需申请", "not_repairable": "不予提前修复"}.get(rule.repair, "不由本平台受理")
+        when = f"，{last_day.isoformat()}公示期满自动停止公示" if last_day else ""
+        return verdict(RepairStatus.NOT_YET, "repair", f"{words}{when}。", None)
+    if first_day is None:
+        return verdict(RepairStatus.ADVISED, "min_publication_months", f"最短公示期不明。{_UNSURE}")
+    if today < first_day:
+        advice = f"未满最短公示期{rule.min_publication_months}个月，自{first_day.isoformat()}起可以申请。"
+        return verdict(RepairStatus.NOT_YET, "min_publication_months", advice)
+    materials = f"请准备：{'、'.join(rule.materials)}。" if rule.materials else ""
+    return verdict(
+        RepairStatus.REPAIRABLE, "min_publication_months", f"已满最短公示期，可以申请修复。{materials}"
+    )
+
+
+def _after(day: date, months: int | None) -> date | None:
+    if months is None:
+        return None
+    return date.max if day.year + months // 12 >= date.max.year else add_months(day, months)
+
+
+def _answer(verdicts: list[_Verdict]) -> Repair:
+    """The first verdict, unless it refuses and another row that may hold does not."""
+    first, *others = verdicts
+    status, first_day, advice = first.status, first.first_day, first.advice
+    lenient = next((other for other in others if not other.refuses), None)
+    if first.refuses and lenient is not None:
+        status = RepairStatus.ADVISED
+        advice = (
+            f"按{first.rule.source}：{first.advice}按{lenient.rule.source}：{lenient.advice}"
+            "适用哪一规则由认定单位认定，可以提交申请。"
+        )
+    elif status is RepairStatus.NOT_YET and first_day is not None:
+        # Before this day every row refuses; from it on one of them does not.
+        earliest = min([first_day, *(other.first_day for other in others if other.first_day)])
+        if earliest < first_day:
+            advice = (
+                f"最早自{earliest.isoformat()}起可以提交申请，由认定单位判断。按{first.rule.source}：{advice}"
+            )
+            first_day = earliest
+    return Repair(
+        status=status,
+        status_text=STATUS_TEXT[status],
+        from_=first_day,
+        until=first.last_day,
+        rule=first.rule.number,
+        source=first.rule.source,
+        evidence=first.evidence,
+        advice=advice + (f"（{first.rule.note}）" if first.rule.note else ""),
+    )

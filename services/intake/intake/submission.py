@@ -1,0 +1,273 @@
+"""Filing an application: the request, and the one transaction that takes it."""
+
+import hashlib
+import json
+import unicodedata
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from chassis.outbox import Outbox
+from chassis.problems import Problem
+from chassis.unit_of_work import UnitOfWork
+from contracts.catalogue import Catalogue
+from contracts.clock import china_date
+from contracts.errors import ProblemCode
+from contracts.events import ApplicationSubmitted
+from contracts.http.intake import Contact, Subject
+from contracts.identifiers import item_id
+from contracts.records import RecordId
+from intake import texts
+from intake.contact import normalise_phone
+from intake.domain import Application, Entry, Item, Record
+from intake.eligibility import RepairStatus, assess
+from intake.store import Store
+
+MAX_RECORDS = 200
+_MAX_NAME = 50
+_MAX_STATEMENT = 5000
+
+
+def _fault(message: str) -> PydanticCustomError:
+    # "{" is the start of a placeholder in pydantic's messages
+    return PydanticCustomError("value", "{message}", {"message": message})
+
+
+def _name(text: str) -> str:
+    name = text.strip()
+    if not name or len(name) > _MAX_NAME or any(unicodedata.category(c)[0] == "C" for c in name):
+        raise _fault(f"请填写联系人姓名，1至{_MAX_NAME}个字符")
+    return name
+
+
+def _phone(text: str) -> str:
+    try:
+        return normalise_phone(text)
+    except ValueError as error:
+        raise _fault(str(error)) from None
+
+
+def _records(ids: list[str]) -> list[str]:
+    if not 1 <= len(ids) <= MAX_RECORDS:
+        raise _fault(f"请选择1至{MAX_RECORDS}条记录，现有{len(ids)}条")
+    if len(set(ids)) < len(ids):
+        raise _fault("同一记录只能选择一次，请去掉重复的记录")
+    return ids
+
+
+def _statement(text: str) -> str:
+    statement = text.strip()
+    if not 1 <= len(statement) <= _MAX_STATEMENT:
+        raise _fault(f"请填写情况说明，1至{_MAX_STATEMENT}个字，现有{len(statement)}个字")
+    return statement
+
+
+class NewApplication(BaseModel):
+    """一份修复申请：四项，缺一不可，也不接受其他字段。"""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    contact_name: Annotated[str, AfterValidator(_name)] = Field(
+        description="联系人姓名",
+        examples=["张三"],
+        json_schema_extra={"minLength": 1, "maxLength": _MAX_NAME},
+    )
+    contact_phone: Annotated[str, AfterValidator(_phone)] = Field(
+        description="手机号码，或带区号的固定电话", examples=["13812345678"]
+    )
+    record_ids: Annotated[list[RecordId], AfterValidator(_records)] = Field(
+        description="要修复的记录",
+        json_schema_extra={"minItems": 1, "maxItems": MAX_RECORDS, "uniqueItems": True},
+    )
+    statement: Annotated[str, AfterValidator(_statement)] = Field(
+        description="履行义务、纠正违法行为的情况说明",
+        json_schema_extra={"minLength": 1, "maxLength": _MAX_STATEMENT},
+    )
+
+    def request_hash(self) -> str:
+        """The same for every spelling of the same request; the order of the records does not matter."""
+        content = {**self.model_dump(), "record_ids": sorted(self.record_ids)}
+        text = json.dumps(content, ensure_ascii=False, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Applicant:
+    """Who applies: the subject of the token. ``name`` and ``email`` are None when the token has none."""
+
+    subject: Subject
+    email: str | None
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """An application as it was when it was taken. ``replayed``: by an earlier request with the same key."""
+
+    application: Application
+    items: list[Item]
+    entry: Entry
+    replayed: bool
+
+
+class Submission:
+    """Takes applications."""
+
+    def __init__(
+        self, store: Store, outbox: Outbox, catalogue: Catalogue, idempotency_retention_days: int
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._catalogue = catalogue
+        self._retention_days = idempotency_retention_days
+
+    async def submit(self, applicant: Applicant, new: NewApplication, idempotency_key: str) -> Submitted:
+        """Take the application, or give again what was taken under the same key.
+
+        Raises Problem: IDEMPOTENCY_CONFLICT, UNKNOWN_RECORD, RECORD_UNDER_APPLICATION, RECORD_NOT_REPAIRABLE.
+        """
+        # outside the transaction: a second attempt of the same request is the same application
+        application_id = f"app_{uuid.uuid4().hex}"
+        key = f"{applicant.subject.subject_id}:{idempotency_key}"
+        request_hash = new.request_hash()
+
+        async def work(unit: UnitOfWork) -> Submitted:
+            seen = await self._store.seen_request(key, unit.session)
+            if seen is not None:
+                return await self._replay(unit, seen, request_hash)
+            records = await self._repairable(unit, applicant.subject.subject_id, new.record_ids)
+            submitted = _take(unit, application_id, applicant, new, records)
+            if not await self._store.claim_records(submitted.items, unit.session):
+                raise _under_application(new.record_ids)
+            await self._store.remember_request(
+                key, request_hash, application_id, unit.now, self._retention_days, unit.session
+            )
+            await self._store.save_subjects([applicant.subject], unit.session)
+            await self._store.add_application(
+                submitted.application, submitted.items, submitted.entry, unit.session
+            )
+            unit.emit(
+                ApplicationSubmitted(
+                    application_id=application_id,
+                    subject_id=applicant.subject.subject_id,
+                    subject_type=applicant.subject.subject_type,
+                    records=tuple(record.facts for record in records),
+                    submitted_at=submitted.application.submitted_at,
+                ),
+                cause=f"submit:{application_id}",
+            )
+            return submitted
+
+        return await self._outbox.run(work)
+
+    async def _replay(self, unit: UnitOfWork, seen: tuple[str, str], request_hash: str) -> Submitted:
+        seen_hash, application_id = seen
+        if seen_hash != request_hash:
+            raise Problem(
+                ProblemCode.IDEMPOTENCY_CONFLICT,
+                "该 Idempotency-Key 已用于内容不同的申请，请为新的申请换一个键。",
+            )
+        found = await self._store.applications([application_id], unit.session)
+        items = await self._store.items_of([application_id], unit.session)
+        return _as_submitted(found[application_id], items)
+
+    async def _repairable(self, unit: UnitOfWork, subject_id: str, ids: Sequence[str]) -> list[Record]:
+        found = await self._store.records(ids, unit.session)
+        # a record of somebody else is answered like one that does not exist
+        own = {i: record for i, record in found.items() if record.subject_id == subject_id}
+        if unknown := [i for i in ids if i not in own]:
+            raise Problem(
+                ProblemCode.UNKNOWN_RECORD,
+                "所选记录中有不存在或不属于当前主体的，请刷新记录列表后重新选择。",
+                record_ids=unknown,
+            )
+        if taken := [i for i in ids if own[i].application_id is not None]:
+            raise _under_application(taken)
+        today = china_date(unit.now)
+        refused = [
+            {
+                "record_id": i,
+                "document_number": own[i].facts.document_number,
+                **repair.model_dump(
+                    mode="json",
+                    by_alias=True,
+                    include={"status", "status_text", "from_", "until", "refer_to"},
+                ),
+                "reason": repair.advice,
+            }
+            for i in ids
+            if not (repair := assess(own[i], self._catalogue, today)).status.may_apply
+        ]
+        if refused:
+            raise Problem(
+                ProblemCode.RECORD_NOT_REPAIRABLE,
+                "所选记录中有目前不能申请的，请按 records 中的说明去掉后重新提交。",
+                records=refused,
+            )
+        return [own[i] for i in ids]
+
+
+def _under_application(ids: Sequence[str]) -> Problem:
+    return Problem(
+        ProblemCode.RECORD_UNDER_APPLICATION,
+        "所选记录中有正在办理的，请去掉后重新提交，或查看已有申请的进度。",
+        record_ids=list(ids),
+        repair_status=RepairStatus.UNDER_APPLICATION.value,
+    )
+
+
+def _take(
+    unit: UnitOfWork,
+    application_id: str,
+    applicant: Applicant,
+    new: NewApplication,
+    records: Sequence[Record],
+) -> Submitted:
+    # as precise as the database stores it: the answer is the same when it is read back
+    now = unit.now.replace(microsecond=unit.now.microsecond // 1000 * 1000)
+    items = sorted(
+        (
+            Item(
+                item_id=item_id(application_id, record.record_id),
+                application_id=application_id,
+                record_id=record.record_id,
+                facts=record.facts,
+            )
+            for record in records
+        ),
+        key=lambda item: item.item_id,
+    )
+    application = Application(
+        application_id=application_id,
+        subject_id=applicant.subject.subject_id,
+        contact=Contact(name=new.contact_name, phone=new.contact_phone, email=applicant.email),
+        statement=new.statement,
+        submitted_at=now,
+        item_count=len(items),
+        open_items=len(items),
+        timeline_seq=1,
+    )
+    return Submitted(application, items, _first_entry(application), replayed=False)
+
+
+def _first_entry(application: Application) -> Entry:
+    return Entry(
+        application_id=application.application_id,
+        seq=1,
+        item_id=None,
+        type="submitted",
+        at=application.submitted_at,
+        text=texts.submitted(application.item_count),
+    )
+
+
+def _as_submitted(application: Application, items: Sequence[Item]) -> Submitted:
+    """What the first answer told, whatever has happened since."""
+    then: dict[str, Any] = {"status": "open", "completed_at": None, "open_items": application.item_count}
+    first = application.model_copy(update={**then, "timeline_seq": 1})
+    facts = ("item_id", "application_id", "record_id", "facts")
+    untouched = [Item(**{name: getattr(item, name) for name in facts}) for item in items]
+    return Submitted(first, untouched, _first_entry(first), replayed=True)

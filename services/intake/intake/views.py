@@ -1,0 +1,192 @@
+"""What the HTTP API answers (response models)."""
+
+from datetime import date
+from typing import Any, Literal
+
+from pydantic import Field
+
+from contracts.catalogue import Catalogue
+from contracts.records import DepartmentRef, RecordFacts, Shape, Timestamp
+from intake import texts
+from intake.domain import Application, Display, Entry, Item, ItemStatus, Record, TargetState
+from intake.eligibility import Repair, assess
+
+
+class RecordView(Shape):
+    """一条失信记录，以及目前能否申请修复。"""
+
+    record_id: str
+    category_name: str = Field(description="记录类别名称")
+    facts: RecordFacts
+    display: Display
+    published_at: Timestamp
+    application_id: str | None = Field(description="正在办理的申请")
+    item_id: str | None = Field(description="最近一次申请中的事项")
+    repair: Repair
+
+    @staticmethod
+    def of(record: Record, catalogue: Catalogue, today: date) -> "RecordView":
+        """The record as its subject sees it on ``today``."""
+        category = catalogue.category(record.facts.category)
+        return RecordView(
+            record_id=record.record_id,
+            category_name=category.name if category else record.facts.category,
+            facts=record.facts,
+            display=record.display,
+            published_at=record.published_at,
+            application_id=record.application_id,
+            item_id=record.item_id,
+            repair=assess(record, catalogue, today),
+        )
+
+
+class RecordPage(Shape):
+    """``next`` 不为空时，以 ``after`` = ``next`` 取下一页。"""
+
+    subject_id: str
+    records: list[RecordView]
+    next: str | None
+
+
+class TargetView(Shape):
+    """一个公示平台的进展。"""
+
+    target_id: str
+    name: str
+    state: TargetState
+    state_text: str
+    version: int
+    at: Timestamp
+
+
+class ItemView(Shape):
+    """申请中的一项：一条记录。"""
+
+    item_id: str
+    record_id: str
+    document_number: str
+    authority_name: str
+    category: str
+    decided_on: date
+    penalty_kinds: str
+    status: ItemStatus
+    status_text: str
+    department: DepartmentRef | None
+    queue_name: str | None = Field(description="人工分派席（曾转人工分派时）")
+    queue_due_on: date | None = Field(description="人工分派应完成之日")
+    decide_due_on: date | None = Field(description="认定单位应作出决定之日")
+    accepted_at: Timestamp | None
+    decision: Literal["granted", "refused"] | None
+    decision_number: str | None
+    reason: str | None = Field(description="不予修复的理由")
+    decided_at: Timestamp | None
+    repaired_at: Timestamp | None
+    targets: list[TargetView]
+
+    @staticmethod
+    def of(item: Item) -> "ItemView":
+        """The item as the applicant sees it."""
+        facts = item.facts
+        return ItemView(
+            item_id=item.item_id,
+            record_id=item.record_id,
+            document_number=facts.document_number,
+            authority_name=facts.authority_name,
+            category=facts.category,
+            decided_on=facts.decided_on,
+            penalty_kinds=facts.penalty_kinds,
+            status=item.status,
+            status_text=texts.ITEM_STATUS[item.status],
+            department=item.department,
+            queue_name=item.referral.queue_name if item.referral else None,
+            queue_due_on=item.referral.due_on if item.referral else None,
+            decide_due_on=item.decide_due_on,
+            accepted_at=item.accepted_at,
+            decision=item.decision,
+            decision_number=item.decision_number,
+            reason=item.reason,
+            decided_at=item.decided_at,
+            repaired_at=item.repaired_at,
+            targets=[
+                TargetView(
+                    target_id=target_id,
+                    state_text=texts.TARGET_STATE[target.state],
+                    **target.model_dump(),
+                )
+                for target_id, target in sorted(item.targets.items())
+            ],
+        )
+
+
+class EntryView(Shape):
+    """时间线上的一条；``seq`` 即事件流中的事件编号。"""
+
+    seq: int
+    item_id: str | None
+    type: str
+    at: Timestamp
+    text: str
+    facts: dict[str, Any]
+
+    @staticmethod
+    def of(entry: Entry) -> "EntryView":
+        """The line as the applicant sees it."""
+        return EntryView.model_validate(entry.model_dump())
+
+
+class ApplicationSummary(Shape):
+    """一份申请的概要。"""
+
+    application_id: str
+    status: Literal["open", "completed"]
+    status_text: str
+    submitted_at: Timestamp
+    completed_at: Timestamp | None
+    item_count: int
+    open_items: int = Field(description="尚未办结的事项数")
+
+    @staticmethod
+    def of(application: Application) -> "ApplicationSummary":
+        """One line of the list."""
+        return ApplicationSummary(
+            status_text=texts.APPLICATION_STATUS[application.status],
+            **application.model_dump(include=_SUMMARY),
+        )
+
+
+_SUMMARY = {"application_id", "status", "submitted_at", "completed_at", "item_count", "open_items"}
+
+
+class ApplicationPage(Shape):
+    """``next`` 不为空时，以 ``after`` = ``next`` 取下一页。"""
+
+    applications: list[ApplicationSummary]
+    next: str | None
+
+
+class ApplicationView(ApplicationSummary):
+    """一份申请：每项一个状态，时间线最新的在最后。"""
+
+    contact_name: str
+    contact_phone: str
+    statement: str
+    items: list[ItemView]
+    timeline: list[EntryView]
+
+    @staticmethod
+    def show(application: Application, items: list[Item], entries: list[Entry]) -> "ApplicationView":
+        """The application as the applicant sees it."""
+        return ApplicationView(
+            **ApplicationSummary.of(application).model_dump(),
+            contact_name=application.contact.name,
+            contact_phone=application.contact.phone,
+            statement=application.statement,
+            items=[ItemView.of(item) for item in items],
+            timeline=[EntryView.of(entry) for entry in entries],
+        )
+
+
+class Registered(Shape):
+    """主体的假名。"""
+
+    subject_id: str

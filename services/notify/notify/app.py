@@ -1,0 +1,65 @@
+"""Puts notify together."""
+
+from fastapi import FastAPI
+
+from chassis.auth import ServiceToken
+from chassis.background import Loop
+from chassis.cases import CaseDirectory
+from chassis.consumer import ConsumerSpec
+from chassis.service import Runtime, ServiceSpec, create_app, run
+from chassis.settings import load_settings
+from contracts.catalogue import load_catalogue
+from contracts.tokens import Scope
+from contracts.topics import APPLICATIONS, DECISIONS, NOTIFICATIONS, PROPAGATION, ROUTING
+from notify.api import router
+from notify.handlers import FactHandler
+from notify.identities import Identities
+from notify.mailer import Mailer
+from notify.settings import NotifySettings
+from notify.smtp import MailServer
+from notify.store import COLLECTIONS, Emails, Messages
+from notify.texts import Texts
+
+NAME = "notify"
+CONSUMED = (APPLICATIONS, ROUTING, DECISIONS, PROPAGATION)
+
+
+def build(settings: NotifySettings) -> FastAPI:
+    """The application, ready to be served."""
+    texts = Texts({target.id: target.name for target in load_catalogue(settings.catalogue_dir).targets})
+
+    def consumers(runtime: Runtime) -> list[ConsumerSpec]:
+        app.state.messages = messages = Messages(runtime.database)
+        app.state.identities = Identities(
+            directory(runtime), seconds=settings.identity_cache_seconds, size=settings.identity_cache_size
+        )
+        handler = FactHandler(texts, messages, Emails(runtime.database))
+        return [ConsumerSpec(NAME, [topic.name for topic in CONSUMED], handler)]
+
+    def loops(runtime: Runtime) -> list[Loop]:
+        emails = Emails(runtime.database)
+        return [Mailer(emails, runtime.outbox, directory(runtime), MailServer(settings), settings).loop]
+
+    def directory(runtime: Runtime) -> CaseDirectory:
+        token = ServiceToken(
+            runtime.http, settings.oidc_issuer, settings.client_id, settings.client_secret, Scope.CASES_READ
+        )
+        return CaseDirectory(runtime.http, settings.intake_url, token)
+
+    spec = ServiceSpec(
+        NAME,
+        "信复 · 告知",
+        COLLECTIONS,
+        {topic.name: topic for topic in (*CONSUMED, NOTIFICATIONS)},
+        routers=[router],
+        consumers=consumers,
+        loops=loops,
+    )
+    app = create_app(spec, settings, settings.mongodb_database)
+    return app
+
+
+def main() -> None:
+    """Run the service."""
+    settings = load_settings(NotifySettings)
+    run(NAME, settings, lambda: build(settings), port=settings.http_port)

@@ -1,0 +1,123 @@
+"""Pure decisions of notify: which facts are told, by which channels, and what a failed mail leads to."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from contracts.events import (
+    ApplicationCompleted,
+    ApplicationSubmitted,
+    Channel,
+    Event,
+    ItemReferred,
+    PropagationCompleted,
+    RepairGranted,
+    RepairRefused,
+    ReviewAccepted,
+)
+
+CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
+    ApplicationSubmitted: (Channel.IN_APP, Channel.EMAIL),
+    ItemReferred: (Channel.IN_APP,),
+    ReviewAccepted: (Channel.IN_APP,),
+    RepairGranted: (Channel.IN_APP,),
+    RepairRefused: (Channel.IN_APP, Channel.EMAIL),
+    PropagationCompleted: (Channel.IN_APP,),
+    ApplicationCompleted: (Channel.IN_APP, Channel.EMAIL),
+}
+"""The facts that are told. Everything is in the app; an e-mail goes out when a case begins, ends, or a right to object arises."""
+
+TellableEvent = (
+    ApplicationSubmitted
+    | ItemReferred
+    | ReviewAccepted
+    | RepairGranted
+    | RepairRefused
+    | PropagationCompleted
+    | ApplicationCompleted
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One fact to be told to one subject by one channel."""
+
+    fact: str
+    channel: Channel
+    event: TellableEvent
+
+    @property
+    def id(self) -> str:
+        """Fact and channel: there is one message for each."""
+        return f"{self.fact}~{self.channel}"
+
+
+def fact_id(event: TellableEvent) -> str:
+    """What makes a fact the same fact, however often and under whatever event id it is reported.
+
+    Event type and application or item, and sync's version where a fact can come again for the same item. All characters are
+    both unreserved in URLs (RFC 3986, 2.3) and allowed in the left side of a Message-ID (atext, RFC 5322, 3.2.3).
+    """
+    match event:
+        case ApplicationSubmitted() | ApplicationCompleted():
+            return f"{event.TYPE}~{event.application_id}"
+        case PropagationCompleted():
+            return f"{event.TYPE}~{event.item_id}~{event.version}"
+        case _:
+            return f"{event.TYPE}~{event.item_id}"
+
+
+def notices(event: Event) -> list[Notice]:
+    """What has to be told because of an event; nothing for most."""
+    if not isinstance(event, TellableEvent):
+        return []
+    fact = fact_id(event)
+    return [Notice(fact, channel, event) for channel in CHANNELS[type(event)]]
+
+
+def distinct(events: Iterable[Event]) -> dict[str, tuple[int, Notice]]:
+    """Notice id -> (position of the first event that asks for it, notice)."""
+    found: dict[str, tuple[int, Notice]] = {}
+    for position, event in enumerate(events):
+        for notice in notices(event):
+            found.setdefault(notice.id, (position, notice))
+    return found
+
+
+# --- what becomes of a mail
+
+
+class MailState(StrEnum):
+    """State of a mail. ``sending`` is held by a worker's lease; ``sent`` and ``failed`` are the ends."""
+
+    PENDING = "pending"
+    SENDING = "sending"
+    SENT = "sent"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a mail did not leave. ``reason`` (zh-CN) holds no address; ``permanent``: trying again is of no use."""
+
+    reason: str
+    permanent: bool
+
+
+def state_after(failure: Failure, attempts: int, max_attempts: int) -> MailState:
+    """Try again later, or give up. ``attempts`` counts the one that just failed."""
+    return MailState.FAILED if failure.permanent or attempts >= max_attempts else MailState.PENDING
+
+
+def refused(code: int, message: str) -> Failure:
+    """A server's negative reply (RFC 5321, 4.2.1): 4yz is transient, 5yz permanent.
+
+    Of its text only the enhanced status code (RFC 3463) is kept: the rest often repeats the address.
+    """
+    enhanced = message.split(maxsplit=1)[0] if message else ""
+    digits = enhanced.replace(".", "")
+    shown = f"SMTP {code}"
+    if enhanced.count(".") == 2 and digits.isascii() and digits.isdigit() and len(digits) <= 7:
+        shown += f" {enhanced}"
+    permanent = 500 <= code < 600
+    return Failure(f"{'邮件服务器拒收' if permanent else '邮件服务器暂不接收'}（{shown}）", permanent)

@@ -1,0 +1,48 @@
+"""Events in, domain, messages and queued mails out."""
+
+from collections.abc import Sequence
+
+from chassis.inbox import Received
+from chassis.unit_of_work import UnitOfWork
+from contracts.events import Channel, NotificationSent
+from notify.domain import distinct
+from notify.store import Draft, Emails, Messages
+from notify.texts import Texts
+
+
+class FactHandler:
+    """Tells the facts of a batch in the app, and queues the mails."""
+
+    def __init__(self, texts: Texts, messages: Messages, emails: Emails) -> None:
+        self._texts = texts
+        self._messages = messages
+        self._emails = emails
+
+    async def __call__(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
+        """Other events tell an applicant nothing. A fact told before is not told again."""
+        wanted = distinct(received.event for received in batch)
+        told: set[str] = set()
+        for channel, store in ((Channel.IN_APP, self._messages), (Channel.EMAIL, self._emails)):
+            ids = [notice.id for _, notice in wanted.values() if notice.channel is channel]
+            if ids:
+                told |= await store.known(ids, unit.session)
+        fresh: dict[Channel, list[Draft]] = {Channel.IN_APP: [], Channel.EMAIL: []}
+        for position, notice in wanted.values():
+            if notice.id in told:
+                continue
+            received = batch[position]
+            fresh[notice.channel].append(Draft(notice, self._texts.render(notice.event), received.trace))
+            if notice.channel is Channel.IN_APP:
+                sent = NotificationSent(
+                    notification_id=notice.id,
+                    subject_id=notice.event.subject_id,
+                    application_id=notice.event.application_id,
+                    channel=notice.channel,
+                    fact=notice.fact,
+                    sent_at=unit.now,
+                )
+                unit.emit(sent, cause=received.id, trace=received.trace)
+        if fresh[Channel.IN_APP]:
+            await self._messages.add(fresh[Channel.IN_APP], unit.session, unit.now)
+        if fresh[Channel.EMAIL]:
+            await self._emails.add(fresh[Channel.EMAIL], unit.session, unit.now)

@@ -1,0 +1,175 @@
+"""The e-mail worker: claims due mails by lease, looks their addresses up, sends them over one connection, marks them together."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import aiosmtplib
+from aiohttp import ClientError
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from chassis.background import Loop
+from chassis.cases import CaseDirectory
+from chassis.logs import get_logger
+from chassis.outbox import Outbox
+from chassis.parking import RetryPolicy
+from chassis.telemetry import remote_context, trace_headers, tracer
+from chassis.unit_of_work import UnitOfWork
+from contracts.events import Channel, NotificationFailed, NotificationSent
+from contracts.http.intake import Case
+from notify.domain import Failure, MailState, state_after
+from notify.settings import NotifySettings
+from notify.smtp import BAD_ADDRESS, Connection, MailServer, compose
+from notify.store import Emails, Mail, Mark
+
+log = get_logger(__name__)
+
+NO_CASE = Failure("未找到该申请的联系信息", permanent=True)
+NO_ADDRESS = Failure("申请人未留电子邮箱", permanent=True)
+INTERRUPTED = Failure("多次发送中断，结果不明", permanent=True)
+
+
+@dataclass
+class Deliveries:
+    """What became of a batch: a Failure, or None for a mail the server took. A mail in neither was not tried."""
+
+    results: dict[str, Failure | None] = field(default_factory=dict)
+    traces: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    blocked: bool = False
+    """Intake or the mail server could not be reached at all."""
+
+    def block(self, mails: Sequence[Mail], reason: str) -> None:
+        """Every mail that has no result yet has to wait."""
+        self.blocked = True
+        for mail in mails:
+            self.results.setdefault(mail.id, Failure(reason, permanent=False))
+        log.warning("mails have to wait", mails=len(mails), reason=reason)
+
+
+class Mailer:
+    """Sends the queued mails."""
+
+    def __init__(
+        self,
+        emails: Emails,
+        outbox: Outbox,
+        directory: CaseDirectory,
+        server: MailServer,
+        settings: NotifySettings,
+    ) -> None:
+        self._emails = emails
+        self._outbox = outbox
+        self._directory = directory
+        self._server = server
+        self._sender = settings.sender
+        self._batch = settings.email_batch
+        self._lease_seconds = settings.email_lease_seconds
+        self._timeout_seconds = settings.smtp_timeout_seconds
+        self._retry = RetryPolicy(
+            settings.email_retry_base_seconds, settings.email_retry_max_seconds, settings.email_max_attempts
+        )
+        self.loop = Loop("mailer", self.step, settings.email_poll_seconds)
+
+    async def step(self) -> bool:
+        """Send one batch; returns whether more may be due."""
+        # one time-out is kept for the mail in hand, one for marking
+        deadline = time.monotonic() + self._lease_seconds - 2 * self._timeout_seconds
+        lease = timedelta(seconds=self._lease_seconds)
+        mails = await self._emails.claim(datetime.now(UTC), lease, self._batch)
+        if not mails:
+            return False
+        deliveries = Deliveries()
+        await self._deliver(mails, deliveries, deadline)
+
+        async def work(unit: UnitOfWork) -> None:
+            await self._record(unit, mails, deliveries)
+
+        await self._outbox.run(work)
+        return not deliveries.blocked
+
+    async def _deliver(self, mails: Sequence[Mail], deliveries: Deliveries, deadline: float) -> None:
+        exhausted = [mail for mail in mails if mail.attempts > self._retry.max_attempts]
+        deliveries.results |= dict.fromkeys((mail.id for mail in exhausted), INTERRUPTED)
+        try:
+            cases = await self._directory.cases(mail.application_id for mail in mails)
+        except (ClientError, TimeoutError) as error:
+            deliveries.block(mails, f"联系信息暂时无法查询（{type(error).__name__}）")
+            return
+        ready: list[tuple[Mail, str]] = []
+        for mail in mails:
+            address = _address(cases.get(mail.application_id))
+            if isinstance(address, Failure):
+                deliveries.results.setdefault(mail.id, address)
+            elif mail.id not in deliveries.results:
+                ready.append((mail, address))
+        if not ready:
+            return
+        try:
+            async with self._server.connect() as connection:
+                for mail, address in ready:
+                    if time.monotonic() > deadline or not connection.usable:
+                        return
+                    await self._send(connection, mail, address, deliveries)
+        except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+            deliveries.block([mail for mail, _ in ready], f"邮件服务器暂时无法连接（{type(error).__name__}）")
+
+    async def _send(self, connection: Connection, mail: Mail, address: str, deliveries: Deliveries) -> None:
+        with tracer.start_as_current_span(
+            "send email",
+            remote_context(mail.trace),
+            kind=SpanKind.CLIENT,
+            attributes={"xinfu.application_id": mail.application_id, "xinfu.fact": mail.fact},
+        ) as span:
+            try:
+                message = compose(mail, self._sender, address, datetime.now(UTC))
+            except ValueError:
+                failure: Failure | None = BAD_ADDRESS
+            else:
+                failure = await connection.send(message)
+            if failure is not None:
+                span.set_status(Status(StatusCode.ERROR, failure.reason))
+            deliveries.results[mail.id] = failure
+            deliveries.traces[mail.id] = trace_headers() or mail.trace
+
+    async def _record(self, unit: UnitOfWork, mails: Sequence[Mail], deliveries: Deliveries) -> None:
+        """Mark the mails and tell everybody. One whose lease ran out meanwhile belongs to another worker now."""
+        held = await self._emails.still_held(mails, unit.session)
+        marks = []
+        for mail in mails:
+            if mail.id not in held:
+                continue
+            mark = self._mark(mail, deliveries, unit.now)
+            marks.append(mark)
+            common = {
+                "notification_id": mail.id,
+                "subject_id": mail.subject_id,
+                "application_id": mail.application_id,
+                "channel": Channel.EMAIL,
+                "fact": mail.fact,
+            }
+            cause, trace = f"email:{mail.id}", deliveries.traces.get(mail.id, mail.trace)
+            if mark.state is MailState.SENT:
+                unit.emit(NotificationSent(**common, sent_at=unit.now), cause=cause, trace=trace)
+            elif mark.state is MailState.FAILED:
+                reason = mark.last_error or ""
+                failed = NotificationFailed(**common, reason=reason, failed_at=unit.now)
+                unit.emit(failed, cause=cause, trace=trace)
+        if marks:
+            await self._emails.mark(marks, unit.session, unit.now)
+
+    def _mark(self, mail: Mail, deliveries: Deliveries, now: datetime) -> Mark:
+        if mail.id not in deliveries.results:
+            return Mark(mail, MailState.PENDING, mail.attempts - 1, next_attempt_at=now)
+        failure = deliveries.results[mail.id]
+        if failure is None:
+            return Mark(mail, MailState.SENT, mail.attempts)
+        state = state_after(failure, mail.attempts, self._retry.max_attempts)
+        again = now + self._retry.delay(mail.attempts) if state is MailState.PENDING else None
+        return Mark(mail, state, mail.attempts, next_attempt_at=again, last_error=failure.reason)
+
+
+def _address(case: Case | None) -> str | Failure:
+    if case is None:
+        return NO_CASE
+    return case.contact.email or NO_ADDRESS

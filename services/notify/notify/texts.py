@@ -1,0 +1,59 @@
+"""Chinese texts from the Jinja2 templates in ``templates/``: the first line is the title, what follows the text.
+
+A text is made of its event alone, so that it does not depend on what else has arrived.
+"""
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import NamedTuple
+
+from jinja2 import PackageLoader, StrictUndefined, select_autoescape
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from contracts.clock import china_date
+from contracts.events import Event
+from notify.domain import CHANNELS, TellableEvent
+
+
+class Text(NamedTuple):
+    """A plain-text message; the title is one line."""
+
+    title: str
+    text: str
+
+
+def chinese_date(day: date | datetime) -> str:
+    """``2026年11月23日``; a moment is shown as the day it is in China."""
+    if isinstance(day, datetime):
+        day = china_date(day)
+    return f"{day.year}年{day.month}月{day.day}日"
+
+
+def template_name(event_class: type[Event]) -> str:
+    """``cn.xinfu.repair.refused.v1`` is told by ``repair.refused.v1.txt``."""
+    return f"{event_class.TYPE.removeprefix('cn.xinfu.')}.txt"
+
+
+class Texts:
+    """Renders the message for an event.
+
+    ``target_names``: target id -> name (catalogue). Reads every template at once: a missing one stops the start-up.
+    """
+
+    def __init__(self, target_names: Mapping[str, str]) -> None:
+        environment = ImmutableSandboxedEnvironment(
+            loader=PackageLoader("notify"),
+            undefined=StrictUndefined,
+            autoescape=select_autoescape(),  # for .html; plain text is not escaped
+            auto_reload=False,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters["day"] = chinese_date
+        environment.filters["target_name"] = lambda target_id: target_names.get(target_id, target_id)
+        self._templates = {cls: environment.get_template(template_name(cls)) for cls in CHANNELS}
+
+    def render(self, event: TellableEvent) -> Text:
+        """Title and text for an event."""
+        title, _, text = self._templates[type(event)].render(event=event).partition("\n")
+        return Text(" ".join(title.split()), text.strip())

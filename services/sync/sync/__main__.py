@@ -1,0 +1,3 @@
+from sync.app import main
+
+main()

@@ -1,0 +1,163 @@
+"""HTTP for operators: how far every target is. Scope ``operations``."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Request
+from pydantic import BaseModel, Field
+
+from chassis.auth import require
+from chassis.problems import Problem
+from contracts.errors import ProblemCode
+from contracts.records import DisplayState, RecordId
+from contracts.tokens import Claims, Scope
+from sync.breaker import BreakerState
+from sync.domain import Policy, delivery_id, settled
+from sync.driver import Driver
+from sync.store import Store
+
+router = APIRouter(prefix="/v1", tags=["收敛情况"])
+Operator = Annotated[Claims, Depends(require(Scope.OPERATIONS))]
+
+
+class OldestDifference(BaseModel):
+    """The record that has not shown what was decided for longest."""
+
+    record_id: str
+    since: datetime
+    seconds: float
+    attempts: int
+    last_error: str | None
+
+
+class BreakerView(BaseModel):
+    """The circuit breaker of the replica that answers; other replicas have their own."""
+
+    state: BreakerState
+    retry_in_seconds: float
+    last_error: str | None
+
+
+class TargetConvergence(BaseModel):
+    """``desired`` records have to be shown; of these so many are acknowledged, and seen, in the desired version."""
+
+    target_id: str
+    target_name: str
+    desired: int
+    acknowledged: int
+    seen: int
+    oldest_difference: OldestDifference | None
+    breaker: BreakerView
+
+
+class Convergence(BaseModel):
+    """Every target of the catalogue."""
+
+    targets: list[TargetConvergence]
+
+
+class DeliveryView(BaseModel):
+    """One record at one target."""
+
+    target_id: str
+    target_name: str | None = Field(
+        description="null: the target has left the catalogue, nothing is sent to it"
+    )
+    settled: bool
+    desired_version: int
+    acknowledged_version: int
+    seen_version: int
+    seen_state: DisplayState | None
+    seen_at: datetime | None
+    next_action_at: datetime | None
+    attempts: int
+    drifts: int
+    differs_since: datetime | None
+    last_error: str | None
+
+
+class RecordView(BaseModel):
+    """One record at all its targets. ``completed``: all of them were seen right for the current version."""
+
+    record_id: str
+    application_id: str
+    item_id: str
+    version: int
+    state: DisplayState
+    decision_number: str
+    decided_at: datetime
+    completed: bool
+    targets: list[DeliveryView]
+
+
+async def _convergence(driver: Driver, store: Store) -> TargetConvergence:
+    difference = await store.difference(driver.target.id)
+    now = time.monotonic()
+    oldest = difference.oldest
+    return TargetConvergence(
+        target_id=driver.target.id,
+        target_name=driver.target.name,
+        desired=difference.desired,
+        acknowledged=difference.acknowledged,
+        seen=difference.seen,
+        oldest_difference=None
+        if oldest is None or oldest.differs_since is None
+        else OldestDifference(
+            record_id=oldest.record_id,
+            since=oldest.differs_since,
+            seconds=(datetime.now(UTC) - oldest.differs_since).total_seconds(),
+            attempts=oldest.attempts,
+            last_error=oldest.last_error,
+        ),
+        breaker=BreakerView(
+            state=driver.breaker.state(now),
+            retry_in_seconds=max(driver.breaker.open_until - now, 0),
+            last_error=driver.breaker.last_error,
+        ),
+    )
+
+
+@router.get("/convergence", summary="各公示平台的收敛情况")
+async def convergence(request: Request, _operator: Operator) -> Convergence:
+    """How far every target of the catalogue is from what was decided."""
+    drivers: Sequence[Driver] = request.app.state.drivers
+    store: Store = request.app.state.store
+    return Convergence(targets=[await _convergence(driver, store) for driver in drivers])
+
+
+@router.get("/records/{record_id}", summary="一条记录在各公示平台的状态")
+async def record(request: Request, record_id: Annotated[RecordId, Path()], _operator: Operator) -> RecordView:
+    """The whole matrix of one record: desired, acknowledged and seen at every target."""
+    store: Store = request.app.state.store
+    policies: dict[str, Policy] = request.app.state.policies
+    found = (await store.records([record_id])).get(record_id)
+    if found is None:
+        raise Problem(
+            ProblemCode.NOT_FOUND, f"没有记录 {record_id} 的修复决定：请核对编号，或等待认定单位作出决定。"
+        )
+    deliveries = await store.deliveries([found])
+    views = []
+    for target_id in found.targets:
+        delivery, policy = deliveries[delivery_id(target_id, record_id)], policies.get(target_id)
+        views.append(
+            DeliveryView.model_validate(
+                {
+                    **vars(delivery),
+                    "target_name": policy and policy.target_name,
+                    "settled": policy is not None and settled(delivery, policy),
+                }
+            )
+        )
+    return RecordView(
+        record_id=record_id,
+        application_id=found.application_id,
+        item_id=found.item_id,
+        version=found.version,
+        state=found.state,
+        decision_number=found.decision_number,
+        decided_at=found.decided_at,
+        completed=found.completed_version == found.version,
+        targets=views,
+    )

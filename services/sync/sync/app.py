@@ -1,0 +1,105 @@
+"""Puts sync together."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from fastapi import FastAPI
+
+from chassis.auth import ServiceToken
+from chassis.background import Loop
+from chassis.cases import CaseDirectory
+from chassis.consumer import ConsumerSpec
+from chassis.service import Runtime, ServiceSpec, create_app, run
+from chassis.settings import load_settings
+from contracts.catalogue import Catalogue, load_catalogue
+from contracts.tokens import Scope
+from contracts.topics import DECISIONS, PROPAGATION
+from sync.api import router
+from sync.domain import Policy
+from sync.driver import Driver
+from sync.handlers import DecisionHandler
+from sync.http_target import HttpTarget
+from sync.metrics import OLDEST_DIFFERENCE
+from sync.settings import SyncSettings, check_targets
+from sync.store import COLLECTIONS, Store
+
+NAME = "sync"
+_GAUGE_SECONDS = 5.0
+
+
+def build(settings: SyncSettings) -> FastAPI:
+    """The application, ready to be served. Exits with status 78 when a target of the catalogue has no URL or secret."""
+    catalogue = load_catalogue(settings.catalogue_dir)
+    check_targets(settings, catalogue.targets)
+    policies = {target.id: settings.policy(target) for target in catalogue.targets}
+
+    def consumers(runtime: Runtime) -> list[ConsumerSpec]:
+        app.state.policies = policies
+        app.state.store = store = Store(runtime.database)
+        return [ConsumerSpec(NAME, [DECISIONS.name], DecisionHandler(catalogue, policies, store))]
+
+    def loops(runtime: Runtime) -> list[Loop]:
+        store: Store = app.state.store
+        app.state.drivers = drivers = _drivers(runtime, settings, catalogue, policies, store)
+        return [*(driver.loop for driver in drivers), _gauges(store, list(policies))]
+
+    spec = ServiceSpec(
+        NAME,
+        "信复 · 公示同步",
+        COLLECTIONS,
+        {topic.name: topic for topic in (DECISIONS, PROPAGATION)},
+        routers=[router],
+        consumers=consumers,
+        loops=loops,
+    )
+    app = create_app(spec, settings, settings.mongodb_database)
+    return app
+
+
+def _drivers(
+    runtime: Runtime,
+    settings: SyncSettings,
+    catalogue: Catalogue,
+    policies: Mapping[str, Policy],
+    store: Store,
+) -> list[Driver]:
+    token = ServiceToken(
+        runtime.http, settings.oidc_issuer, settings.client_id, settings.client_secret, Scope.CASES_READ
+    )
+    directory = CaseDirectory(runtime.http, str(settings.intake_url), token)
+    return [
+        Driver(
+            target,
+            HttpTarget(
+                runtime.http,
+                str(settings.target_urls[target.id]),
+                settings.target_secrets[target.id].get_secret_value(),
+                timeout_seconds=target.timeout_seconds,
+                retry_after_max_seconds=settings.retry_after_max_seconds,
+            ),
+            policies,
+            store,
+            runtime.outbox,
+            directory,
+            settings,
+        )
+        for target in catalogue.targets
+    ]
+
+
+def _gauges(store: Store, target_ids: list[str]) -> Loop:
+    async def step() -> bool:
+        for target_id in target_ids:
+            oldest = await store.oldest(target_id)
+            since = oldest and oldest.differs_since
+            age = (datetime.now(UTC) - since).total_seconds() if since else 0.0
+            OLDEST_DIFFERENCE.labels(target_id).set(age)
+        return False
+
+    return Loop("oldest differences", step, interval_seconds=_GAUGE_SECONDS)
+
+
+def main() -> None:
+    """Run the service."""
+    settings = load_settings(SyncSettings)
+    run(NAME, settings, lambda: build(settings), port=settings.http_port)

@@ -1,0 +1,324 @@
+"""Pure decisions of sync: what a target has to show, what it acknowledged, what was seen, and what to do about the difference."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from contracts.events import (
+    Event,
+    PropagationCompleted,
+    RepairGranted,
+    TargetAcknowledged,
+    TargetDrifted,
+    TargetVerified,
+)
+from contracts.http.target import RecordView, RepairResult, RepairStatus
+from contracts.records import DisplayState, RecordFacts
+
+_MAX_ERROR_LENGTH = 500
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was decided about one record. ``version`` rises by one with each newer decision; ``trace``: trace headers."""
+
+    record_id: str
+    version: int
+    state: DisplayState
+    facts: RecordFacts
+    application_id: str
+    item_id: str
+    subject_id: str
+    decided_at: datetime
+    decision_number: str
+    targets: tuple[str, ...]
+    completed_version: int = 0
+    trace: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One record at one target.
+
+    ``acknowledged_version``: the target answered that it took it over. ``seen_version``: the public sees it; both fall back
+    to 0 when a read-back shows something else. ``verified_version``: the last one told as TargetVerified; it never falls.
+    ``superseded``: the target says it has a newer version, so only what it shows can tell. ``attempts``: failures since it was
+    last seen right. ``checks``: times it was seen right in a row. ``drifts``: findings so far. ``differs_since``: None while
+    right. ``next_action_at`` None: nothing more to do until the next decision.
+    """
+
+    target_id: str
+    record_id: str
+    desired_version: int
+    differs_since: datetime | None
+    next_action_at: datetime | None
+    trace: Mapping[str, str]
+    acknowledged_version: int = 0
+    seen_version: int = 0
+    verified_version: int = 0
+    seen_state: DisplayState | None = None
+    seen_at: datetime | None = None
+    superseded: bool = False
+    attempts: int = 0
+    checks: int = 0
+    drifts: int = 0
+    last_error: str | None = None
+
+    @property
+    def id(self) -> str:
+        """Also the document's id."""
+        return delivery_id(self.target_id, self.record_id)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How one target is treated. ``recheck``: pauses between read-backs that see it right; the last one repeats for ever.
+
+    ``reads_back`` false: nobody can look, so an acknowledgement has to do and TargetVerified is never told.
+    """
+
+    target_id: str
+    target_name: str
+    reads_back: bool
+    read_back_delay: timedelta
+    recheck: tuple[timedelta, ...]
+    backoff_base: timedelta
+    backoff_max: timedelta
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A push or read-back without a usable answer; ``retry_after`` is the target's own wish."""
+
+    reason: str
+    retry_after: timedelta = timedelta(0)
+
+
+class Action(StrEnum):
+    """What to do with a delivery now."""
+
+    PUSH = "push"
+    READ_BACK = "read back"
+
+
+Step = tuple[Delivery, tuple[Event, ...]]
+
+
+def delivery_id(target_id: str, record_id: str) -> str:
+    """``<target>|<record>``."""
+    return f"{target_id}|{record_id}"
+
+
+def idempotency_key(target_id: str, record_id: str, version: int) -> str:
+    """Of one push: the same for every repetition (architecture, section 4)."""
+    return f"{target_id}:{record_id}:{version}"
+
+
+# --- decisions
+
+
+def on_decision(
+    record: Record | None,
+    event: RepairGranted,
+    targets: Sequence[str],
+    policies: Mapping[str, Policy],
+    trace: Mapping[str, str],
+    now: datetime,
+) -> tuple[Record | None, tuple[Event, ...]]:
+    """The record after a decision, or None when an equal or newer one is known.
+
+    ``targets``: ids of those that show such records; ``policies``: of all targets of the catalogue.
+    Decisions are ordered by the time they were made, then by item: their order of arrival does not matter.
+    A record that no target shows is complete at once.
+    """
+    if record is not None and (event.decided_at, event.item_id) <= (record.decided_at, record.item_id):
+        return None, ()
+    told = record.targets if record else ()
+    decided = Record(
+        record_id=event.record_id,
+        version=record.version + 1 if record else 1,
+        state=DisplayState.PUBLICATION_ENDED,
+        facts=event.record,
+        application_id=event.application_id,
+        item_id=event.item_id,
+        subject_id=event.subject_id,
+        decided_at=event.decided_at,
+        decision_number=event.decision_number,
+        # a target that was told an earlier decision has to be told this one, even if the record's category was corrected
+        targets=tuple(dict.fromkeys([*targets, *(t for t in told if t in policies)])),
+        trace=trace,
+    )
+    return complete(decided, [], policies, now) if not decided.targets else (decided, ())
+
+
+def redirect(delivery: Delivery | None, record: Record, target_id: str, now: datetime) -> Delivery:
+    """A target's delivery after a newer decision: push now."""
+    fresh = Delivery(target_id, record.record_id, record.version, now, now, record.trace)
+    if delivery is None:
+        return fresh
+    return replace(
+        delivery,
+        desired_version=record.version,
+        differs_since=delivery.differs_since or now,
+        next_action_at=now,
+        trace=record.trace,
+        superseded=False,
+        attempts=0,
+        checks=0,
+        last_error=None,
+    )
+
+
+# --- one target
+
+
+def next_action(delivery: Delivery) -> Action:
+    """What to do once ``next_action_at`` has come (the store searches by it)."""
+    behind = delivery.acknowledged_version < delivery.desired_version
+    return Action.PUSH if behind and not delivery.superseded else Action.READ_BACK
+
+
+def after_push(
+    delivery: Delivery, record: Record, result: RepairResult | Failure, policy: Policy, now: datetime
+) -> Step:
+    """Take in the answer to a push of ``record``; one that is no longer asked for changes nothing."""
+    if (
+        record.version != delivery.desired_version
+        or delivery.acknowledged_version == delivery.desired_version
+    ):
+        return delivery, ()
+    if isinstance(result, Failure):
+        return _failed(delivery, result, policy, now), ()
+    if result.status is RepairStatus.REJECTED:
+        return _failed(delivery, Failure(f"rejected: {result.reason or 'no reason given'}"), policy, now), ()
+    if result.status is RepairStatus.SUPERSEDED:
+        if not policy.reads_back:
+            return _failed(delivery, Failure("superseded: the target has a newer version"), policy, now), ()
+        return replace(delivery, superseded=True, next_action_at=now + policy.read_back_delay), ()
+    acknowledged = replace(
+        delivery,
+        acknowledged_version=delivery.desired_version,
+        superseded=False,
+        last_error=None,
+        next_action_at=now + policy.read_back_delay if policy.reads_back else None,
+        differs_since=delivery.differs_since if policy.reads_back else None,
+    )
+    return acknowledged, (TargetAcknowledged(**_about(record, policy), acknowledged_at=now),)
+
+
+def after_read_back(
+    delivery: Delivery, record: Record, view: RecordView | Failure, policy: Policy, now: datetime
+) -> Step:
+    """Compare what the public sees with ``record``; a view of what is no longer asked for changes nothing."""
+    if record.version != delivery.desired_version or next_action(delivery) is Action.PUSH:
+        return delivery, ()
+    if isinstance(view, Failure):
+        return _failed(delivery, view, policy, now), ()
+    seen = replace(delivery, seen_state=view.state, seen_at=now, superseded=False)
+    if shows(view.state, record.state):
+        return _seen_right(seen, record, policy, now)
+    shown = view.state or "nothing"
+    if delivery.superseded:
+        error = f"superseded: the target has a newer version, yet shows {shown}"
+        return _failed(replace(seen, acknowledged_version=0, seen_version=0), Failure(error), policy, now), ()
+    drifted = replace(
+        _failed(seen, Failure(f"drifted: shows {shown}"), policy, now),
+        acknowledged_version=0,
+        seen_version=0,
+        checks=0,
+        drifts=seen.drifts + 1,
+        differs_since=seen.differs_since or now,
+    )
+    if view.state is None:
+        return drifted, ()
+    return drifted, (TargetDrifted(**_about(record, policy), seen_state=view.state, drifted_at=now),)
+
+
+def shows(seen: DisplayState | None, desired: DisplayState) -> bool:
+    """Whether the public sees what was decided. A record that is not shown at all is not published either."""
+    return seen is desired or (seen is None and desired is DisplayState.PUBLICATION_ENDED)
+
+
+def settled(delivery: Delivery, policy: Policy) -> bool:
+    """Whether the target needs nothing more for the desired version."""
+    reached = delivery.seen_version if policy.reads_back else delivery.acknowledged_version
+    return reached == delivery.desired_version
+
+
+def complete(
+    record: Record, deliveries: Sequence[Delivery], policies: Mapping[str, Policy], now: datetime
+) -> tuple[Record, tuple[Event, ...]]:
+    """Once per version: every target that has to follow is settled. A target that left the catalogue need not follow."""
+    followed = [d for d in deliveries if d.target_id in policies]
+    if record.completed_version == record.version or not all(
+        settled(delivery, policies[delivery.target_id]) for delivery in followed
+    ):
+        return record, ()
+    event = PropagationCompleted(
+        **_item(record),
+        version=record.version,
+        state=record.state,
+        target_ids=tuple(sorted(d.target_id for d in followed)),
+        completed_at=now,
+    )
+    return replace(record, completed_version=record.version), (event,)
+
+
+def cause_of(delivery: Delivery) -> str:
+    """What an event about this delivery comes from: a repetition has the same id, a push after a new finding another one."""
+    key = idempotency_key(delivery.target_id, delivery.record_id, delivery.desired_version)
+    return f"{key}:{delivery.drifts}"
+
+
+def _seen_right(delivery: Delivery, record: Record, policy: Policy, now: datetime) -> Step:
+    version = delivery.desired_version
+    pause = policy.recheck[min(delivery.checks, len(policy.recheck) - 1)]
+    right = replace(
+        delivery,
+        acknowledged_version=version,
+        seen_version=version,
+        verified_version=version,
+        attempts=0,
+        checks=delivery.checks + 1,
+        last_error=None,
+        differs_since=None,
+        next_action_at=now + pause,
+    )
+    if delivery.verified_version == version:
+        return right, ()
+    return right, (TargetVerified(**_about(record, policy), verified_at=now),)
+
+
+def _failed(delivery: Delivery, failure: Failure, policy: Policy, now: datetime) -> Delivery:
+    """Exponential backoff, half of it jitter: the delivery's own, so that this stays a function of its arguments."""
+    attempts = delivery.attempts + 1
+    full = min(policy.backoff_base * 2 ** min(attempts - 1, 20), policy.backoff_max)
+    share = zlib.crc32(f"{delivery.id}#{attempts}".encode()) / 2**32
+    return replace(
+        delivery,
+        attempts=attempts,
+        last_error=failure.reason[:_MAX_ERROR_LENGTH],
+        next_action_at=now + max(full * (0.5 + share / 2), failure.retry_after),
+    )
+
+
+def _item(record: Record) -> dict[str, Any]:
+    return {
+        "application_id": record.application_id,
+        "item_id": record.item_id,
+        "record_id": record.record_id,
+        "subject_id": record.subject_id,
+    }
+
+
+def _about(record: Record, policy: Policy) -> dict[str, Any]:
+    return {
+        **_item(record),
+        "target_id": policy.target_id,
+        "target_name": policy.target_name,
+        "version": record.version,
+        "state": record.state,
+    }

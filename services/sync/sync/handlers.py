@@ -1,0 +1,51 @@
+"""Decisions in, desired states out."""
+
+from collections.abc import Mapping, Sequence
+
+from chassis.inbox import Received
+from chassis.unit_of_work import UnitOfWork
+from contracts.catalogue import Catalogue
+from contracts.events import RepairGranted
+from sync.domain import Policy, Record, delivery_id, on_decision, redirect
+from sync.store import Store
+
+
+class DecisionHandler:
+    """Sets the desired state of every granted record of a batch, at every target that shows such records."""
+
+    def __init__(self, catalogue: Catalogue, policies: Mapping[str, Policy], store: Store) -> None:
+        self._catalogue = catalogue
+        self._policies = policies
+        self._store = store
+
+    async def __call__(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
+        """Other events of the topic change nothing that a target shows."""
+        granted = [(r, r.event) for r in batch if isinstance(r.event, RepairGranted)]
+        if not granted:
+            return
+        records = await self._store.records({event.record_id for _, event in granted}, unit.session)
+        changed: dict[str, Record] = {}
+        for received, event in granted:
+            targets = self._catalogue.targets_for(event.record.category, event.record.subject_type)
+            record, events = on_decision(
+                records.get(event.record_id),
+                event,
+                [target.id for target in targets],
+                self._policies,
+                received.trace,
+                unit.now,
+            )
+            if record is None:
+                continue
+            records[record.record_id] = changed[record.record_id] = record
+            for each in events:
+                unit.emit(each, cause=received.id, trace=received.trace)
+        if not changed:
+            return
+        current = await self._store.deliveries(changed.values(), unit.session)
+        deliveries = [
+            redirect(current.get(delivery_id(target, record.record_id)), record, target, unit.now)
+            for record in changed.values()
+            for target in record.targets
+        ]
+        await self._store.save_decided(list(changed.values()), deliveries, unit.session)

@@ -1,0 +1,19 @@
+"""Prometheus metrics of sync, on /metrics beside those of the chassis."""
+
+from prometheus_client import Counter, Gauge
+
+PUSHES = Counter(
+    "xinfu_sync_pushes_total",
+    "Pushed records by the target's answer (applied, superseded, rejected, failed)",
+    ["target", "result"],
+)
+READ_BACKS = Counter(
+    "xinfu_sync_read_backs_total", "Records read back: seen right, wrong or not at all", ["target", "result"]
+)
+DRIFTS = Counter("xinfu_sync_drifts_total", "Records that no longer showed what was acknowledged", ["target"])
+OLDEST_DIFFERENCE = Gauge(
+    "xinfu_sync_oldest_difference_seconds",
+    "For how long a target has not shown what was decided; 0 when it shows all",
+    ["target"],
+)
+BREAKER_OPEN = Gauge("xinfu_sync_breaker_open", "1 while a target is left alone after failures", ["target"])

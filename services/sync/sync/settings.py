@@ -1,0 +1,109 @@
+"""Settings of sync (environment prefix ``SYNC_``)."""
+
+import sys
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, AliasChoices, AnyHttpUrl, Field, SecretStr, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from chassis.settings import ChassisSettings
+from chassis.webhooks import sign
+from contracts.catalogue import Target
+from sync.domain import Policy
+
+
+def _webhook_secret(secret: SecretStr) -> SecretStr:
+    value = secret.get_secret_value()
+    if not value.startswith("whsec_"):
+        raise ValueError("write the secret as whsec_ followed by base64 (Standard Webhooks)")
+    try:
+        sign(value, "check", b"")
+    except Exception:
+        raise ValueError("what follows whsec_ is not usable base64") from None
+    return secret
+
+
+WebhookSecret = Annotated[SecretStr, AfterValidator(_webhook_secret)]
+Pause = Annotated[float, Field(gt=0, le=31_536_000)]
+
+
+class SyncSettings(ChassisSettings):
+    """What sync needs beyond the chassis."""
+
+    model_config = SettingsConfigDict(env_prefix="SYNC_")
+
+    http_port: int = Field(8104, ge=1, le=65535)
+    mongodb_database: str = "xinfu_sync"
+    catalogue_dir: Path | None = Field(None, validation_alias=AliasChoices("XINFU_CATALOGUE_DIR"))
+
+    target_urls: dict[str, AnyHttpUrl] = Field(
+        default_factory=dict, description="JSON {target id: base URL}, one for each target of the catalogue"
+    )
+    target_secrets: dict[str, WebhookSecret] = Field(
+        default_factory=dict, description='JSON {target id: "whsec_…"}, one for each target of the catalogue'
+    )
+    intake_url: AnyHttpUrl
+    client_id: str = Field("sync", min_length=1, description="OAuth client with scope cases.read")
+    client_secret: SecretStr
+
+    read_back_delay_seconds: float = Field(
+        0.5, ge=0, description="from an acknowledgement to the first look at what the public sees"
+    )
+    recheck_schedule_seconds: tuple[Pause, ...] = Field(
+        (60.0, 600.0, 3600.0, 86_400.0),
+        min_length=1,
+        description="JSON list of pauses between looks at what is right; the last one repeats for ever",
+    )
+    backoff_base_seconds: float = Field(1.0, gt=0, description="wait after the first failure; it doubles")
+    backoff_max_seconds: float = Field(300.0, gt=0)
+    retry_after_max_seconds: float = Field(
+        3600.0,
+        ge=0,
+        description="a target that asks for a longer wait by Retry-After is asked again after this",
+    )
+    lease_seconds: float = Field(
+        60.0, gt=0, description="rows taken by a replica that died are free after this; longer than any call"
+    )
+    breaker_failures: int = Field(5, ge=1, description="calls failed in a row before a target is left alone")
+    breaker_seconds: float = Field(10.0, gt=0, description="before it is tried again with one batch")
+    max_concurrency: int = Field(4, ge=1, le=100, description="batches under way at once, for each target")
+    poll_ms: int = Field(200, ge=10, description="milliseconds between looks for work that is due")
+
+    @model_validator(mode="after")
+    def _backoff_in_order(self) -> "SyncSettings":
+        if self.backoff_max_seconds < self.backoff_base_seconds:
+            raise ValueError("SYNC_BACKOFF_MAX_SECONDS must not be smaller than SYNC_BACKOFF_BASE_SECONDS")
+        return self
+
+    def policy(self, target: Target) -> Policy:
+        """How a target of the catalogue is treated."""
+        return Policy(
+            target_id=target.id,
+            target_name=target.name,
+            reads_back=target.read_back,
+            read_back_delay=timedelta(seconds=self.read_back_delay_seconds),
+            recheck=tuple(timedelta(seconds=pause) for pause in self.recheck_schedule_seconds),
+            backoff_base=timedelta(seconds=self.backoff_base_seconds),
+            backoff_max=timedelta(seconds=self.backoff_max_seconds),
+        )
+
+
+def check_targets(settings: SyncSettings, targets: Iterable[Target]) -> None:
+    """Exit with status 78 (EX_CONFIG) and one line when a target of the catalogue could not be served."""
+    for target in targets:
+        problem = None
+        if target.id not in settings.target_urls:
+            problem = f"SYNC_TARGET_URLS has no URL for target {target.id} of the catalogue"
+        elif target.id not in settings.target_secrets:
+            problem = f"SYNC_TARGET_SECRETS has no secret for target {target.id} of the catalogue"
+        elif settings.lease_seconds <= target.timeout_seconds:
+            problem = (
+                f"SYNC_LEASE_SECONDS={settings.lease_seconds:g} must be larger than"
+                f" timeout_seconds={target.timeout_seconds:g} of target {target.id}"
+            )
+        if problem:
+            sys.stderr.write(f"bad setting {problem}\n")
+            raise SystemExit(78)

@@ -1,0 +1,228 @@
+"""dept-adapter's decisions: whatever a department and the pushing say, in any order and however often, one decision comes out."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.events import Event, RepairGranted, RepairRefused, ReviewAccepted, ReviewRequested
+from contracts.records import DepartmentRef, RecordFacts, SubjectType
+from dept_adapter.breaker import Breaker, BreakerState
+from dept_adapter.domain import (
+    DECIDED,
+    TRANSITIONS,
+    Action,
+    Command,
+    DecisionConflictError,
+    NotAtDeskError,
+    Review,
+    State,
+    changed_by,
+    decide,
+    decision_number,
+    receive,
+)
+from dept_adapter.push import retry_after
+
+NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
+RECORD = RecordFacts(
+    record_id="rec_" + "1" * 32,
+    subject_id="sub_" + "2" * 32,
+    subject_type=SubjectType.LEGAL_PERSON,
+    category="samr_administrative_penalty",
+    document_number="杭市监罚〔2026〕1号",
+    authority_code=None,
+    authority_name="杭州市市场监督管理局",
+    decided_on=date(2026, 1, 5),
+)
+REQUESTED = ReviewRequested(
+    application_id="app_" + "3" * 32,
+    item_id="itm_" + "4" * 32,
+    record_id=RECORD.record_id,
+    subject_id=RECORD.subject_id,
+    department=DepartmentRef(code="11330100XF0000028L", slug="hz-samr", name="杭州市市场监督管理局"),
+    record=RECORD,
+    accept_due_on=date(2026, 11, 26),
+    decide_due_on=date(2026, 12, 7),
+    requested_at=NOW - timedelta(days=1),
+)
+
+actions = st.sampled_from(Action)
+numbers = st.sampled_from(["甲", "乙"])
+
+
+@st.composite
+def commands(draw: st.DrawFn) -> Command:
+    action = draw(actions)
+    decides = action in (Action.GRANT, Action.REFUSE)
+    return Command(
+        action,
+        by=draw(st.sampled_from(["callback", "officer"])),
+        from_desk=draw(st.booleans()),
+        number=draw(numbers) if decides else None,
+        reason="未履行" if action is Action.REFUSE else None,
+        occurred_at=draw(
+            st.none() | st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+        ),
+    )
+
+
+def run(review: Review, sequence: list[Command]) -> tuple[Review, list[Event]]:
+    """Apply a sequence as the service does: what raises changes nothing."""
+    events: list[Event] = []
+    for minute, command in enumerate(sequence):
+        try:
+            transition = decide(review, command, NOW + timedelta(minutes=minute))
+        except (DecisionConflictError, NotAtDeskError):
+            continue
+        review = transition.review
+        events += transition.events
+    return review, events
+
+
+def grant(number: str | None = "甲", *, from_desk: bool = False, at: datetime | None = None) -> Command:
+    return Command(Action.GRANT, "callback", from_desk, number, None, at)
+
+
+def refuse(number: str = "甲") -> Command:
+    return Command(Action.REFUSE, "callback", False, number, "未履行")
+
+
+@given(st.booleans(), st.lists(commands(), max_size=12), st.data())
+def test_at_most_one_decision_and_exactly_one_acceptance_before_it(
+    at_desk: bool, sequence: list[Command], data: st.DataObject
+) -> None:
+    # every command comes again, anywhere after its first time
+    for position, command in list(enumerate(sequence)):
+        if data.draw(st.booleans()):
+            sequence.insert(data.draw(st.integers(position + 1, len(sequence))), command)
+    review, events = run(receive(REQUESTED, at_desk=at_desk), sequence)
+
+    decisions = [e for e in events if isinstance(e, RepairGranted | RepairRefused)]
+    acceptances = [e for e in events if isinstance(e, ReviewAccepted)]
+    assert len(decisions) == (review.state in DECIDED)
+    assert (
+        len(acceptances) == (review.accepted_at is not None) == (review.state in {State.ACCEPTED, *DECIDED})
+    )
+    assert events == [*acceptances, *decisions]
+    if decisions:
+        assert review.decision is not None
+        assert isinstance(decisions[0], RepairGranted) == (review.state is State.GRANTED)
+        assert decisions[0].decision_number == review.decision.number
+        last = NOW + timedelta(minutes=len(sequence))
+        assert REQUESTED.requested_at <= acceptances[0].accepted_at <= decisions[0].decided_at <= last
+
+
+@given(st.lists(commands(), max_size=12))
+def test_repeating_a_whole_history_changes_nothing(sequence: list[Command]) -> None:
+    review, _ = run(receive(REQUESTED, at_desk=False), sequence)
+    if review.state not in DECIDED:
+        return
+    assert run(review, sequence) == (review, [])
+
+
+@given(st.lists(commands(), max_size=12))
+def test_an_officer_never_decides_what_the_department_system_has(sequence: list[Command]) -> None:
+    at_desk_only = [c for c in sequence if c.from_desk and c.action is not Action.GIVE_UP]
+    review, events = run(receive(REQUESTED, at_desk=False), at_desk_only)
+    assert (review.state, events) == (State.RECEIVED, [])
+
+
+def test_what_the_system_refused_is_decided_at_the_desk() -> None:
+    review, events = run(
+        receive(REQUESTED, at_desk=False),
+        [grant(from_desk=True), Command(Action.GIVE_UP, "push", False), grant(from_desk=True)],
+    )
+    assert review.state is State.GRANTED
+    assert [type(e) for e in events] == [ReviewAccepted, RepairGranted]
+
+
+def test_every_state_has_an_answer_to_every_action() -> None:
+    assert set(TRANSITIONS) == {(state, action) for state in State for action in Action}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(grant(), refuse()), (refuse(), grant()), (grant(), grant("乙"))]
+)
+def test_a_contradiction_is_told(first: Command, second: Command) -> None:
+    review = decide(receive(REQUESTED, at_desk=False), first, NOW).review
+    with pytest.raises(DecisionConflictError, match="甲"):
+        decide(review, second, NOW)
+
+
+def test_a_desk_grant_without_number_may_be_repeated_but_not_made() -> None:
+    review = receive(REQUESTED, at_desk=True)
+    with pytest.raises(ValueError, match="number"):
+        decide(review, grant(None, from_desk=True), NOW)
+    granted = decide(review, grant(from_desk=True), NOW).review
+    assert decide(granted, grant(None, from_desk=True), NOW).events == ()
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        (NOW - timedelta(hours=1), NOW - timedelta(hours=1)),
+        (NOW + timedelta(days=300), NOW),
+        (NOW - timedelta(days=300), REQUESTED.requested_at),
+        (None, NOW),
+    ],
+)
+def test_a_wrong_clock_moves_no_decision_out_of_its_time(told: datetime | None, kept: datetime) -> None:
+    review = decide(receive(REQUESTED, at_desk=False), grant(at=told), NOW).review
+    assert review.decision is not None
+    assert review.decision.decided_at == kept
+
+
+@given(actions)
+def test_bulk_conditions_are_those_of_the_table(action: Action) -> None:
+    for state in State:
+        review = replace(receive(REQUESTED, at_desk=True), state=state)
+        try:
+            after = decide(review, Command(action, "x", False, "甲", "未履行"), NOW).review.state
+        except DecisionConflictError:
+            after = state
+        assert (state in changed_by(action)) == (after is not state)
+
+
+def test_numbers_of_the_desk() -> None:
+    assert decision_number("市发改委", Action.GRANT, 2026, 7) == "市发改委信修〔2026〕7号"
+    assert decision_number("市发改委", Action.REFUSE, 2026, 8) == "市发改委不予信修〔2026〕8号"
+
+
+def test_breaker_opens_probes_and_closes() -> None:
+    breaker = Breaker(failures=3, seconds=10)
+    breaker.failed(0)
+    breaker.failed(0)
+    breaker.succeeded()  # not in a row
+    for _ in range(3):
+        assert breaker.state(1) is BreakerState.CLOSED
+        breaker.failed(1)
+    breaker.failed(9)  # was under way: does not keep it open longer
+    assert (breaker.state(10.9), breaker.state(11)) == (BreakerState.OPEN, BreakerState.HALF_OPEN)
+    breaker.failed(12)  # the probe
+    assert (breaker.state(21.9), breaker.state(22)) == (BreakerState.OPEN, BreakerState.HALF_OPEN)
+    breaker.succeeded()
+    assert breaker.state(22) is BreakerState.CLOSED
+    breaker.failed(22)
+    assert breaker.state(22) is BreakerState.CLOSED
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7),
+        ("Mon, 23 Nov 2026 08:00:09 GMT", 9),
+        ("Mon, 23 Nov 2026 08:00:09 -0000", 9),
+        ("Mon, 23 Nov 2020 08:00:00 GMT", 0),
+        ("9" * 400, 86_400),
+        ("-5", 0),
+        ("٣", 0),
+        ("soon", 0),
+        ("", 0),
+        (None, 0),
+    ],
+)
+def test_retry_after_is_read_or_ignored(header: str | None, seconds: int) -> None:
+    assert retry_after(header, NOW) == timedelta(seconds=seconds)
