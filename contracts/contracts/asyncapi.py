@@ -123,7 +123,10 @@ _SERVERS: Node = {
         "title": "生产环境",
         "description": "TLS 加 SASL。地址、账号与可读写的主题由平台运行方开通。",
         "variables": {"bootstrapServers": {"description": "Kafka 引导地址（host:port），向平台运行方索取"}},
-        "security": [{"$ref": f"#/components/securitySchemes/{name}"} for name in ("scramSha512", "scramSha256", "plain")],
+        "security": [
+            {"$ref": f"#/components/securitySchemes/{name}"}
+            for name in ("scramSha512", "scramSha256", "plain")
+        ],
     },
     "local": {
         "host": "127.0.0.1:{port}",
@@ -177,7 +180,11 @@ def _channel(topic: Topic, catalogue: Catalogue) -> Node:
 def _department_parameter(catalogue: Catalogue) -> Node:
     names = "、".join(f"`{d.slug}` {d.name}" for d in catalogue.departments)
     slugs = [d.slug for d in catalogue.departments]
-    return {"description": f"认定单位的短标识，每个单位一个主题：{names}", "enum": slugs, "examples": slugs[:1]}
+    return {
+        "description": f"认定单位的短标识，每个单位一个主题：{names}",
+        "enum": slugs,
+        "examples": slugs[:1],
+    }
 
 
 def _operation(topic: Topic, action: str) -> Node:
@@ -218,7 +225,9 @@ def _message(cls: type[Event], payload: Node, example: Node) -> Node:
         "payload": _ref("components", "schemas", cls.__name__),
         "correlationId": {
             "location": f"$message.payload#/{correlation}",
-            "description": "把同一申请的事件连在一起" if correlation == "application_id" else "把同一记录的事件连在一起",
+            "description": "把同一申请的事件连在一起"
+            if correlation == "application_id"
+            else "把同一记录的事件连在一起",
         },
         "bindings": {
             "kafka": {

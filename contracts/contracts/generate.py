@@ -29,7 +29,8 @@ def generated(directory: Path) -> dict[str, str]:
     documents = {f"schemas/{event_type}.json": event_schema(cls) for event_type, cls in EVENTS.items()}
     documents["asyncapi.json"] = build(load_catalogue(), examples)
     return {
-        path: json.dumps(document, ensure_ascii=False, indent=2) + "\n" for path, document in documents.items()
+        path: json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+        for path, document in documents.items()
     }
 
 
@@ -66,7 +67,9 @@ def main(arguments: list[str] | None = None, directory: Path = CONTRACTS) -> int
     """Exit status: 0 done, 1 stale (with ``--check``) or refused."""
     parser = argparse.ArgumentParser(prog="python -m contracts.generate")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when something is stale")
-    parser.add_argument("--breaking", action="store_true", help="allow changes that break a version nobody uses yet")
+    parser.add_argument(
+        "--breaking", action="store_true", help="allow changes that break a version nobody uses yet"
+    )
     options = parser.parse_args(arguments)
     files = generated(directory)
     broken = [] if options.breaking else breaks(directory, files)
@@ -79,7 +82,9 @@ def main(arguments: list[str] | None = None, directory: Path = CONTRACTS) -> int
         return 1
     stale = stale_files(directory, files)
     if options.check:
-        sys.stderr.writelines(f"stale: contracts/{path}; run python -m contracts.generate\n" for path in stale)
+        sys.stderr.writelines(
+            f"stale: contracts/{path}; run python -m contracts.generate\n" for path in stale
+        )
         return 1 if stale else 0
     (directory / "schemas").mkdir(exist_ok=True)
     for path in stale:

@@ -55,7 +55,9 @@ def _resolved(node: Any, root: Schema) -> Any:
         return node
     if "$ref" in node:
         return _resolved(root["$defs"][node["$ref"].removeprefix("#/$defs/")], root)
-    found = {k: _resolved(v, root) for k, v in node.items() if k not in {*_SAYS_NOTHING_ABOUT_VALUES, "properties"}}
+    found = {
+        k: _resolved(v, root) for k, v in node.items() if k not in {*_SAYS_NOTHING_ABOUT_VALUES, "properties"}
+    }
     if "properties" in node:
         found["properties"] = {name: _resolved(each, root) for name, each in node["properties"].items()}
     return found
@@ -87,4 +89,6 @@ def _differences(path: str, old: Schema, new: Schema) -> Iterator[str]:
 def _canonical(schema: Schema, keyword: str) -> Any:
     if keyword == "additionalProperties":
         return schema.get(keyword, True)
-    return sorted(schema[keyword], key=str) if keyword == "enum" and keyword in schema else schema.get(keyword)
+    return (
+        sorted(schema[keyword], key=str) if keyword == "enum" and keyword in schema else schema.get(keyword)
+    )

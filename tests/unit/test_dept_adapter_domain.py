@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from contracts.events import Event, RepairGranted, RepairRefused, ReviewAccepted, ReviewRequested
 from contracts.records import DepartmentRef, RecordFacts, SubjectType
-from dept_adapter.breaker import Breaker, BreakerState
 from dept_adapter.domain import (
     DECIDED,
     TRANSITIONS,
@@ -189,24 +188,6 @@ def test_bulk_conditions_are_those_of_the_table(action: Action) -> None:
 def test_numbers_of_the_desk() -> None:
     assert decision_number("市发改委", Action.GRANT, 2026, 7) == "市发改委信修〔2026〕7号"
     assert decision_number("市发改委", Action.REFUSE, 2026, 8) == "市发改委不予信修〔2026〕8号"
-
-
-def test_breaker_opens_probes_and_closes() -> None:
-    breaker = Breaker(failures=3, seconds=10)
-    breaker.failed(0)
-    breaker.failed(0)
-    breaker.succeeded()  # not in a row
-    for _ in range(3):
-        assert breaker.state(1) is BreakerState.CLOSED
-        breaker.failed(1)
-    breaker.failed(9)  # was under way: does not keep it open longer
-    assert (breaker.state(10.9), breaker.state(11)) == (BreakerState.OPEN, BreakerState.HALF_OPEN)
-    breaker.failed(12)  # the probe
-    assert (breaker.state(21.9), breaker.state(22)) == (BreakerState.OPEN, BreakerState.HALF_OPEN)
-    breaker.succeeded()
-    assert breaker.state(22) is BreakerState.CLOSED
-    breaker.failed(22)
-    assert breaker.state(22) is BreakerState.CLOSED
 
 
 @pytest.mark.parametrize(

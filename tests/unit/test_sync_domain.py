@@ -20,7 +20,6 @@ from contracts.events import (
 )
 from contracts.http.target import RecordKey, RecordView, RepairResult, RepairStatus
 from contracts.records import DepartmentRef, DisplayState, RecordFacts, SubjectType
-from sync.breaker import Breaker, BreakerState
 from sync.domain import (
     Action,
     Delivery,
@@ -395,29 +394,6 @@ def test_completion_waits_for_the_slowest_target_even_if_an_earlier_one_drifts_m
     assert not any(isinstance(e, PropagationCompleted) for _, e in world.told), "alpha does not show it now"
     world.settle()
     assert sum(isinstance(e, PropagationCompleted) for _, e in world.told) == 1
-
-
-def test_breaker_opens_after_failures_in_a_row_and_lets_one_probe_decide() -> None:
-    breaker = Breaker(max_failures=2, open_seconds=10)
-    breaker.failed(0, "x")
-    breaker.succeeded()
-    breaker.failed(1, "x")
-    assert breaker.state(1) is BreakerState.CLOSED
-    breaker.failed(2, "x")
-    assert breaker.state(11.9) is BreakerState.OPEN
-    assert breaker.state(12) is BreakerState.HALF_OPEN
-    breaker.failed(12, "x")
-    assert breaker.state(21.9) is BreakerState.OPEN
-    breaker.succeeded()
-    assert breaker.state(22) is BreakerState.CLOSED
-
-
-def test_breaker_leaves_a_target_alone_for_as_long_as_it_asks() -> None:
-    breaker = Breaker(max_failures=5, open_seconds=10)
-    breaker.failed(0, "HTTP 429", retry_after_seconds=60)
-    breaker.succeeded()  # another call that was under way
-    assert breaker.state(59) is BreakerState.OPEN
-    assert breaker.state(60) is BreakerState.CLOSED
 
 
 def test_an_answer_changes_only_the_delivery_it_is_about() -> None:

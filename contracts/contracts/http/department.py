@@ -4,7 +4,8 @@ Both directions are signed by Standard Webhooks (headers webhook-id, webhook-tim
 minutes tolerance) with a secret for each department.
 
 1. ``POST {department}/reviews`` with ReviewSubmission; webhook-id is the item id, so a repeated push is recognised.
-   Answer 202 with ReviewReceipt. 4xx: the department refuses to take it (a person looks); anything else is retried.
+   Answer 202 with ReviewReceipt. Any other 4xx than 401, 403, 404, 408, 425 and
+   429: the department refuses to take it, and an officer decides at the review desk; everything else is retried.
 2. ``POST {dept-adapter}/v1/departments/{code}/decisions`` with DecisionCallback; webhook-id is stable over retries. Answer
    200 with CallbackReceipt, also for a repeated callback; 409 when it contradicts an earlier decision.
 """

@@ -98,8 +98,8 @@ class BatchConsumer:
             max_records=settings.batch_max_records,
             batch_timeout_ms=spec.poll_timeout_ms or settings.batch_poll_timeout_ms,
             fetch_max_wait_ms=spec.fetch_max_wait_ms or settings.kafka_fetch_max_wait_ms,
-            session_timeout_ms=10_000,
-            heartbeat_interval_ms=3_000,
+            session_timeout_ms=settings.kafka_session_timeout_ms,
+            heartbeat_interval_ms=settings.kafka_session_timeout_ms // 3,
             max_poll_interval_ms=300_000,
             title=spec.name,
         )
@@ -304,8 +304,8 @@ class BatchConsumer:
         return total
 
     def stalled_seconds(self) -> float:
-        """Seconds without progress while there is lag; 0 when there is none."""
-        if self.lag() == 0 and self._failures == 0:
+        """Seconds without progress while there is lag, or without having joined the group; 0 when all is well."""
+        if self._subscriber.consumer is not None and self.lag() == 0 and self._failures == 0:
             self._progress_at = time.monotonic()
             return 0.0
         return time.monotonic() - self._progress_at

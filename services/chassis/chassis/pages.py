@@ -41,7 +41,9 @@ def pages_router() -> APIRouter:
             swagger_js_url="docs/swagger-ui-bundle.js",
             swagger_css_url="docs/swagger-ui.css",
             swagger_favicon_url="data:,",
-            swagger_ui_parameters={"validatorUrl": None},  # else it hands the document to an outside validator
+            swagger_ui_parameters={
+                "validatorUrl": None
+            },  # else it hands the document to an outside validator
         )
         page.headers.update(_PAGE_HEADERS)
         return page

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -130,8 +132,15 @@ async def _running(
             await asyncio.gather(*(loop.stop() for loop in loops))
 
         stack.push_async_callback(stop_loops)
-        await broker.start()
-        stack.push_async_callback(broker.stop)
+        # joining a group waits until it has noticed the death of a killed member; HTTP does not wait for that
+        joining = asyncio.create_task(_until_available("kafka consumer groups", broker.start))
+
+        async def stop_consuming() -> None:
+            joining.cancel()
+            await asyncio.gather(joining, return_exceptions=True)
+            await broker.stop()
+
+        stack.push_async_callback(stop_consuming)
         log.info("ready", topics=sorted({t for c in runtime.consumers for t in c.spec.topics}))
         yield runtime
         log.info("stopping")
@@ -208,6 +217,9 @@ def create_app(
 
 def run(name: str, settings: ChassisSettings, build: Callable[[], FastAPI], *, port: int) -> None:
     """Run the service until SIGTERM or SIGINT: the batch in hand is finished, then everything is closed."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises the signal again after its clean stop; the exit status shall not tell of a kill
+        signal.signal(number, lambda *_: sys.exit(0))
     configure_logs(name, settings.log_level)
     configure_telemetry(name)
     AioHttpClientInstrumentor().instrument()

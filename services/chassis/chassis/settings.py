@@ -37,6 +37,12 @@ class ChassisSettings(BaseSettings):
     kafka_fetch_max_wait_ms: int = Field(
         50, ge=1, le=5000, validation_alias=_shared("KAFKA_FETCH_MAX_WAIT_MS"), description="milliseconds"
     )
+    kafka_session_timeout_ms: int = Field(
+        10_000,
+        ge=6000,
+        validation_alias=_shared("KAFKA_SESSION_TIMEOUT_MS"),
+        description="milliseconds until the group takes over the work of a consumer that was killed",
+    )
     create_topics: bool = Field(
         True,
         validation_alias=_shared("XINFU_CREATE_TOPICS"),
@@ -136,6 +142,8 @@ def load_settings(cls: type[S]) -> S:
         name = where if where.isupper() or not where else f"{prefix}{where}".upper()
         sys.stderr.write(f"bad setting {name}: {first['msg']}\n".replace("bad setting :", "bad settings:"))
         raise SystemExit(78) from None
-    except SettingsError as error:  # a list or mapping that is not JSON; the text names the field, not its value
+    except (
+        SettingsError
+    ) as error:  # a list or mapping that is not JSON; the text names the field, not its value
         sys.stderr.write(f"bad settings: {error}: write it as JSON\n")
         raise SystemExit(78) from None

@@ -59,7 +59,7 @@ async def list_departments(request: Request, _officer: Officer) -> list[Departme
                 "department": DepartmentRef(code=d.code, slug=d.slug, name=d.name),
                 "mode": d.mode,
                 "reviews": counts[d.code],
-                "breaker": pushers[d.code].breaker_state().name.lower() if d.code in pushers else None,
+                "breaker": pushers[d.code].breaker_state().value if d.code in pushers else None,
             }
         )
         for d in departments.values()

@@ -14,6 +14,7 @@ from prometheus_client import Counter, Gauge
 from pydantic import ValidationError
 
 from chassis.background import Loop
+from chassis.breaker import Breaker, BreakerState
 from chassis.cases import CaseDirectory
 from chassis.logs import get_logger
 from chassis.parking import RetryPolicy
@@ -22,7 +23,6 @@ from chassis.webhooks import sign
 from contracts.catalogue import Department
 from contracts.http.department import ReviewReceipt, ReviewSubmission
 from contracts.http.intake import Case
-from dept_adapter.breaker import Breaker, BreakerState
 from dept_adapter.settings import DeptAdapterSettings
 from dept_adapter.store import Claim, PushResult, Reviews, StoredReview
 
@@ -33,7 +33,17 @@ PUSHES = Counter(
 )
 BREAKER = Gauge("xinfu_department_breaker_state", "0 closed, 1 half-open, 2 open", ["department"])
 
-_RETRIED_4XX = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
+# 401, 403 and 404 speak of our secret or URL, not of the review: a wrong setting must not empty a queue onto the desk
+_RETRIED_4XX = frozenset(
+    {
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.TOO_EARLY,
+        HTTPStatus.TOO_MANY_REQUESTS,
+    }
+)
 _MAX_ANSWER_BYTES = 64_000
 _SHOWN_CHARACTERS = 500
 
@@ -76,7 +86,7 @@ class Pusher:
     def breaker_state(self) -> BreakerState:
         """Whether pushes are tried now; also refreshes the gauge."""
         state = self._breaker.state(time.monotonic())
-        BREAKER.labels(self.department.slug).set(state)
+        BREAKER.labels(self.department.slug).set(state.gauge)
         return state
 
     async def step(self) -> bool:
@@ -197,7 +207,7 @@ class Pusher:
             ) as response:
                 return await self._answered(stored, response)
         except (ClientError, TimeoutError, OSError) as error:
-            self._breaker.failed(time.monotonic())
+            self._breaker.failed(time.monotonic(), type(error).__name__)
             problem = f"部门系统未应答（{type(error).__name__}），将自动重试。"
             return self._retry(stored, problem, timedelta(0))
 
@@ -228,8 +238,8 @@ class Pusher:
             return PushResult(
                 item_id, "undeliverable", now, problem=f"部门系统拒收（HTTP {status}）：{_told(answer)}"
             )
-        self._breaker.failed(time.monotonic())
         asked = retry_after(response.headers.get("Retry-After"), now)
+        self._breaker.failed(time.monotonic(), f"HTTP {status}")
         return self._retry(stored, f"部门系统暂不能受理（HTTP {status}），将自动重试。", asked)
 
     def _retry(self, stored: StoredReview, problem: str, asked: timedelta) -> PushResult:

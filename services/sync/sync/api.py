@@ -9,11 +9,11 @@ from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel, Field
 
 from chassis.auth import require
+from chassis.breaker import BreakerState
 from chassis.problems import Problem
 from contracts.errors import ProblemCode
 from contracts.records import DisplayState, RecordId
 from contracts.tokens import Claims, Scope
-from sync.breaker import BreakerState
 from sync.domain import Policy, delivery_id, settled
 from sync.driver import Driver
 from sync.store import Store

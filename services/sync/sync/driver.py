@@ -10,6 +10,7 @@ from aiohttp import ClientError
 from opentelemetry.trace import Span
 
 from chassis.background import Loop
+from chassis.breaker import Breaker, BreakerState
 from chassis.cases import CaseDirectory
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
@@ -18,7 +19,6 @@ from contracts.catalogue import Target as CatalogueTarget
 from contracts.http.intake import Subject
 from contracts.http.target import RecordKey, RecordView, RepairPush, RepairResult
 from contracts.records import SubjectType
-from sync.breaker import Breaker, BreakerState
 from sync.domain import (
     Action,
     Delivery,
