@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from xinfu.compose import Endpoints, compose
 from xinfu_local import Broker, Stack
 
 
@@ -22,3 +23,20 @@ def infra(broker_kind: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """A broker and a mongod without any service."""
     with Stack([], broker_kind, tmp_path_factory.mktemp("infra")) as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def full_stack(
+    broker_kind: Broker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Stack, Endpoints]]:
+    """All five services, the sandbox, a broker and a mongod, each a process, as `make run` starts them."""
+    data_dir = tmp_path_factory.mktemp("stack")
+    processes, endpoints = compose(data_dir, broker_kind)
+    with Stack(
+        processes,
+        broker_kind,
+        data_dir,
+        prepare=lambda _: endpoints.write(data_dir),
+        ready_timeout_seconds=120,
+    ) as stack:
+        yield stack, endpoints

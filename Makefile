@@ -1,0 +1,59 @@
+# 信复 xinfu. `make help` lists everything.
+PYTHON ?= python3.11
+BROKER ?= embedded
+VENV := .venv
+RUN := $(VENV)/bin
+MEMBERS := contracts services/chassis services/intake services/routing services/dept-adapter services/sync services/notify deploy/local deploy/sandbox deploy/ops
+UV_VERSION := 0.13.9
+export BROKER UV_PYTHON_DOWNLOADS := never
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: help install run demo test check test-fast test-real bench generate lock clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+# every member installed as itself, so that each stays a deployable of its own
+$(VENV)/.installed: requirements.lock pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(RUN)/uv || $(RUN)/python -m pip install --quiet uv==$(UV_VERSION)
+	$(RUN)/uv pip sync --quiet --python $(RUN)/python --require-hashes requirements.lock
+	$(RUN)/uv pip install --quiet --python $(RUN)/python --no-deps --no-build-isolation $(addprefix -e ,$(MEMBERS))
+	@touch $@
+
+install: $(VENV)/.installed ## install everything into .venv
+
+run: install ## start everything, do the main job for you to watch, stay up until Ctrl-C
+	$(RUN)/xinfu run
+
+demo: install ## the same, and exit 0 when the last target shows what was decided
+	$(RUN)/xinfu demo
+
+test: check test-fast test-real ## the whole suite (BROKER=apache: on Apache Kafka)
+
+check: install ## ruff and mypy (strict)
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+
+test-fast: install ## unit and contract tests
+	$(RUN)/pytest -q tests/unit tests/contract
+
+test-real: install ## tests on a real broker, a real MongoDB and all services
+	$(RUN)/pytest -q tests/integration tests/e2e
+
+bench: install ## events/s of one hop beside two yardsticks, in one run
+	PYTHONPATH=tests $(RUN)/python tests/bench/hop.py
+
+generate: install ## JSON Schemas, AsyncAPI and OpenAPI from the code
+	$(RUN)/python -m contracts.generate
+	$(RUN)/xinfu openapi
+
+lock: install ## resolve again and write requirements.lock (hashes, no URLs)
+	$(RUN)/uv lock --upgrade
+	$(RUN)/uv export --quiet --no-emit-workspace --all-packages --all-groups --no-header --no-annotate --format requirements.txt -o requirements.lock
+
+clean: ## remove what runs left behind
+	rm -rf .xinfu
