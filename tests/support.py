@@ -75,8 +75,8 @@ def message(event: Event, event_id: str | None = None) -> tuple[str, dict[str, s
 
 async def produce(
     infra: Stack, topic: str, messages: Sequence[tuple[str, Mapping[str, str | bytes], bytes | None]]
-) -> None:
-    """Send messages in order and wait until the broker has them."""
+) -> list[tuple[int, int]]:
+    """Send messages in order and wait until the broker has them; (partition, offset) of each."""
     producer = AIOKafkaProducer(bootstrap_servers=infra.kafka_bootstrap, acks="all")
     await producer.start()
     try:
@@ -89,8 +89,7 @@ async def produce(
             )
             for key, headers, value in messages
         ]
-        for future in futures:
-            await future
+        return [(metadata.partition, metadata.offset) for metadata in await asyncio.gather(*futures)]
     finally:
         await producer.stop()
 

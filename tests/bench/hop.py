@@ -244,7 +244,7 @@ async def timed(
 
 
 async def bench(infra: Stack, broker: Broker, events: int, rounds: int) -> None:
-    settings = settings_for(infra, broker, batch_max_records=BATCH, outbox_batch=1000)
+    settings = settings_for(infra, broker, batch_max_records=BATCH, outbox_poll_ms=200)
     await ensure_topics(settings, {RECORDS.name: RECORDS, APPLICATIONS.name: APPLICATIONS})
     messages = [
         message(published(f"{n % KEYS:x}", document_number=f"杭测罚〔2026〕{n}号")) for n in range(events)

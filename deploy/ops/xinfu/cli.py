@@ -20,6 +20,7 @@ from contracts.clock import CHINA_STANDARD_TIME
 from xinfu.client import Citizenry, Client, RefusedError
 from xinfu.compose import KAFKA_PORT, MONGODB_PORT, Endpoints, compose
 from xinfu.demo import Demo, DemoFailedError
+from xinfu.openapi import write as write_openapi
 from xinfu.records import ImportFailedError, import_records, show_report
 from xinfu.trace import render, spans_of, submission
 from xinfu_local import DEFAULT_DATA_DIR, Broker, RunningStack, Stack, StackError, broker_from_environment
@@ -182,3 +183,9 @@ def trace(application: str, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
         console.print(render(spans, application))
 
     _with_session(work)
+
+
+@app.command()
+def openapi() -> None:
+    """由代码生成各服务的 OpenAPI 文档（contracts/openapi/）。"""
+    write_openapi()

@@ -120,6 +120,8 @@ def compose(data_dir: Path, broker: Broker) -> tuple[list[Process], Endpoints]:
             **client("sync"),
             "SYNC_TARGET_URLS": json.dumps({t: f"{sandbox}/targets/{t}" for t in targets}),
             "SYNC_TARGET_SECRETS": json.dumps(targets),
+            # sooner than the default at first: here somebody waits to see that a target which forgets is repaired
+            "SYNC_RECHECK_SCHEDULE_SECONDS": json.dumps([5, 60, 600, 3600, 86_400]),
         },
         "notify": {
             **client("notify"),

@@ -100,10 +100,14 @@ def _reason(error: Any) -> str:
     return str(error["ctx"]["error"]) if kind == "value_error" else _REASONS.get(kind, error["msg"])
 
 
+def _malformed_json() -> Problem:
+    return Problem(ProblemCode.MALFORMED_JSON, "请检查 JSON 语法和编码（UTF-8）后重新提交。")
+
+
 def _from_validation(error: RequestValidationError) -> Problem:
     errors = error.errors()
     if any(e["type"] == "json_invalid" for e in errors):
-        return Problem(ProblemCode.MALFORMED_JSON, "请检查 JSON 语法后重新提交。")
+        return _malformed_json()
     fields = [
         {"field": ".".join(str(part) for part in e["loc"][1:]) or str(e["loc"][0]), "reason": _reason(e)}
         for e in errors
@@ -130,6 +134,12 @@ def add_problem_handlers(app: FastAPI) -> None:
     async def on_http(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             raise error
+        cause = error.__cause__
+        # FastAPI turns whatever is raised while it reads and parses a body into a 400
+        if isinstance(cause, Problem):
+            return problem_response(cause, request.url.path)
+        if isinstance(cause, UnicodeDecodeError | RecursionError):
+            return problem_response(_malformed_json(), request.url.path)
         code = _STATUS_CODES.get(error.status_code)
         if code is None:
             body = {

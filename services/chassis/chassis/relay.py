@@ -8,14 +8,13 @@ A relay that wakes up after its lease was taken can only publish duplicates, whi
 import asyncio
 import contextlib
 import secrets
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, set_span_in_context
 from pymongo.errors import DuplicateKeyError
 
 from chassis.background import Loop
@@ -23,7 +22,7 @@ from chassis.db import Database, Document
 from chassis.logs import get_logger
 from chassis.metrics import OUTBOX_ERRORS, OUTBOX_PENDING, OUTBOX_PUBLISHED, OUTBOX_SECONDS
 from chassis.settings import ChassisSettings
-from chassis.telemetry import remote_context, trace_headers, tracer
+from chassis.telemetry import recording, remote_context, trace_headers, tracer
 
 log = get_logger(__name__)
 _PENDING_COUNT_LIMIT = 10_000
@@ -199,32 +198,32 @@ class Relay:
             {"_id": {"$in": [document["_id"] for document in documents]}},
             {"$set": {"published_at": now}, "$unset": {"pending": ""}},
         )
+        for topic, number in Counter(document["topic"] for document in documents).items():
+            OUTBOX_PUBLISHED.labels(topic).inc(number)
         for document in documents:
-            OUTBOX_PUBLISHED.labels(document["topic"]).inc()
             OUTBOX_SECONDS.observe(max((now - document["created_at"]).total_seconds(), 0))
 
 
 def _publish_span(document: Document) -> tuple[Span, list[tuple[str, bytes]]]:
     """A producer span from the commit to the acknowledgement, and the Kafka headers that carry it on."""
-    parent = remote_context(document["trace"])
-    span = tracer.start_span(
-        f"send {document['topic']}",
-        parent,
-        kind=SpanKind.PRODUCER,
-        start_time=int(document["created_at"].timestamp() * 1e9),
-        attributes={
-            "messaging.system": "kafka",
-            "messaging.operation.type": "send",
-            "messaging.operation.name": "send",
-            "messaging.destination.name": document["topic"],
-            "messaging.kafka.message.key": document["key"],
-            "messaging.message.id": document["_id"],
-            "cloudevents.event_type": document["headers"]["ce_type"],
-        },
-    )
-    headers: dict[str, Any] = dict(document["headers"])
-    if span.get_span_context().is_valid:
-        headers |= trace_headers(set_span_in_context(span))
-    else:
-        headers |= document["trace"]
-    return span, [(name, value.encode()) for name, value in headers.items()]
+    span: Span = INVALID_SPAN
+    context: Mapping[str, str] = document["trace"]
+    if recording():
+        span = tracer.start_span(
+            f"send {document['topic']}",
+            remote_context(context),
+            kind=SpanKind.PRODUCER,
+            start_time=int(document["created_at"].timestamp() * 1e9),
+            attributes={
+                "messaging.system": "kafka",
+                "messaging.operation.type": "send",
+                "messaging.operation.name": "send",
+                "messaging.destination.name": document["topic"],
+                "messaging.kafka.message.key": document["key"],
+                "messaging.message.id": document["_id"],
+                "cloudevents.event_type": document["headers"]["ce_type"],
+            },
+        )
+        context = trace_headers(set_span_in_context(span))
+    headers = [*document["headers"].items(), *context.items()]
+    return span, [(name, value.encode()) for name, value in headers]

@@ -22,6 +22,11 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 tracer = trace.get_tracer("xinfu.chassis")
 
 
+def recording() -> bool:
+    """Whether spans of this process go anywhere; if not, hot loops make none and only carry the context on."""
+    return isinstance(trace.get_tracer_provider(), TracerProvider)
+
+
 def configure_telemetry(service: str) -> None:
     """Install the exporter for this process; ``service`` becomes ``service.name`` unless OTEL_SERVICE_NAME says otherwise."""
     os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
