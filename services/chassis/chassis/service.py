@@ -29,6 +29,7 @@ from chassis.problems import Problem, add_problem_handlers, problem_response
 from chassis.relay import Relay
 from chassis.settings import ChassisSettings
 from chassis.telemetry import configure_telemetry, shutdown_telemetry
+from contracts.catalogue import CatalogueError
 from contracts.errors import ProblemCode
 from contracts.topics import Topic
 
@@ -158,11 +159,9 @@ class _BodyLimit:
         if scope["type"] != "http" or scope["path"] in self._unlimited:
             await self._app(scope, receive, send)
             return
-        problem = Problem(
-            ProblemCode.TOO_LARGE,
-            f"请求正文不得超过 {self._max} 字节，请精简后重试。",
-            headers={"Connection": "close"},
-        )
+        # Not "Connection: close": closing while the client still sends resets the connection, and the answer is lost (RFC
+        # 9112, 9.6). uvicorn discards the rest of the body.
+        problem = Problem(ProblemCode.TOO_LARGE, f"请求正文不得超过 {self._max} 字节，请精简后重试。")
         declared = dict(scope["headers"]).get(b"content-length", b"")
         if declared.isdigit() and int(declared) > self._max:
             await problem_response(problem, scope["path"])(scope, receive, send)
@@ -223,8 +222,13 @@ def run(name: str, settings: ChassisSettings, build: Callable[[], FastAPI], *, p
     configure_logs(name, settings.log_level)
     configure_telemetry(name)
     AioHttpClientInstrumentor().instrument()
+    try:
+        app = build()
+    except CatalogueError as error:
+        sys.stderr.write(f"bad catalogue: {error}\n")
+        raise SystemExit(78) from None
     uvicorn.run(
-        build(),
+        app,
         host=settings.http_host,
         port=port,
         log_config=None,

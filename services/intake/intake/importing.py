@@ -41,11 +41,7 @@ async def spool(request: Request, max_bytes: int) -> IO[bytes]:
     """The request body in a temporary file that vanishes when closed. Raises Problem TOO_LARGE or VALIDATION."""
     if request.headers.get("content-type", "").startswith("multipart/"):
         raise Problem(ProblemCode.VALIDATION, "请把 CSV 文件本身作为请求正文（text/csv），不要用表单上传。")
-    too_large = Problem(
-        ProblemCode.TOO_LARGE,
-        f"文件不得超过 {max_bytes} 字节，请拆分后分次导入。",
-        headers={"Connection": "close"},
-    )
+    too_large = Problem(ProblemCode.TOO_LARGE, f"文件不得超过 {max_bytes} 字节，请拆分后分次导入。")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_bytes:
         raise too_large

@@ -1,0 +1,149 @@
+"""Consumers accept the committed example of every event, on a real database, in one batch and once more."""
+
+import json
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from aiokafka import ConsumerRecord
+
+from chassis.consumer import Handler
+from chassis.db import CollectionSpec, Database
+from chassis.inbox import Received, receive
+from chassis.outbox import Outbox, outbox_collections
+from chassis.unit_of_work import UnitOfWork
+from contracts.catalogue import load_catalogue
+from contracts.errors import DeadLetterReason
+from contracts.events import EVENTS
+from contracts.topics import TOPICS
+from dept_adapter import store as dept_store
+from dept_adapter.handlers import ReviewHandler
+from intake import store as intake_store
+from intake.handlers import ProgressHandler
+from notify import store as notify_store
+from notify.handlers import FactHandler
+from notify.texts import Texts
+from routing import store as routing_store
+from routing.handlers import ApplicationHandler
+from support import settings_for
+from sync import store as sync_store
+from sync.domain import Policy
+from sync.handlers import DecisionHandler
+from sync.settings import SyncSettings
+from xinfu_local import Broker, Stack
+
+EXAMPLES = Path(__file__).parents[2] / "contracts" / "examples"
+CATALOGUE = load_catalogue()
+
+
+def examples(topics: set[str]) -> list[Received]:
+    """The committed examples of these topics as they would come from the bus."""
+    found = []
+    for path in sorted(EXAMPLES.glob("*.json")):
+        example = json.loads(path.read_text("utf-8"))
+        event = EVENTS[path.stem].model_validate(example["data"])
+        if event.TOPIC not in topics:
+            continue
+        record = ConsumerRecord(
+            topic=event.topic,
+            partition=0,
+            offset=0,
+            timestamp=0,
+            timestamp_type=0,
+            key=example["key"].encode(),
+            value=json.dumps(example["data"]).encode(),
+            checksum=None,
+            serialized_key_size=0,
+            serialized_value_size=0,
+            headers=[(name, value.encode()) for name, value in example["headers"].items()],
+        )
+        received = receive(record, 900_000)
+        assert isinstance(received, Received), received
+        found.append(received)
+    return found
+
+
+def _sync(database: Database) -> Handler:
+    policies = {target.id: _policy() for target in CATALOGUE.targets}
+    return DecisionHandler(CATALOGUE, policies, sync_store.Store(database))
+
+
+def _policy() -> Policy:
+    settings = SyncSettings(
+        kafka_bootstrap_servers="x",
+        mongodb_uri="x",
+        oidc_issuer="x",
+        intake_url="http://127.0.0.1",
+        client_secret="x",
+    )
+    return settings.policy(CATALOGUE.targets[0])
+
+
+def _notify(database: Database) -> Handler:
+    texts = Texts({target.id: target.name for target in CATALOGUE.targets})
+    return FactHandler(texts, notify_store.Messages(database), notify_store.Emails(database))
+
+
+def _dept_adapter(database: Database) -> Handler:
+    departments = {d.slug: d for d in CATALOGUE.departments}
+    return ReviewHandler(departments, dept_store.Reviews(database, set()), {})
+
+
+SERVICES: dict[str, tuple[set[str], Callable[[Database], Handler], Sequence[CollectionSpec]]] = {
+    "intake": (
+        {"xinfu.records", "xinfu.routing", "xinfu.decisions", "xinfu.propagation"},
+        lambda db: ProgressHandler(intake_store.Store(db)),
+        intake_store.COLLECTIONS,
+    ),
+    "routing": (
+        {"xinfu.applications"},
+        lambda db: ApplicationHandler(CATALOGUE, routing_store.Referrals(db), 2),
+        routing_store.COLLECTIONS,
+    ),
+    "dept-adapter": ({"xinfu.reviews.{department}"}, _dept_adapter, dept_store.collections(30)),
+    "sync": ({"xinfu.decisions"}, _sync, sync_store.COLLECTIONS),
+    "notify": (
+        {"xinfu.applications", "xinfu.routing", "xinfu.decisions", "xinfu.propagation"},
+        _notify,
+        notify_store.COLLECTIONS,
+    ),
+}
+
+
+def test_every_topic_with_a_consumer_is_tried() -> None:
+    tried = set().union(*(topics for topics, _, _ in SERVICES.values()))
+    assert {topic.name for topic in TOPICS} - tried == {"xinfu.notifications"}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_examples_are_accepted(service: str, infra: Stack, broker_kind: Broker) -> None:
+    topics, make, collections = SERVICES[service]
+    settings = settings_for(infra, broker_kind)
+    database = Database(
+        settings.mongodb_uri.get_secret_value(),
+        f"test_{secrets.token_hex(6)}",
+        pool_size=3,
+        timeout_ms=10_000,
+    )
+    try:
+        await database.ensure([*outbox_collections(30), *collections])
+        outbox = Outbox(database, source=f"/xinfu/{service}", buckets=4, max_event_bytes=900_000)
+        handler = make(database)
+        batch = examples(topics)
+        assert batch
+        rejected: list[str] = []
+
+        async def work(unit: UnitOfWork) -> None:
+            assert unit.now <= datetime.now(UTC)
+            await handler(unit, batch)
+            rejected[:] = [rejection.reason for rejection in unit.rejections]
+
+        await outbox.run(work)
+        # the examples are single events: what they are about need not be known here, but nothing else may be wrong
+        assert set(rejected) <= {DeadLetterReason.UNKNOWN_AGGREGATE}
+        if service != "intake":
+            assert not rejected
+    finally:
+        database.close()
