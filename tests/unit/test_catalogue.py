@@ -26,8 +26,9 @@ from contracts.identifiers import (
     normalise_uscc,
     record_id,
 )
+from contracts.penalty_feed import COLUMNS
 from contracts.records import SubjectType
-from xinfu.sample import COLUMNS, DEMO_SUBJECT, write_sample
+from xinfu.sample import DEMO_SUBJECT, write_sample
 
 TODAY = date(2026, 11, 23)
 SHIPPED = Path(__file__).parents[2] / "contracts" / "catalogue"

@@ -16,9 +16,9 @@ from chassis.problems import Problem
 from contracts.catalogue import load_catalogue
 from contracts.errors import ProblemCode
 from contracts.identifiers import id_check_character, uscc_check_character
+from contracts.penalty_feed import COLUMNS
 from contracts.records import SubjectType
 from intake.csv_import import (
-    COLUMNS,
     Accepted,
     BadHeaderError,
     Rejected,
@@ -249,10 +249,6 @@ def test_an_open_quote_is_told_with_the_lines_it_swallowed() -> None:
 
 
 # --- files -----------------------------------------------------------------------------------------------
-
-
-def test_columns_are_those_of_the_sample() -> None:
-    assert COLUMNS == sample.COLUMNS
 
 
 def test_columns_may_stand_in_any_order_with_others_and_their_old_name() -> None:

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from contracts.clock import CHINA_STANDARD_TIME
 from xinfu.client import Citizenry, Client, RefusedError
-from xinfu.compose import KAFKA_PORT, MONGODB_PORT, Endpoints, compose
+from xinfu.compose import KAFKA_PORT, MONGODB_PORT, Endpoints, compose, replay_outboxes
 from xinfu.demo import Demo, DemoFailedError
 from xinfu.openapi import write as write_openapi
 from xinfu.records import ImportFailedError, import_records, show_report
@@ -53,13 +53,20 @@ def _with_session(work: Callable[[ClientSession], Awaitable[None]]) -> None:
 
 def _stack(data_dir: Path, broker: Broker) -> tuple[Stack, Endpoints]:
     processes, endpoints = compose(data_dir, broker)
+
+    def prepare(stack: Stack) -> None:
+        endpoints.write(data_dir)
+        if stack.description.broker == Broker.EMBEDDED.value:
+            # it keeps nothing: what it had lost is published again, and every inbox drops what it knows
+            replay_outboxes(stack.mongodb_uri)
+
     stack = Stack(
         processes,
         broker,
         data_dir,
         kafka_port=KAFKA_PORT,
         mongodb_port=MONGODB_PORT,
-        prepare=lambda _: endpoints.write(data_dir),
+        prepare=prepare,
         ready_timeout_seconds=120,
     )
     return stack, endpoints
@@ -75,25 +82,18 @@ def _clear(data_dir: Path) -> None:
         raise StackError(f"{data_dir} 中已有本地环境在运行（进程 {running.description.pid}），请先停止它")
 
 
-def _run_main_job(data_dir: Path, timeout_seconds: float, *, stay: bool) -> None:
+def _run(data_dir: Path, timeout_seconds: float, *, keep: bool = False, stay: bool = False) -> None:
+    """Start everything; unless ``keep``, from empty data and with the main job shown; ``stay`` until Ctrl-C."""
     started = time.monotonic()
     try:
-        _clear(data_dir)
+        if not keep:
+            _clear(data_dir)
         stack, endpoints = _stack(data_dir, broker_from_environment(os.environ))
         with stack:
-            console.print(
-                f"全部进程就绪，用时 {time.monotonic() - started:.1f} 秒，日志在 {stack.log_path('intake').parent}"
-            )
-
-            async def job(session: ClientSession) -> None:
-                today = datetime.now(CHINA_STANDARD_TIME).date()
-                application_id = await Demo(session, endpoints, console).run(data_dir, today, timeout_seconds)
-                console.print(
-                    f"[green]办结[/green]：各平台展示与决定一致，申请人已告知；共用时 {time.monotonic() - started:.1f} 秒"
-                )
-                console.print(f"追踪： .venv/bin/xinfu trace {application_id} --data-dir {data_dir}")
-
-            _with_session(job)
+            seconds = time.monotonic() - started
+            console.print(f"全部进程就绪，用时 {seconds:.1f} 秒，日志在 {stack.log_path('intake').parent}")
+            if not keep:
+                _show_main_job(endpoints, data_dir, timeout_seconds, started)
             _show_memory(stack)
             if stay:
                 _show_urls(endpoints, stack)
@@ -103,6 +103,17 @@ def _run_main_job(data_dir: Path, timeout_seconds: float, *, stay: bool) -> None
         _fail(error)
     except KeyboardInterrupt:
         console.print("已停止")
+
+
+def _show_main_job(endpoints: Endpoints, data_dir: Path, timeout_seconds: float, started: float) -> None:
+    async def job(session: ClientSession) -> None:
+        today = datetime.now(CHINA_STANDARD_TIME).date()
+        application_id = await Demo(session, endpoints, console).run(data_dir, today, timeout_seconds)
+        seconds = time.monotonic() - started
+        console.print(f"[green]办结[/green]：各平台展示与决定一致，申请人已告知；共用时 {seconds:.1f} 秒")
+        console.print(f"追踪： .venv/bin/xinfu trace {application_id} --data-dir {data_dir}", soft_wrap=True)
+
+    _with_session(job)
 
 
 def _show_memory(stack: Stack) -> None:
@@ -129,25 +140,13 @@ def run(
     keep: Annotated[bool, typer.Option("--keep", help="沿用上次的数据，只启动，不演示")] = False,
 ) -> None:
     """启动全部服务，办一件事给你看，然后一直运行到 Ctrl-C。每次从空数据开始，除非 --keep。"""
-    if not keep:
-        _run_main_job(data_dir, timeout_seconds, stay=True)
-        return
-    try:
-        stack, endpoints = _stack(data_dir, broker_from_environment(os.environ))
-        with stack:
-            _show_urls(endpoints, stack)
-            console.print("按 Ctrl-C 停止")
-            signal.pause()
-    except StackError as error:
-        _fail(error)
-    except KeyboardInterrupt:
-        console.print("已停止")
+    _run(data_dir, timeout_seconds, keep=keep, stay=True)
 
 
 @app.command()
 def demo(data_dir: DataDir = DEFAULT_DATA_DIR.parent / "demo", timeout_seconds: float = 180) -> None:
     """同 run，但最后一个平台展示决定结果后即退出：成功为 0，否则非 0 并说明原因。"""
-    _run_main_job(data_dir, timeout_seconds, stay=False)
+    _run(data_dir, timeout_seconds)
 
 
 @records_app.command("import")

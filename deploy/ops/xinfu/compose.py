@@ -6,7 +6,9 @@ import secrets
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+from pymongo import MongoClient
 
 from contracts.catalogue import load_catalogue
 from contracts.tokens import Scope
@@ -161,3 +163,11 @@ def compose(data_dir: Path, broker: Broker) -> tuple[list[Process], Endpoints]:
         for name in SERVICES
     ]
     return [outside, *processes], Endpoints(urls, sandbox, clients["ops"])
+
+
+def replay_outboxes(mongodb_uri: str) -> None:
+    """Let every service publish its whole outbox again (guarantee G7): the bus has lost its data."""
+    with MongoClient[dict[str, Any]](mongodb_uri) as client:
+        for service in SERVICES:
+            outbox = client[f"xinfu_{service.replace('-', '_')}"]["outbox"]
+            outbox.update_many({"published_at": {"$exists": True}}, {"$set": {"pending": True}})

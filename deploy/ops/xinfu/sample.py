@@ -14,40 +14,7 @@ from typing import NamedTuple
 
 from contracts.catalogue import Catalogue, Department, add_months, load_catalogue
 from contracts.identifiers import MAX_DOCUMENT_NUMBER, id_check_character, uscc_check_character
-
-COLUMNS = (
-    "CF_XDR_MC",
-    "CF_XDR_LB",
-    "CF_XDR_SHXYM",
-    "CF_XDR_GSZC",
-    "CF_XDR_ZZJG",
-    "CF_XDR_SWDJ",
-    "CF_XDR_SYDW",
-    "CF_XDR_SHZZ",
-    "CF_FRDB",
-    "CF_FR_ZJLX",
-    "CF_FR_ZJHM",
-    "CF_XDR_ZJLX",
-    "CF_XDR_ZJHM",
-    "CF_WSH",
-    "CF_WFXW",
-    "CF_SY",
-    "CF_YJ",
-    "CF_CFLB",
-    "CF_NR",
-    "CF_NR_FK",
-    "CF_NR_WFFF",
-    "CF_NR_ZKDX",
-    "CF_JDRQ",
-    "CF_YXQ",
-    "CF_GSJZQ",
-    "CF_CFJG",
-    "CF_CFJGDM",
-    "CF_SJLY",
-    "CF_SJLYDM",
-    "BZ",
-)
-"""Columns of the 2018 set (发改办财金〔2018〕424号), in order. Money is in 万元."""
+from contracts.penalty_feed import COLUMNS
 
 Row = dict[str, str]
 

@@ -21,42 +21,9 @@ from contracts.identifiers import (
     normalise_uscc,
     record_id,
 )
+from contracts.penalty_feed import COLUMNS
 from contracts.records import RecordFacts, SubjectType
 from intake.domain import Display, subject_id
-
-COLUMNS = (
-    "CF_XDR_MC",
-    "CF_XDR_LB",
-    "CF_XDR_SHXYM",
-    "CF_XDR_GSZC",
-    "CF_XDR_ZZJG",
-    "CF_XDR_SWDJ",
-    "CF_XDR_SYDW",
-    "CF_XDR_SHZZ",
-    "CF_FRDB",
-    "CF_FR_ZJLX",
-    "CF_FR_ZJHM",
-    "CF_XDR_ZJLX",
-    "CF_XDR_ZJHM",
-    "CF_WSH",
-    "CF_WFXW",
-    "CF_SY",
-    "CF_YJ",
-    "CF_CFLB",
-    "CF_NR",
-    "CF_NR_FK",
-    "CF_NR_WFFF",
-    "CF_NR_ZKDX",
-    "CF_JDRQ",
-    "CF_YXQ",
-    "CF_GSJZQ",
-    "CF_CFJG",
-    "CF_CFJGDM",
-    "CF_SJLY",
-    "CF_SJLYDM",
-    "BZ",
-)
-"""Columns a file has to have, in any order, with others between them."""
 
 _COLUMN_ALIASES = {"CF_FR_SFZH": "CF_FR_ZJHM"}
 _SUBJECT_TYPES = {

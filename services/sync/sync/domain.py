@@ -44,7 +44,7 @@ class Delivery:
     """One record at one target.
 
     ``acknowledged_version``: the target answered that it took it over. ``seen_version``: the public sees it; both fall back
-    to 0 when a read-back shows something else. ``verified_version``: the last one told as TargetVerified; it never falls.
+    to 0 when a read-back shows something else, so that it is told as TargetVerified once more after each drift.
     ``superseded``: the target says it has a newer version, so only what it shows can tell. ``attempts``: failures since it was
     last seen right. ``checks``: times it was seen right in a row. ``drifts``: findings so far. ``differs_since``: None while
     right. ``next_action_at`` None: nothing more to do until the next decision.
@@ -58,7 +58,6 @@ class Delivery:
     trace: Mapping[str, str]
     acknowledged_version: int = 0
     seen_version: int = 0
-    verified_version: int = 0
     seen_state: DisplayState | None = None
     seen_at: datetime | None = None
     superseded: bool = False
@@ -280,14 +279,13 @@ def _seen_right(delivery: Delivery, record: Record, policy: Policy, now: datetim
         delivery,
         acknowledged_version=version,
         seen_version=version,
-        verified_version=version,
         attempts=0,
         checks=delivery.checks + 1,
         last_error=None,
         differs_since=None,
         next_action_at=now + pause,
     )
-    if delivery.verified_version == version:
+    if delivery.seen_version == version:
         return right, ()
     return right, (TargetVerified(**_about(record, policy), verified_at=now),)
 
