@@ -5,8 +5,8 @@ VENV := .venv
 RUN := $(VENV)/bin
 MEMBERS := contracts services/chassis services/intake services/routing services/dept-adapter services/sync services/notify deploy/local deploy/sandbox deploy/ops
 UV_VERSION := 0.13.9
-export BROKER UV_PYTHON_DOWNLOADS := never
-export PYTHONDONTWRITEBYTECODE :=
+export BROKER
+export UV_PYTHON_DOWNLOADS = never
 
 .PHONY: help install run demo test check test-fast test-real bench generate lock clean
 .DEFAULT_GOAL := help
