@@ -11,7 +11,7 @@ from typing import Any
 from contracts.catalogue import Catalogue
 from contracts.envelope import CONTENT_TYPE, SPEC_VERSION, dataschema
 from contracts.events import Event
-from contracts.glossary import EVENT_TITLES
+from contracts.glossary import EVENT_MEANINGS, EVENT_TITLES
 from contracts.schemas import event_schema
 from contracts.topics import DAY_MS, RECORDS, TOPICS, Topic
 
@@ -26,13 +26,13 @@ Events of xinfu, one-stop credit repair. This document and any Kafka client are 
 
 **方向** 本文档从平台的角度书写：操作 `send` 由平台发布，您可以订阅；操作 `receive` 由平台接收，您可以发布（仅 `xinfu.records`）。
 
-**消息格式** CloudEvents 1.0，Kafka 绑定，binary 模式：属性在 `ce_*` 消息头中，消息值是 UTF-8 JSON，媒体类型在 `content-type` 中。
+**消息格式** CloudEvents 1.0，Kafka 绑定，binary 模式：属性在 `ce_*` 消息头中，消息值是 UTF-8 JSON，媒体类型在 `content-type` 中。\
 链路追踪用 W3C Trace Context（`traceparent`、`tracestate`）。一条消息的值不超过 900,000 字节。
 
-**键与顺序** 每个主题只有一种键，写在各消息的 Kafka 绑定里，与 `ce_subject` 相同。同一键的事件在同一分区，按发生顺序排列；不同键之间、
-不同主题之间没有顺序保证。
+**键与顺序** 每个主题只有一种键，写在各消息的 Kafka 绑定里，与 `ce_subject` 相同。同一键的事件在同一分区，按发生顺序排列；不同键之间、\
+不同主题之间没有顺序保证。发布时分区器须为 murmur2（Java 客户端的默认；librdkafka 请设 `partitioner=murmur2_random`），否则同一键会落到两个分区。
 
-**至少一次** 同一事件可能收到多次（重试、故障后重放）。请按 (`ce_source`, `ce_id`) 去重，且去重记录与业务变更在同一事务中保存；平台自己保留
+**至少一次** 同一事件可能收到多次（重试、故障后重放）。请按 (`ce_source`, `ce_id`) 去重，且去重记录与业务变更在同一事务中保存；平台自己保留\
 60 天。重放后同一事件的标识不变。
 
 **处理失败** 平台的每个消费方对暂时处理不了的键先挂起再重试，不让后来的同键事件越过它，也不耽误其他键；永远无法处理的消息转为死信，由人处理。
@@ -41,7 +41,7 @@ Events of xinfu, one-stop credit repair. This document and any Kafka client are 
 
 **保留** 主题按时间清理，期限写在各通道的 Kafka 绑定里（30 天）。要更早的状态，请用 HTTP 查询。
 
-**个人信息** 事件中没有身份证号、电话、地址、邮箱；主体只以假名 `subject_id` 出现。依法需要知道更多的，凭访问令牌向受理服务查询
+**个人信息** 事件中没有身份证号、电话、地址、邮箱；主体只以假名 `subject_id` 出现。依法需要知道更多的，凭访问令牌向受理服务查询\
 （`POST /v1/internal/subjects/lookup`，权限 `cases.read`）。
 """
 
@@ -202,6 +202,7 @@ def _operation(topic: Topic, action: str) -> Node:
         "action": action,
         "channel": _ref("channels", channel),
         "title": title,
+        "summary": title,
         "description": text,
         "tags": [{"name": topic.owner}],
         "messages": [_ref("channels", channel, "messages", cls.__name__) for cls in topic.events],
@@ -213,7 +214,7 @@ def _message(cls: type[Event], payload: Node, example: Node) -> Node:
     return {
         "name": cls.TYPE,
         "title": f"{EVENT_TITLES[cls.__name__]} {cls.__name__}",
-        "summary": payload["description"],
+        "summary": f"{EVENT_MEANINGS[cls.__name__]}（{cls.TYPE}）",
         "traits": [_ref("components", "messageTraits", "cloudEvent")],
         "headers": {
             "type": "object",

@@ -20,6 +20,26 @@ EVENT_TITLES: dict[str, str] = {
 }
 """Event class name -> title."""
 
+EVENT_MEANINGS: dict[str, str] = {
+    "ApplicationCompleted": "申请中的每个事项都已有结果：不予修复，或准予修复且各平台均已核验。",
+    "ApplicationSubmitted": "申请人就一条或多条失信记录提交了一份修复申请。",
+    "ItemReferred": "未能确定认定单位，事项进入指定的人工席等待分派。",
+    "ItemRouted": "已确定记录的认定单位并送其审核（谁认定、谁修复）。",
+    "NotificationFailed": "未能通过该渠道告知，不再重试。",
+    "NotificationSent": "已通过该渠道告知。",
+    "PropagationCompleted": "应当同步的各平台均已核验，所显示的与决定一致。",
+    "RecordPublished": "认定单位公示了一条失信记录，或更正了已公示的记录（记录编号不变）。",
+    "RecordWithdrawn": "认定单位撤回了记录（例如复议撤销），不能再就它申请修复。",
+    "RepairGranted": "认定单位准予修复：终止公示，停止共享，解除惩戒措施。",
+    "RepairRefused": "认定单位不予修复，并说明理由。",
+    "ReviewAccepted": "认定单位受理了对这条记录的修复申请。",
+    "ReviewRequested": "请认定单位就一个事项作出决定。",
+    "TargetAcknowledged": "平台答复已接受应显示的状态（尚未核验）。",
+    "TargetDrifted": "回读发现平台显示的与它确认过的不一致，将再次推送。",
+    "TargetVerified": "回读核验：平台显示的就是应显示的状态。",
+}
+"""Event class name -> what happened, in one sentence."""
+
 SHAPE_TITLES: dict[str, str] = {
     "Channel": "告知渠道",
     "CompletedItem": "已办结的事项",

@@ -5,7 +5,7 @@ from typing import Any
 
 from contracts.envelope import dataschema
 from contracts.events import Event
-from contracts.glossary import EVENT_TITLES, FIELD_TITLES, SHAPE_TITLES
+from contracts.glossary import EVENT_MEANINGS, EVENT_TITLES, FIELD_TITLES, SHAPE_TITLES
 
 Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -23,6 +23,7 @@ def event_schema(cls: type[Event]) -> Schema:
     for name, shape in shapes.items():
         _describe(shape, f"{SHAPE_TITLES[name]} {name}")
     _describe(schema, f"{EVENT_TITLES[cls.__name__]} {cls.__name__}")
+    schema["description"] = f"{EVENT_MEANINGS[cls.__name__]} {schema['description']}"
     defs = {"$defs": shapes} if shapes else {}
     return {"$schema": DIALECT, "$id": dataschema(cls.TYPE), **schema, **defs}
 
