@@ -42,9 +42,7 @@ def _topic(
     return Topic(name, keys.pop(), owner, partitions, retention_days * DAY_MS, True, description, found)
 
 
-RECORDS = _topic(
-    "xinfu.records", "intake", "失信记录的公示与撤回，由部门、平台和 intake 写入"
-)
+RECORDS = _topic("xinfu.records", "intake", "失信记录的公示与撤回，由部门、平台和 intake 写入")
 APPLICATIONS = _topic("xinfu.applications", "intake", "修复申请的提交与办结")
 ROUTING = _topic("xinfu.routing", "routing", "事项分派结果")
 REVIEWS = _topic(
