@@ -136,6 +136,9 @@ class ItemRouted(ItemEvent):
 
     department: DepartmentRef
     decide_due_on: date = Field(description="Day by which the department has to decide")
+    due_provisional: bool = Field(
+        default=False, description="A due day is in a year whose working days are not published yet"
+    )
     routed_at: Timestamp
 
 
@@ -160,6 +163,9 @@ class ItemReferred(ItemEvent):
     reason_code: ReferralReason
     reason: str
     due_on: date = Field(description="Day by which the queue has to assign a department")
+    due_provisional: bool = Field(
+        default=False, description="A due day is in a year whose working days are not published yet"
+    )
     referred_at: Timestamp
 
 
@@ -177,6 +183,9 @@ class ReviewRequested(ItemEvent):
     record: RecordFacts
     accept_due_on: date = Field(description="Day by which the department has to accept or not")
     decide_due_on: date = Field(description="Day by which the department has to decide")
+    due_provisional: bool = Field(
+        default=False, description="A due day is in a year whose working days are not published yet"
+    )
     requested_at: Timestamp
 
     @property

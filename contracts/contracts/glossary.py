@@ -64,6 +64,7 @@ FIELD_TITLES: dict[str, str] = {
     "code": "统一社会信用代码",
     "completed_at": "完成时间",
     "decide_due_on": "决定期限",
+    "due_provisional": "期限为暂定（该年工作日历尚未公布）",
     "decided_at": "决定时间",
     "decided_on": "决定文书日期",
     "decision_number": "修复决定文号",

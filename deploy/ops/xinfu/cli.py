@@ -93,7 +93,8 @@ def _run(data_dir: Path, timeout_seconds: float, *, keep: bool = False, stay: bo
             seconds = time.monotonic() - started
             console.print(f"全部进程就绪，用时 {seconds:.1f} 秒，日志在 {stack.log_path('intake').parent}")
             if not keep:
-                _show_main_job(endpoints, data_dir, timeout_seconds, started)
+                application_id = _show_main_job(endpoints, data_dir, timeout_seconds, started)
+                _show_trace(endpoints, application_id, data_dir / "trace.txt")
             _show_memory(stack)
             if stay:
                 _show_urls(endpoints, stack)
@@ -103,15 +104,36 @@ def _run(data_dir: Path, timeout_seconds: float, *, keep: bool = False, stay: bo
         _fail(error)
     except KeyboardInterrupt:
         console.print("已停止")
+    finally:
+        (data_dir / "endpoints.json").unlink(missing_ok=True)
 
 
-def _show_main_job(endpoints: Endpoints, data_dir: Path, timeout_seconds: float, started: float) -> None:
+def _show_main_job(endpoints: Endpoints, data_dir: Path, timeout_seconds: float, started: float) -> str:
+    application_id = ""
+
     async def job(session: ClientSession) -> None:
+        nonlocal application_id
         today = datetime.now(CHINA_STANDARD_TIME).date()
         application_id = await Demo(session, endpoints, console).run(data_dir, today, timeout_seconds)
         seconds = time.monotonic() - started
         console.print(f"[green]办结[/green]：各平台展示与决定一致，申请人已告知；共用时 {seconds:.1f} 秒")
-        console.print(f"追踪： .venv/bin/xinfu trace {application_id} --data-dir {data_dir}", soft_wrap=True)
+
+    _with_session(job)
+    return application_id
+
+
+def _show_trace(endpoints: Endpoints, application_id: str, path: Path) -> None:
+    """Write the trace tree beside the data, and say how to see it again while the stack runs."""
+
+    async def job(session: ClientSession) -> None:
+        await asyncio.sleep(1)  # exporters send their spans a moment later
+        spans = submission(await spans_of(Client(session), endpoints.sandbox, application_id))
+        with path.open("w", encoding="utf-8") as file:
+            Console(file=file, width=160).print(render(spans, application_id))
+        console.print(
+            f"追踪：{len(spans)} 个跨度，已写入 {path}；运行时也可看： xinfu trace {application_id}",
+            soft_wrap=True,
+        )
 
     _with_session(job)
 

@@ -21,8 +21,9 @@ from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.message import KafkaAckableMessage
 from opentelemetry.trace import Link, Span, SpanKind, set_span_in_context
 from pymongo import UpdateOne
+from pymongo.errors import PyMongoError
 
-from chassis.db import Database, Document, Session, is_unavailable
+from chassis.db import Database, Document, Session, describe, is_unavailable
 from chassis.inbox import Inbox, Malformed, Received, Unknown, receive
 from chassis.logs import get_logger
 from chassis.metrics import (
@@ -87,7 +88,8 @@ class BatchConsumer:
             self._parking, outbox, self._apply, interval_seconds=settings.park_poll_seconds
         )
         self._failures = 0
-        self._progress_at = time.monotonic()
+        self._created_at = time.monotonic()
+        self._in_hand_since: float | None = None
         self._positions: dict[TopicPartition, int] = {}
         # at-least-once: the offset is committed after the handler returns; an exception seeks back to the batch's start
         self._subscriber = broker.subscriber(
@@ -116,22 +118,22 @@ class BatchConsumer:
     async def _on_message(self, message: KafkaMessage) -> None:
         records = message.raw_message
         batch = records if isinstance(records, tuple) else (records,)
+        if self._in_hand_since is None:
+            self._in_hand_since = time.monotonic()
         try:
             await self.process(batch)
         except Exception as error:
-            if not is_unavailable(error):
-                log.exception("batch failed", consumer=self.spec.name)
-            else:
-                log.warning(
-                    "database unavailable; batch comes again", consumer=self.spec.name, error=str(error)
-                )
+            ours = not isinstance(error, PyMongoError)
+            log.warning(
+                "batch failed; it comes again", consumer=self.spec.name, error=describe(error), exc_info=ours
+            )
             BATCH_RETRIES.labels(self.spec.name).inc()
             self._failures += 1
             # FastStream seeks back at once: the wait has to be here
             await asyncio.sleep(min(0.2 * 2.0 ** min(self._failures, 6), 10.0))
             raise
         self._failures = 0
-        self._progress_at = time.monotonic()
+        self._in_hand_since = None
         for record in batch:
             self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
 
@@ -158,7 +160,7 @@ class BatchConsumer:
                 except Exception as error:
                     if is_unavailable(error):
                         raise
-                    log.warning("batch failed; trying key by key", consumer=name, error=repr(error))
+                    log.warning("batch failed; trying key by key", consumer=name, error=describe(error))
                     BATCH_FALLBACKS.labels(name).inc()
                     await self._key_by_key(traced)
         BATCH_SECONDS.labels(name).observe(time.perf_counter() - started)
@@ -204,6 +206,8 @@ class BatchConsumer:
             except Exception as error:
                 if is_unavailable(error):
                     raise
+                ours = not isinstance(error, PyMongoError)
+                log.warning("event failed", consumer=self.spec.name, id=item.id, exc_info=ours)
                 await self._park(items[position:], error)
                 return
 
@@ -305,11 +309,11 @@ class BatchConsumer:
         return total
 
     def stalled_seconds(self) -> float:
-        """Seconds without progress while there is lag, or without having joined the group; 0 when all is well."""
-        if self._subscriber.consumer is not None and self.lag() == 0 and self._failures == 0:
-            self._progress_at = time.monotonic()
-            return 0.0
-        return time.monotonic() - self._progress_at
+        """Since when the batch in hand does not succeed, or the group could not be joined; 0 when all is well."""
+        since = self._in_hand_since
+        if self._subscriber.consumer is None:
+            since = self._created_at
+        return 0.0 if since is None else time.monotonic() - since
 
 
 async def _undecoded(_message: object) -> bytes:

@@ -54,6 +54,13 @@ def _labelled(error: BaseException, label: str) -> bool:
     return isinstance(error, PyMongoError) and error.has_error_label(label)
 
 
+def describe(error: BaseException) -> str:
+    """An error for logs and documents, at most 1,000 characters. The database's own texts quote documents: left out."""
+    if isinstance(error, PyMongoError):
+        return f"{type(error).__name__} (code {getattr(error, 'code', None)})"
+    return f"{type(error).__name__}: {error}"[:1000]
+
+
 async def _abort(session: Session) -> None:
     if session.delegate.in_transaction:
         await session.abort_transaction()
@@ -81,8 +88,8 @@ class CollectionSpec:
 class Database:
     """One service's database.
 
-    At most ``pool_size`` operations or transactions run at once; further ones wait in order (the drivers' own pools are
-    unfair under overload).
+    At most ``pool_size`` transactions run at once; further ones wait in order (the drivers' own pools are unfair under
+    overload).
     """
 
     def __init__(self, uri: str, name: str, *, pool_size: int, timeout_ms: int) -> None:
@@ -159,8 +166,18 @@ class Database:
                 except OperationFailure as error:
                     if error.code != 48:  # NamespaceExists: another replica was faster
                         raise
-            if spec.indexes:
-                await self._db[spec.name].create_indexes(list(spec.indexes))
+            for index in spec.indexes:
+                await self._ensure_index(spec.name, index)
+
+    async def _ensure_index(self, collection: str, index: IndexModel) -> None:
+        try:
+            await self._db[collection].create_indexes([index])
+        except OperationFailure as error:
+            retention = index.document.get("expireAfterSeconds")
+            if error.code != 85 or retention is None:  # IndexOptionsConflict: the setting has changed
+                raise
+            change = {"name": index.document["name"], "expireAfterSeconds": retention}
+            await self._db.command("collMod", collection, index=change)
 
     async def ping(self) -> None:
         """Raises when no primary answers."""

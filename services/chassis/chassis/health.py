@@ -1,7 +1,9 @@
 """/livez, /readyz, /metrics and the documentation pages of every service."""
 
 import asyncio
+from collections.abc import Collection
 
+from aiokafka import AIOKafkaProducer
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -34,7 +36,7 @@ def health_router(stalled_after_seconds: float) -> APIRouter:
 
         database, bus = await asyncio.gather(
             check(asyncio.ensure_future(runtime.database.ping())),
-            check(asyncio.ensure_future(_bus_answers(runtime.producer))),
+            check(asyncio.ensure_future(_bus_answers(runtime.producer, runtime.topics))),
         )
         stalled = {
             c.spec.name: round(seconds)
@@ -62,7 +64,10 @@ def health_router(stalled_after_seconds: float) -> APIRouter:
     return router
 
 
-async def _bus_answers(producer: object) -> None:
-    metadata = await producer.client.fetch_all_metadata()  # type: ignore[attr-defined]
+async def _bus_answers(producer: AIOKafkaProducer, topics: Collection[str]) -> None:
+    metadata = await producer.client.fetch_all_metadata()
     if not metadata.brokers():
         raise ConnectionError("no Kafka broker answers")
+    if missing := sorted(set(topics) - metadata.topics()):
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise ConnectionError(f"topics are missing on the bus: {', '.join(missing[:3])}{more}")

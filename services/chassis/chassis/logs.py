@@ -2,10 +2,13 @@
 
 import logging
 import sys
+import time
 
 import structlog
 from opentelemetry import trace
 from structlog.typing import EventDict, FilteringBoundLogger
+
+_REPEAT_SECONDS = 10.0
 
 
 def _add_trace(_logger: object, _method: str, event: EventDict) -> EventDict:
@@ -14,6 +17,23 @@ def _add_trace(_logger: object, _method: str, event: EventDict) -> EventDict:
         event["trace_id"] = format(context.trace_id, "032x")
         event["span_id"] = format(context.span_id, "016x")
     return event
+
+
+class _Repeats(logging.Filter):
+    """Lets the same message of a Kafka client through once in ten seconds: a lost broker must not fill the disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("aiokafka"):
+            return True
+        key, now = (record.name, str(record.msg)), time.monotonic()
+        if now - self._said.get(key, -_REPEAT_SECONDS) < _REPEAT_SECONDS:
+            return False
+        self._said[key] = now
+        return True
 
 
 def configure_logs(service: str, level: str) -> None:
@@ -47,6 +67,7 @@ def configure_logs(service: str, level: str) -> None:
             foreign_pre_chain=shared,
         )
     )
+    handler.addFilter(_Repeats())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -21,7 +21,9 @@ BATCH_EVENTS = Histogram(
 )
 BATCH_FALLBACKS = Counter("xinfu_batch_fallbacks_total", "Batches retried key by key", ["consumer"])
 BATCH_RETRIES = Counter(
-    "xinfu_batch_retries_total", "Batches given back because the database was unavailable", ["consumer"]
+    "xinfu_batch_retries_total",
+    "Batches given back to Kafka after a failure (usually: the database is unavailable)",
+    ["consumer"],
 )
 CONSUMER_LAG = Gauge("xinfu_consumer_lag_events", "Events behind the end of the topic", ["consumer"])
 OUTBOX_PUBLISHED = Counter("xinfu_outbox_published_total", "Events published from the outbox", ["topic"])

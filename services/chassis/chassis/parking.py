@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pymongo import ASCENDING, IndexModel, InsertOne, ReturnDocument, UpdateOne
 
 from chassis.background import Loop
-from chassis.db import CollectionSpec, Database, Document, Session, is_unavailable
+from chassis.db import CollectionSpec, Database, Document, Session, describe, is_unavailable
 from chassis.inbox import Received
 from chassis.logs import get_logger
 from chassis.metrics import EVENTS_PARKED, PARKED_KEYS
@@ -84,7 +84,7 @@ class Parking:
                 "topic": received[0].topic,
                 "key": received[0].key,
                 "state": "parked",
-                "reason": _reason(error),
+                "reason": describe(error),
                 "attempts": 1,
                 "first_failed_at": now,
                 "last_failed_at": now,
@@ -94,7 +94,7 @@ class Parking:
             session=session,
         )
         await self._store(received, {key_id: 0}, session, now)
-        log.warning("key parked", topic=received[0].topic, key=received[0].key, reason=_reason(error))
+        log.warning("key parked", topic=received[0].topic, key=received[0].key, reason=describe(error))
 
     async def _store(
         self, received: Sequence[Received], positions: dict[str, int], session: Session, now: datetime
@@ -176,7 +176,7 @@ class Parking:
                 "$set": {
                     "attempts": attempts,
                     "state": state,
-                    "reason": _reason(error),
+                    "reason": describe(error),
                     "last_failed_at": now,
                     "next_attempt_at": now + self._policy.delay(attempts),
                 }
@@ -184,7 +184,7 @@ class Parking:
         )
         report = log.error if state == "dead" else log.warning
         report(
-            "parked key failed again", key_id=key_id, attempts=attempts, state=state, reason=_reason(error)
+            "parked key failed again", key_id=key_id, attempts=attempts, state=state, reason=describe(error)
         )
 
     async def count(self) -> None:
@@ -192,10 +192,6 @@ class Parking:
         for state in ("parked", "dead"):
             number = await self._keys.count_documents({"consumer": self._consumer, "state": state})
             PARKED_KEYS.labels(self._consumer, state).set(number)
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:1000]
 
 
 Apply = Callable[[UnitOfWork, Sequence[Received]], Awaitable[None]]
@@ -211,9 +207,9 @@ def retry_loop(parking: Parking, outbox: Outbox, apply: Apply, *, interval_secon
             await parking.count()
             return False
         while (head := await parking.head(claimed["_id"])) is not None:
-            received = Received.from_document(head["message"])
 
-            async def work(unit: UnitOfWork, head: Document = head, received: Received = received) -> None:
+            async def work(unit: UnitOfWork, head: Document = head) -> None:
+                received = Received.from_document(head["message"])
                 if await parking.take(head, unit.session):
                     await apply(unit, [received])
 

@@ -26,6 +26,7 @@ from chassis.telemetry import recording, remote_context, trace_headers, tracer
 
 log = get_logger(__name__)
 _PENDING_COUNT_LIMIT = 10_000
+_DRAIN_SECONDS = 5.0
 
 
 class BucketLeases:
@@ -111,9 +112,15 @@ class Relay:
         self.loop = Loop("outbox-relay", self.publish_pending, settings.outbox_poll_ms / 1000)
 
     async def stop(self) -> None:
-        """Publish what is pending now, then hand the leases over."""
+        """Publish what is pending now, for a few seconds at most, then hand the leases over."""
         await self.loop.stop()
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(self._drain(), _DRAIN_SECONDS)
         await self._leases.release()
+
+    async def _drain(self) -> None:
+        while await self.publish_pending():
+            pass
 
     async def publish_pending(self) -> bool:
         """Publish up to one batch of events; returns whether more may be waiting."""
@@ -144,8 +151,10 @@ class Relay:
         if done:
             await self._mark(done)
         full = len(documents) == self._batch
+        waiting = {"bucket": {"$gte": 0}, "pending": True}  # what the partial index serves
+        left = full or len(done) < len(documents)
         OUTBOX_PENDING.set(
-            await self._outbox.count_documents({"pending": True}, limit=_PENDING_COUNT_LIMIT) if full else 0
+            await self._outbox.count_documents(waiting, limit=_PENDING_COUNT_LIMIT) if left else 0
         )
         return full and bool(done)
 

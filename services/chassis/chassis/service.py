@@ -4,22 +4,24 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import uvicorn
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 from fastapi import APIRouter, FastAPI
 from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from pymongo.errors import PyMongoError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis.auth import TokenVerifier
 from chassis.background import Loop
 from chassis.bus import ensure_topics, make_broker, make_producer
 from chassis.consumer import BatchConsumer, ConsumerSpec
-from chassis.db import CollectionSpec, Database
+from chassis.db import CollectionSpec, Database, is_unavailable
 from chassis.health import health_router
 from chassis.inbox import inbox_collections
 from chassis.logs import configure_logs, get_logger
@@ -46,6 +48,7 @@ class Runtime:
     http: ClientSession
     tokens: TokenVerifier
     producer: AIOKafkaProducer
+    topics: Collection[str]
     consumers: list[BatchConsumer] = field(default_factory=list)
 
 
@@ -72,7 +75,9 @@ async def _until_available(what: str, attempt: Callable[[], Awaitable[object]]) 
         try:
             await attempt()
             return
-        except Exception as error:
+        except (PyMongoError, KafkaError, OSError, TimeoutError) as error:
+            if isinstance(error, PyMongoError) and not is_unavailable(error):
+                raise
             log.warning("waiting for a dependency", dependency=what, error=str(error)[:300])
             await asyncio.sleep(delay)
             delay = min(delay * 1.5, 5.0)
@@ -101,7 +106,7 @@ async def _running(
     )
     producer = make_producer(settings, spec.name)
     broker = make_broker(settings, spec.name)
-    runtime = Runtime(spec.name, database, outbox, http, TokenVerifier(settings, http), producer)
+    runtime = Runtime(spec.name, database, outbox, http, TokenVerifier(settings, http), producer, spec.topics)
     own = [
         *inbox_collections(settings.inbox_retention_days),
         *outbox_collections(settings.outbox_retention_days),

@@ -6,7 +6,7 @@ all services; a service's own carry its name (``INTAKE_*``).
 
 import sys
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -23,8 +23,12 @@ class ChassisSettings(BaseSettings):
 
     # --- bus
     kafka_bootstrap_servers: str = Field(validation_alias=_shared("KAFKA_BOOTSTRAP_SERVERS"))
-    kafka_security_protocol: str = Field("PLAINTEXT", validation_alias=_shared("KAFKA_SECURITY_PROTOCOL"))
-    kafka_sasl_mechanism: str = Field("SCRAM-SHA-512", validation_alias=_shared("KAFKA_SASL_MECHANISM"))
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", validation_alias=_shared("KAFKA_SECURITY_PROTOCOL")
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", validation_alias=_shared("KAFKA_SASL_MECHANISM")
+    )
     kafka_sasl_username: str | None = Field(None, validation_alias=_shared("KAFKA_SASL_USERNAME"))
     kafka_sasl_password: SecretStr | None = Field(None, validation_alias=_shared("KAFKA_SASL_PASSWORD"))
     kafka_ssl_cafile: Path | None = Field(None, validation_alias=_shared("KAFKA_SSL_CAFILE"))
@@ -117,6 +121,16 @@ class ChassisSettings(BaseSettings):
     )
     outbox_lease_seconds: float = Field(10.0, gt=1, validation_alias=_shared("XINFU_OUTBOX_LEASE_SECONDS"))
     outbox_retention_days: int = Field(30, ge=1, validation_alias=_shared("XINFU_OUTBOX_RETENTION_DAYS"))
+
+    @model_validator(mode="after")
+    def _credentials_fit_the_protocol(self) -> "ChassisSettings":
+        sasl = self.kafka_security_protocol.startswith("SASL_")
+        if sasl != (self.kafka_sasl_username is not None and self.kafka_sasl_password is not None):
+            raise ValueError(
+                "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD go with KAFKA_SECURITY_PROTOCOL=SASL_SSL"
+                " or SASL_PLAINTEXT: set all of them or none"
+            )
+        return self
 
     @model_validator(mode="after")
     def _inbox_outlives_outbox(self) -> "ChassisSettings":

@@ -205,7 +205,7 @@ class Pusher:
                 allow_redirects=False,
                 timeout=self._timeout,
             ) as response:
-                return await self._answered(stored, response)
+                return await self._answered(stored, case, response)
         except (ClientError, TimeoutError, OSError) as error:
             self._breaker.failed(time.monotonic(), type(error).__name__)
             problem = f"部门系统未应答（{type(error).__name__}），将自动重试。"
@@ -226,7 +226,7 @@ class Pusher:
             callback_url=self._callback_url,
         )
 
-    async def _answered(self, stored: StoredReview, response: ClientResponse) -> PushResult:
+    async def _answered(self, stored: StoredReview, case: Case, response: ClientResponse) -> PushResult:
         status = response.status
         answer = await response.content.read(_MAX_ANSWER_BYTES)
         item_id, now = stored.review.item_id, datetime.now(UTC)
@@ -236,7 +236,10 @@ class Pusher:
         if 400 <= status < 500 and status not in _RETRIED_4XX:
             self._breaker.succeeded()
             return PushResult(
-                item_id, "undeliverable", now, problem=f"部门系统拒收（HTTP {status}）：{_told(answer)}"
+                item_id,
+                "undeliverable",
+                now,
+                problem=f"部门系统拒收（HTTP {status}）：{_without(case, _told(answer))}",
             )
         asked = retry_after(response.headers.get("Retry-After"), now)
         self._breaker.failed(time.monotonic(), f"HTTP {status}")
@@ -279,6 +282,13 @@ def _told(answer: bytes) -> str:
         if isinstance(problem, dict):
             text = str(problem.get("detail") or problem.get("title") or text)
     return text[:_SHOWN_CHARACTERS] or "未说明原因"
+
+
+def _without(case: Case, text: str) -> str:
+    """A department may quote in its reason what must not be stored here."""
+    for secret in (case.subject.code, case.subject.name, case.contact.name, case.contact.phone):
+        text = text.replace(secret, "***")
+    return text
 
 
 def _describe(span: Span, result: PushResult) -> None:

@@ -66,6 +66,7 @@ def route(item: Item, catalogue: Catalogue, now: datetime, referral_working_days
     )
     if resolution.department is not None:
         return assign(item, resolution.department, catalogue, now)
+    due = working_days_after(today, referral_working_days)
     return Referred(
         item,
         ItemReferred(
@@ -77,7 +78,8 @@ def route(item: Item, catalogue: Catalogue, now: datetime, referral_working_days
             queue_name=catalogue.human_queue.name,
             reason_code=resolution.reason_code or ReferralReason.UNKNOWN_DEPARTMENT,
             reason=resolution.reason,
-            due_on=working_days_after(today, referral_working_days).on,
+            due_on=due.on,
+            due_provisional=due.provisional,
             referred_at=now,
         ),
     )
@@ -96,8 +98,9 @@ def assign(item: Item, department: Department, catalogue: Catalogue, now: dateti
             decide_days = max(rule.total_working_days - accept_days, 0)
         elif rule.decide_working_days is not None:
             decide_days = rule.decide_working_days
-    accept_due_on = working_days_after(today, accept_days).on
-    decide_due_on = working_days_after(accept_due_on, decide_days).on
+    accept_due = working_days_after(today, accept_days)
+    decide_due = working_days_after(accept_due.on, decide_days)
+    provisional = accept_due.provisional or decide_due.provisional
     ref = DepartmentRef(code=department.code, slug=department.slug, name=department.name)
     return Routed(
         item,
@@ -107,7 +110,8 @@ def assign(item: Item, department: Department, catalogue: Catalogue, now: dateti
             record_id=record.record_id,
             subject_id=item.subject_id,
             department=ref,
-            decide_due_on=decide_due_on,
+            decide_due_on=decide_due.on,
+            due_provisional=provisional,
             routed_at=now,
         ),
         ReviewRequested(
@@ -117,8 +121,9 @@ def assign(item: Item, department: Department, catalogue: Catalogue, now: dateti
             subject_id=item.subject_id,
             department=ref,
             record=record,
-            accept_due_on=accept_due_on,
-            decide_due_on=decide_due_on,
+            accept_due_on=accept_due.on,
+            decide_due_on=decide_due.on,
+            due_provisional=provisional,
             requested_at=now,
         ),
     )

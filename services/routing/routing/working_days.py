@@ -1,7 +1,7 @@
 """Working days (工作日) by the State Council's calendar with its make-up workdays, from the library chinesecalendar.
 
-A year the library does not know yet is counted Monday to Friday and marked provisional: the day is shown to people as
-such, and nobody is refused anything because of it.
+A year the library does not know yet is counted Monday to Friday and marked provisional, in the events too
+(``due_provisional``): nobody may be refused anything because of such a day.
 """
 
 from datetime import date, timedelta

@@ -37,7 +37,7 @@ from sync.domain import (
     settled,
     shows,
 )
-from sync.metrics import BREAKER_OPEN, DRIFTS, PUSHES, READ_BACKS
+from sync.metrics import BREAKER, DRIFTS, PUSHES, READ_BACKS
 from sync.settings import SyncSettings
 from sync.store import Lease, Store
 from sync.target import RefusedError, Target, UnavailableError
@@ -84,7 +84,7 @@ class Driver:
     async def step(self) -> bool:
         """Take what is due and deal with it; whether there was any."""
         state = self.breaker.state(time.monotonic())
-        BREAKER_OPEN.labels(self.target.id).set(state is not BreakerState.CLOSED)
+        BREAKER.labels(self.target.id).set(state.gauge)
         if state is BreakerState.OPEN:
             return False
         batches = 1 if state is BreakerState.HALF_OPEN else self._max_concurrency

@@ -16,4 +16,4 @@ OLDEST_DIFFERENCE = Gauge(
     "For how long a target has not shown what was decided; 0 when it shows all",
     ["target"],
 )
-BREAKER_OPEN = Gauge("xinfu_sync_breaker_open", "1 while a target is left alone after failures", ["target"])
+BREAKER = Gauge("xinfu_target_breaker_state", "0 closed, 1 half-open, 2 open", ["target"])
