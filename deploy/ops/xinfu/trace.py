@@ -23,8 +23,10 @@ class Node:
 
 
 async def spans_of(client: Client, sandbox_url: str, application_id: str) -> list[dict[str, Any]]:
-    """All spans of the trace the application was submitted in (the one of its POST)."""
-    url = f"{sandbox_url}/otlp/traces?attribute=xinfu.application_id&value={application_id}"
+    """All spans of the traces that speak of the application, and of some linked to them."""
+    # linked batches lead to the traces of other applications: those nearest are enough
+    query = f"attribute=xinfu.application_id&value={application_id}&max_traces=10&max_spans=50000"
+    url = f"{sandbox_url}/otlp/traces?{query}"
     answer = await client.call("GET", url)
     return list(answer["spans"])
 
