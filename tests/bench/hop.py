@@ -28,11 +28,13 @@ from chassis.db import CollectionSpec, Database, Session
 from chassis.inbox import Received
 from chassis.relay import Relay
 from chassis.unit_of_work import UnitOfWork
-from contracts.events import RecordPublished
-from contracts.topics import APPLICATIONS, RECORDS
+from contracts.events import PropagationCompleted, RecordPublished
+from contracts.records import DisplayState
+from contracts.topics import PROPAGATION, RECORDS
 from support import Harness, TestSettings, message, produce, published, settings_for
 from xinfu_local import Broker, Stack
 
+_APPLICATION, _ITEM, _SUBJECT = "app_" + "0" * 32, "itm_" + "0" * 32, "sub_" + "0" * 32
 BATCH = 200
 KEYS = 1000
 
@@ -56,7 +58,17 @@ class HopHandler:
             ordered=False,
         )
         for received in batch:
-            unit.emit(received.event, cause=received.id, trace=received.trace)
+            event = PropagationCompleted(
+                application_id=_APPLICATION,
+                item_id=_ITEM,
+                record_id=received.key,
+                subject_id=_SUBJECT,
+                version=1,
+                state=DisplayState.PUBLICATION_ENDED,
+                target_ids=("credit-china", "credit-zhejiang", "qichacha", "tianyancha"),
+                completed_at=unit.now,
+            )
+            unit.emit(event, cause=received.id, trace=received.trace)
 
 
 async def ours(infra: Stack, settings: TestSettings, group: str, events: int) -> float:
@@ -163,7 +175,7 @@ async def limit(infra: Stack, settings: TestSettings, group: str, events: int) -
             async def publish(documents: list[dict[str, object]] = documents) -> None:
                 futures = [
                     await producer.send(
-                        APPLICATIONS.name,
+                        PROPAGATION.name,
                         d["value"],
                         key=str(d["key"]).encode(),
                         headers=[(n, v.encode()) for n, v in d["headers"].items()],  # type: ignore[attr-defined]
@@ -214,7 +226,7 @@ async def per_event(infra: Stack, settings: TestSettings, group: str, events: in
             await outbox.insert_one({"_id": identity, "value": event.model_dump_json()}, session=session)
 
         await database.transaction(work)
-        await broker.publish(event, APPLICATIONS.name, key=event.key.encode())
+        await broker.publish(event, PROPAGATION.name, key=event.key.encode())
         await outbox.update_one(
             {"_id": message.headers["ce_id"]}, {"$set": {"published_at": datetime.now(UTC)}}
         )
@@ -245,7 +257,7 @@ async def timed(
 
 async def bench(infra: Stack, broker: Broker, events: int, rounds: int) -> None:
     settings = settings_for(infra, broker, batch_max_records=BATCH, outbox_poll_ms=200)
-    await ensure_topics(settings, {RECORDS.name: RECORDS, APPLICATIONS.name: APPLICATIONS})
+    await ensure_topics(settings, {RECORDS.name: RECORDS, PROPAGATION.name: PROPAGATION})
     messages = [
         message(published(f"{n % KEYS:x}", document_number=f"杭测罚〔2026〕{n}号")) for n in range(events)
     ]
