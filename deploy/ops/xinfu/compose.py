@@ -122,6 +122,7 @@ def compose(data_dir: Path, broker: Broker) -> tuple[list[Process], Endpoints]:
             **client("sync"),
             "SYNC_TARGET_URLS": json.dumps({t: f"{sandbox}/targets/{t}" for t in targets}),
             "SYNC_TARGET_SECRETS": json.dumps(targets),
+            "SYNC_LEASE_SECONDS": "15",
             # sooner than the default at first: here somebody waits to see that a target which forgets is repaired
             "SYNC_RECHECK_SCHEDULE_SECONDS": json.dumps([5, 60, 600, 3600, 86_400]),
         },
@@ -130,6 +131,9 @@ def compose(data_dir: Path, broker: Broker) -> tuple[list[Process], Endpoints]:
             "NOTIFY_SMTP_HOST": "127.0.0.1",
             "NOTIFY_SMTP_PORT": str(ports["smtp"]),
             "NOTIFY_SMTP_FROM": "信复 <no-reply@xinfu.example>",
+            # everything is near: what a killed worker had in hand need not wait for minutes
+            "NOTIFY_SMTP_TIMEOUT_SECONDS": "2",
+            "NOTIFY_EMAIL_LEASE_SECONDS": "8",
             "NOTIFY_EMAIL_RETRY_BASE_SECONDS": "2",
         },
     }
