@@ -20,6 +20,7 @@ class ProblemCode(StrEnum):
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
     NOT_FOUND = "not-found"
+    METHOD_NOT_ALLOWED = "method-not-allowed"
     VALIDATION = "validation-failed"
     MALFORMED_JSON = "malformed-json"
     TOO_LARGE = "content-too-large"

@@ -634,6 +634,9 @@ async def test_an_unknown_path_and_the_pages_of_a_service(world: World, service:
     for path in ("/v1/nothing", "/%00", "/v1/applications/../../etc/passwd"):
         problem = (await world.ask("GET", world.url(service, path))).problem(ProblemCode.NOT_FOUND, "地址")
         assert problem["status"] == 404
+    wrong = await world.ask("DELETE", world.url(service, "/livez"))
+    wrong.problem(ProblemCode.METHOD_NOT_ALLOWED, "GET")
+    assert (wrong.status, wrong.headers["allow"]) == (405, "GET")
     assert (await world.ask("GET", world.url(service, "/livez"))).ok() == {"status": "ok"}
     ready = (await world.ask("GET", world.url(service, "/readyz"))).ok()
     assert ready["checks"] == {"database": "ok", "bus": "ok", "progress": "ok"}

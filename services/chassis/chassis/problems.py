@@ -7,9 +7,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from opentelemetry import trace
+from pymongo.errors import PyMongoError
 from starlette.exceptions import HTTPException
 
-from chassis.db import is_unavailable
+from chassis.db import describe, is_unavailable
 from chassis.logs import get_logger
 from contracts.errors import ProblemCode, problem_type
 
@@ -20,6 +21,7 @@ _TITLES: dict[ProblemCode, tuple[HTTPStatus, str]] = {
     ProblemCode.UNAUTHENTICATED: (HTTPStatus.UNAUTHORIZED, "请先登录"),
     ProblemCode.FORBIDDEN: (HTTPStatus.FORBIDDEN, "没有权限"),
     ProblemCode.NOT_FOUND: (HTTPStatus.NOT_FOUND, "未找到"),
+    ProblemCode.METHOD_NOT_ALLOWED: (HTTPStatus.METHOD_NOT_ALLOWED, "不支持该请求方法"),
     ProblemCode.VALIDATION: (HTTPStatus.UNPROCESSABLE_ENTITY, "填写内容有误"),
     ProblemCode.MALFORMED_JSON: (HTTPStatus.BAD_REQUEST, "请求正文不是有效的 JSON"),
     ProblemCode.TOO_LARGE: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "内容过大"),
@@ -115,7 +117,12 @@ def _from_validation(error: RequestValidationError) -> Problem:
     return Problem(ProblemCode.VALIDATION, "请按 errors 中各字段的说明更正后重新提交。", errors=fields)
 
 
-_STATUS_CODES = {401: ProblemCode.UNAUTHENTICATED, 403: ProblemCode.FORBIDDEN, 404: ProblemCode.NOT_FOUND}
+_STATUS_CODES = {
+    401: ProblemCode.UNAUTHENTICATED,
+    403: ProblemCode.FORBIDDEN,
+    404: ProblemCode.NOT_FOUND,
+    405: ProblemCode.METHOD_NOT_ALLOWED,
+}
 
 
 def add_problem_handlers(app: FastAPI) -> None:
@@ -148,18 +155,22 @@ def add_problem_handlers(app: FastAPI) -> None:
                 "status": error.status_code,
             }
             return JSONResponse(body, error.status_code, headers=error.headers, media_type=MEDIA_TYPE)
-        return problem_response(Problem(code, "请检查地址后重试。"), request.url.path)
+        headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+        detail = f"该地址支持：{headers['allow']}。" if "allow" in headers else "请检查地址后重试。"
+        return problem_response(Problem(code, detail, headers=headers), request.url.path)
 
     async def on_any(request: Request, error: Exception) -> Response:
         if is_unavailable(error):
-            log.warning("database unavailable", path=request.url.path, error=str(error))
+            log.warning("database unavailable", path=request.url.path, error=describe(error))
             problem = Problem(
                 ProblemCode.UNAVAILABLE,
                 "数据库暂时不可用，请稍后重试；可用同一 Idempotency-Key 安全重试。",
                 headers={"Retry-After": "5"},
             )
         else:
-            log.error("request failed", path=request.url.path, exc_info=error)
+            # the database's own texts quote documents
+            shown = None if isinstance(error, PyMongoError) else error
+            log.error("request failed", path=request.url.path, error=describe(error), exc_info=shown)
             problem = Problem(ProblemCode.INTERNAL, "请稍后重试；若仍出现，请把 trace_id 告知管理员。")
         return problem_response(problem, request.url.path)
 
