@@ -146,3 +146,28 @@ async def test_an_event_that_is_too_large_is_refused_when_it_is_written(database
     with pytest.raises(ValueError, match="XINFU_MAX_EVENT_BYTES"):
         await write(box, secrets.token_hex(12), 1, 1)
     assert await database.collection("outbox").count_documents({}) == 0
+
+
+async def test_a_missing_topic_holds_up_no_other(
+    infra: Stack, broker_kind: Broker, settings: TestSettings, database: Database
+) -> None:
+    if broker_kind is Broker.EMBEDDED:
+        pytest.skip("the embedded broker creates any topic that is asked for: on it none is ever missing")
+    prefix = secrets.token_hex(12)
+    box = outbox(database)
+    await write(box, prefix, 1, 0)
+    # no declared topic has this name, so nobody ever creates it
+    await database.collection("outbox").update_many({}, {"$set": {"topic": "xinfu.missing"}})
+    for number in range(1, 4):
+        await write(box, prefix, 2, number)
+    producer = make_producer(settings, "relay")
+    await producer.start()
+    relay = Relay(database, producer, settings)
+    try:
+        await relay.publish_pending()
+    finally:
+        await producer.stop()
+    (events,) = (await on_topic(infra, prefix, 3)).values()
+    assert [number for _, number in events] == [1, 2, 3]
+    left = [doc["topic"] async for doc in database.collection("outbox").find({"pending": True})]
+    assert left == ["xinfu.missing"]

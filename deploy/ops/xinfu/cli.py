@@ -56,7 +56,7 @@ def _stack(data_dir: Path, broker: Broker) -> tuple[Stack, Endpoints]:
 
     def prepare(stack: Stack) -> None:
         endpoints.write(data_dir)
-        if stack.description.broker == Broker.EMBEDDED.value:
+        if stack.description.broker == broker.value and not broker.survives_restart:
             # it keeps nothing: what it had lost is published again, and every inbox drops what it knows
             replay_outboxes(stack.mongodb_uri)
 

@@ -61,7 +61,6 @@ class ConsumerSpec:
     topics: Sequence[str]
     handler: Handler
     fetch_max_wait_ms: int | None = None
-    poll_timeout_ms: int | None = None
 
 
 class BatchConsumer:
@@ -99,7 +98,7 @@ class BatchConsumer:
             ack_policy=AckPolicy.NACK_ON_ERROR,
             auto_offset_reset="earliest",
             max_records=settings.batch_max_records,
-            batch_timeout_ms=spec.poll_timeout_ms or settings.batch_poll_timeout_ms,
+            batch_timeout_ms=settings.batch_poll_timeout_ms,
             fetch_max_wait_ms=spec.fetch_max_wait_ms or settings.kafka_fetch_max_wait_ms,
             session_timeout_ms=settings.kafka_session_timeout_ms,
             heartbeat_interval_ms=settings.kafka_session_timeout_ms // 3,

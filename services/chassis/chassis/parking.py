@@ -69,36 +69,7 @@ class Parking:
     async def queue_behind(
         self, received: Sequence[Received], positions: dict[str, int], session: Session, now: datetime
     ) -> None:
-        """Queue events behind their already parked keys."""
-        await self._store(received, positions, session, now)
-
-    async def park(
-        self, received: Sequence[Received], error: Exception, session: Session, now: datetime
-    ) -> None:
-        """Park a key with its events; ``error`` is why the first of them failed."""
-        key_id = self.key_id(received[0])
-        await self._keys.insert_one(
-            {
-                "_id": key_id,
-                "consumer": self._consumer,
-                "topic": received[0].topic,
-                "key": received[0].key,
-                "state": "parked",
-                "reason": describe(error),
-                "attempts": 1,
-                "first_failed_at": now,
-                "last_failed_at": now,
-                "next_attempt_at": now + self._policy.delay(1),
-                "next_position": 0,
-            },
-            session=session,
-        )
-        await self._store(received, {key_id: 0}, session, now)
-        log.warning("key parked", topic=received[0].topic, key=received[0].key, reason=describe(error))
-
-    async def _store(
-        self, received: Sequence[Received], positions: dict[str, int], session: Session, now: datetime
-    ) -> None:
+        """Queue events behind their parked keys, from these positions on."""
         inserts = []
         next_positions = dict(positions)
         for item in received:
@@ -126,6 +97,30 @@ class Parking:
             ordered=False,
         )
         EVENTS_PARKED.labels(self._consumer).inc(len(received))
+
+    async def park(
+        self, received: Sequence[Received], error: Exception, session: Session, now: datetime
+    ) -> None:
+        """Park a key with its events; ``error`` is why the first of them failed."""
+        key_id = self.key_id(received[0])
+        await self._keys.insert_one(
+            {
+                "_id": key_id,
+                "consumer": self._consumer,
+                "topic": received[0].topic,
+                "key": received[0].key,
+                "state": "parked",
+                "reason": describe(error),
+                "attempts": 1,
+                "first_failed_at": now,
+                "last_failed_at": now,
+                "next_attempt_at": now + self._policy.delay(1),
+                "next_position": 0,
+            },
+            session=session,
+        )
+        await self.queue_behind(received, {key_id: 0}, session, now)
+        log.warning("key parked", topic=received[0].topic, key=received[0].key, reason=describe(error))
 
     # --- retrying
 

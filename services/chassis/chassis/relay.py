@@ -27,6 +27,7 @@ from chassis.telemetry import recording, remote_context, trace_headers, tracer
 log = get_logger(__name__)
 _PENDING_COUNT_LIMIT = 10_000
 _DRAIN_SECONDS = 5.0
+_METADATA_SECONDS = 2.0
 
 
 class BucketLeases:
@@ -134,18 +135,13 @@ class Relay:
         if not documents:
             OUTBOX_PENDING.set(0)
             return False
+        partitions = await self._partitions({document["topic"] for document in documents})
         lanes: dict[tuple[str, int], list[Document]] = defaultdict(list)
-        failed: set[str] = set()
         for document in documents:
             topic = document["topic"]
-            if topic in failed:
-                continue
-            try:
-                lanes[topic, await self._partition(topic, document["key"])].append(document)
-            except Exception:
-                failed.add(topic)
-                OUTBOX_ERRORS.labels(topic).inc()
-                log.exception("topic cannot be published to; its events stay in the outbox", topic=topic)
+            if known := partitions.get(topic):
+                partition = self._partitioner(document["key"].encode(), known, known)
+                lanes[topic, partition].append(document)
         published = await asyncio.gather(*(self._publish_lane(*lane, docs) for lane, docs in lanes.items()))
         done = [document for lane in published for document in lane]
         if done:
@@ -158,9 +154,21 @@ class Relay:
         )
         return full and bool(done)
 
-    async def _partition(self, topic: str, key: str) -> int:
-        partitions = sorted(await self._producer.partitions_for(topic))
-        return int(self._partitioner(key.encode(), partitions, partitions))
+    async def _partitions(self, topics: set[str]) -> dict[str, list[int]]:
+        """Partitions by topic. A topic that cannot be published to is left out, and holds up the others no longer than that."""
+
+        async def ask(topic: str) -> list[int]:
+            try:
+                return sorted(await asyncio.wait_for(self._producer.partitions_for(topic), _METADATA_SECONDS))
+            except Exception as error:
+                OUTBOX_ERRORS.labels(topic).inc()
+                log.error(
+                    "cannot publish to topic; its events stay in the outbox", topic=topic, error=repr(error)
+                )
+                return []
+
+        names = sorted(topics)
+        return dict(zip(names, await asyncio.gather(*map(ask, names)), strict=True))
 
     async def _publish_lane(
         self, topic: str, partition: int, documents: Sequence[Document]

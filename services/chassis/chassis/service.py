@@ -57,7 +57,7 @@ class ServiceSpec:
     """What makes a service: its name (also Kafka client id and service.name), its collections, what it consumes, does and serves.
 
     ``consumers`` and ``loops`` are called once with the running parts. ``topics``: real names it owns or consumes, created when
-    missing. ``publishes`` says whether it has an outbox to relay.
+    missing.
     """
 
     name: str
@@ -138,8 +138,15 @@ async def _running(
             await asyncio.gather(*(loop.stop() for loop in loops))
 
         stack.push_async_callback(stop_loops)
+
         # joining a group waits until it has noticed the death of a killed member; HTTP does not wait for that
-        joining = asyncio.create_task(_until_available("kafka consumer groups", broker.start))
+        async def join() -> None:
+            try:
+                await _until_available("kafka consumer groups", broker.start)
+            except Exception:
+                log.exception("consumers cannot start; /readyz will say so")
+
+        joining = asyncio.create_task(join())
 
         async def stop_consuming() -> None:
             joining.cancel()
