@@ -36,6 +36,8 @@ class ProblemCode(StrEnum):
     INVALID_TRANSITION = "invalid-transition"
     MISSING_COLUMNS = "missing-columns"
     UNKNOWN_ENCODING = "unknown-encoding"
+    ALREADY_SUCCEEDED = "already-succeeded"
+    BUSY = "too-many-requests"
     UNAVAILABLE = "temporarily-unavailable"
     INTERNAL = "internal-error"
 

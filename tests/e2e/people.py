@@ -155,7 +155,7 @@ class World:
         return await self.sign_in(Scope.DESK, sub="officer", departments=codes)
 
     async def ops(self) -> str:
-        """A token of the ops client (client credentials, scope records.write)."""
+        """A token of the ops client (client credentials)."""
         form = {
             "grant_type": "client_credentials",
             "client_id": "ops",

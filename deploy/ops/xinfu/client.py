@@ -109,7 +109,7 @@ class Citizenry:
         return Client(self._session, answer["access_token"])
 
     async def ops(self) -> Client:
-        """The ops client (client credentials, scope records.write)."""
+        """The ops client (client credentials)."""
         form = {
             "grant_type": "client_credentials",
             "client_id": "ops",

@@ -26,10 +26,10 @@ _PREFERRED_PORTS = {
 }
 KAFKA_PORT, MONGODB_PORT = 19092, 27117
 _CLIENT_SCOPES = {
-    "dept-adapter": Scope.CASES_READ,
-    "sync": Scope.CASES_READ,
-    "notify": Scope.CASES_READ,
-    "ops": Scope.RECORDS_WRITE,
+    "dept-adapter": [Scope.CASES_READ],
+    "sync": [Scope.CASES_READ],
+    "notify": [Scope.CASES_READ],
+    "ops": [Scope.RECORDS_WRITE, Scope.OPERATIONS, Scope.ROUTING_ASSIGN],
 }
 
 
@@ -148,7 +148,7 @@ def compose(data_dir: Path, broker: Broker) -> tuple[list[Process], Endpoints]:
             "SANDBOX_DEPARTMENT_SECRETS": json.dumps(departments),
             "SANDBOX_OIDC_CLIENTS": json.dumps(
                 {
-                    name: {"secret": secret, "scope": _CLIENT_SCOPES[name].value}
+                    name: {"secret": secret, "scope": " ".join(_CLIENT_SCOPES[name])}
                     for name, secret in clients.items()
                 }
             ),

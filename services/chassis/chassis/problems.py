@@ -37,6 +37,8 @@ _TITLES: dict[ProblemCode, tuple[HTTPStatus, str]] = {
     ProblemCode.INVALID_TRANSITION: (HTTPStatus.CONFLICT, "当前状态不能进行该操作"),
     ProblemCode.MISSING_COLUMNS: (HTTPStatus.UNPROCESSABLE_ENTITY, "文件缺少必需的列"),
     ProblemCode.UNKNOWN_ENCODING: (HTTPStatus.UNPROCESSABLE_ENTITY, "无法识别文件编码"),
+    ProblemCode.ALREADY_SUCCEEDED: (HTTPStatus.CONFLICT, "该事件已处理成功"),
+    ProblemCode.BUSY: (HTTPStatus.TOO_MANY_REQUESTS, "请求过多，请稍后再试"),
     ProblemCode.UNAVAILABLE: (HTTPStatus.SERVICE_UNAVAILABLE, "服务暂时不可用"),
     ProblemCode.INTERNAL: (HTTPStatus.INTERNAL_SERVER_ERROR, "服务内部错误"),
 }
