@@ -1,0 +1,346 @@
+"""intake: the topics have no order among each other, so every interleaving of them ends in the same applications."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, cast
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from unit.interleavings import Consumer, batches, deliveries, received
+
+from chassis.db import Session
+from chassis.inbox import Received
+from contracts.events import (
+    ApplicationCompleted,
+    Event,
+    ItemEvent,
+    ItemOutcome,
+    ItemReferred,
+    ItemRouted,
+    PropagationCompleted,
+    RecordPublished,
+    RecordWithdrawn,
+    ReferralReason,
+    RepairGranted,
+    RepairRefused,
+    RepairRevoked,
+    ReviewAccepted,
+    TargetAcknowledged,
+    TargetDrifted,
+    TargetEvent,
+    TargetVerified,
+)
+from contracts.http.intake import Contact
+from contracts.identifiers import item_id
+from contracts.records import DepartmentRef, DisplayState, RecordFacts, SubjectType
+from intake.domain import Application, Entry, Item, ItemStatus, Record, apply
+from intake.handlers import ProgressHandler
+from intake.store import Store
+
+NOW = datetime(2026, 11, 23, 4, tzinfo=UTC)
+TODAY = date(2026, 11, 23)
+SUBJECT = "sub_" + "b" * 32
+DEPARTMENT = DepartmentRef(code="11330100XF00000033", slug="hz-jyj", name="杭州市教育局")
+
+
+def facts(record: int, number: int = 0) -> RecordFacts:
+    return RecordFacts(
+        record_id=f"rec_{record:032x}",
+        subject_id=SUBJECT,
+        subject_type=SubjectType.LEGAL_PERSON,
+        category="administrative_penalty",
+        document_number=f"杭教罚〔2026〕{number}号",
+        authority_code=DEPARTMENT.code,
+        authority_name=DEPARTMENT.name,
+        decided_on=date(2026, 8, 31),
+    )
+
+
+class Documents:
+    """Intake's store in memory."""
+
+    def __init__(self, applications: Mapping[str, Sequence[Item]] = {}) -> None:
+        self.kept_items = {item.item_id: item for items in applications.values() for item in items}
+        self.kept_applications = {
+            application_id: Application(
+                application_id=application_id,
+                subject_id=SUBJECT,
+                contact=Contact(name="张三", phone="13812345678", email=None),
+                statement="已缴清罚款",
+                submitted_at=NOW,
+                item_count=len(items),
+                open_items=len(items),
+                timeline_seq=1,
+            )
+            for application_id, items in applications.items()
+        }
+        self.kept_records = {
+            item.record_id: Record(
+                record_id=item.record_id,
+                subject_id=SUBJECT,
+                facts=item.facts,
+                published_at=NOW,
+                application_id=item.application_id,
+                item_id=item.item_id,
+            )
+            for item in self.kept_items.values()
+        }
+        self.timeline: list[Entry] = []
+
+    async def records(self, ids: Iterable[str], _session: Session) -> dict[str, Record]:
+        return {i: self.kept_records[i] for i in ids if i in self.kept_records}
+
+    async def save_records(self, records: Iterable[Record], _session: Session) -> None:
+        self.kept_records |= {record.record_id: record for record in records}
+
+    async def items(self, ids: Iterable[str], _session: Session) -> dict[str, Item]:
+        return {i: self.kept_items[i] for i in ids if i in self.kept_items}
+
+    async def items_of(self, ids: Iterable[str], _session: Session) -> list[Item]:
+        wanted = set(ids)
+        return [item for item in self.kept_items.values() if item.application_id in wanted]
+
+    async def save_items(self, items: Iterable[Item], _session: Session) -> None:
+        self.kept_items |= {item.item_id: item for item in items}
+
+    async def applications(self, ids: Iterable[str], _session: Session) -> dict[str, Application]:
+        return {i: self.kept_applications[i] for i in ids}
+
+    async def advance_applications(self, changed: Iterable[Application], _session: Session) -> None:
+        self.kept_applications |= {a.application_id: a for a in changed}
+
+    async def add_entries(self, entries: Sequence[Entry], _session: Session) -> None:
+        self.timeline += entries
+
+    async def release_records(self, freed: Mapping[tuple[str, str], str | None], _session: Session) -> None:
+        for (record_id, application_id), repaired_at in freed.items():
+            record = self.kept_records[record_id]
+            assert record.application_id == application_id, "released twice"
+            repaired = datetime.fromisoformat(repaired_at) if repaired_at else record.repaired_at
+            self.kept_records[record_id] = record.model_copy(
+                update={"application_id": None, "repaired_at": repaired}
+            )
+
+    async def revoke_records(self, revoked: Mapping[str, datetime], _session: Session) -> None:
+        for record_id, at in revoked.items():
+            record = self.kept_records[record_id]
+            self.kept_records[record_id] = record.model_copy(update={"revoked_at": at})
+
+
+@dataclass
+class History:
+    """What was filed, and all events about it: a stream for each topic and key."""
+
+    applications: dict[str, list[Item]]
+    streams: dict[tuple[str, str], list[Received]]
+
+    def add(self, event: Event) -> None:
+        stream = self.streams.setdefault((event.topic, event.key), [])
+        stream.append(received(event, str(len(stream))))
+
+    def events(self, item: Item, cls: type[ItemEvent]) -> list[ItemEvent]:
+        told = (r.event for stream in self.streams.values() for r in stream)
+        return [e for e in told if isinstance(e, cls) and e.item_id == item.item_id]
+
+    def was_repaired(self, item: Item) -> bool:
+        """Whether every target was seen showing it."""
+        done = [e for e in self.events(item, PropagationCompleted) if isinstance(e, PropagationCompleted)]
+        return any(e.state is ENDED for e in done)
+
+    def outcome(self, item: Item) -> ItemOutcome | None:
+        """How an item has to end."""
+        if self.events(item, RepairRefused):
+            return ItemOutcome.REFUSED
+        if self.events(item, RepairRevoked):
+            return ItemOutcome.REVOKED
+        return ItemOutcome.REPAIRED if self.was_repaired(item) else None
+
+
+TARGET_EVENTS: list[type[TargetEvent]] = [TargetAcknowledged, TargetVerified, TargetDrifted]
+ENDED, PUBLISHED = DisplayState.PUBLICATION_ENDED, DisplayState.PUBLISHED
+VERSIONS: dict[str, list[list[DisplayState]]] = {
+    "granted": [[ENDED]],
+    # a revocation that comes to sync together with its grant is one version
+    "revoked": [[ENDED, PUBLISHED], [ENDED, PUBLISHED], [PUBLISHED]],
+}
+
+
+@st.composite
+def propagations(draw: st.DrawFn, about: dict[str, Any], way: str) -> list[ItemEvent]:
+    """What sync tells of a record: for each version in turn what targets do, then perhaps completion."""
+    events: list[ItemEvent] = []
+    for version, state in enumerate(draw(st.sampled_from(VERSIONS.get(way, [[]]))), start=1):
+        of_version = {**about, "version": version, "state": state}
+        found = st.tuples(st.sampled_from(TARGET_EVENTS), st.sampled_from(["alpha", "beta"]))
+        for cls, target in draw(st.lists(found, max_size=4)):
+            times = dict.fromkeys(("acknowledged_at", "verified_at", "drifted_at"), NOW)
+            shown = {"target_id": target, "target_name": target, "seen_state": PUBLISHED}
+            events.append(cls.model_validate({**of_version, **times, **shown}))
+        if draw(st.booleans()):
+            completed = {"target_ids": ("alpha", "beta"), "completed_at": NOW + timedelta(minutes=version)}
+            events.append(PropagationCompleted.model_validate({**of_version, **completed}))
+    return events
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> History:
+    """Up to two applications with up to three items. Each item goes as far as it likes on one of the ways there are."""
+    history = History({}, {})
+    for number in range(draw(st.integers(1, 2))):
+        application_id = f"app_{number:032x}"
+        for record in range(number * 3, number * 3 + draw(st.integers(1, 3))):
+            own = facts(record)
+            item = Item(
+                item_id=item_id(application_id, own.record_id),
+                application_id=application_id,
+                record_id=own.record_id,
+                facts=own,
+            )
+            history.applications.setdefault(application_id, []).append(item)
+            about: dict[str, Any] = {
+                "application_id": application_id,
+                "item_id": item.item_id,
+                "record_id": item.record_id,
+                "subject_id": SUBJECT,
+            }
+            asked: dict[str, Any] = {**about, "department": DEPARTMENT, "decide_due_on": TODAY}
+            if draw(st.booleans()):
+                queue = {"queue_id": "q", "queue_name": "人工席", "reason": "x", "due_on": TODAY}
+                code = {"reason_code": ReferralReason.UNKNOWN_DEPARTMENT, "referred_at": NOW}
+                history.add(ItemReferred.model_validate({**about, **queue, **code}))
+            history.add(ItemRouted.model_validate({**asked, "routed_at": NOW}))
+            way = draw(st.sampled_from(["open", "accepted", "granted", "revoked", "revoked", "refused"]))
+            if way != "open":
+                history.add(ReviewAccepted.model_validate({**asked, "accepted_at": NOW}))
+            ruled = {**asked, "record": own, "decision_number": "3号", "decided_at": NOW, "reason": "x"}
+            if way == "refused":
+                history.add(RepairRefused.model_validate(ruled))
+            if way in ("granted", "revoked"):
+                history.add(RepairGranted.model_validate(ruled))
+            if way == "revoked":
+                later = {"decision_number": "4号", "decided_at": NOW + timedelta(hours=1)}
+                history.add(RepairRevoked.model_validate({**ruled, **later}))
+            for event in draw(propagations(about, way)):
+                history.add(event)
+    return history
+
+
+def consume(history: History, delivered: Iterable[Sequence[Received]]) -> tuple[Documents, list[Event]]:
+    """Intake after these batches."""
+    documents = Documents(history.applications)
+    consumer = Consumer(ProgressHandler(cast(Store, documents)))
+    for batch in delivered:
+        consumer.take(batch)
+    return documents, consumer.told
+
+
+def _lines(documents: Documents) -> Counter[tuple[str, str]]:
+    return Counter((entry.item_id, entry.text) for entry in documents.timeline if entry.item_id)
+
+
+@given(data=st.data(), history=histories())
+@settings(deadline=None, max_examples=200)
+def test_any_delivery_ends_in_the_same_applications_each_completed_once(
+    data: st.DataObject, history: History
+) -> None:
+    streams = list(history.streams.values())
+    straight, _ = consume(history, streams)
+    documents, told = consume(history, data.draw(batches(streams)))
+
+    assert documents.kept_items == straight.kept_items
+    assert _lines(documents) == _lines(straight)
+    completions = {event.application_id: event for event in told if isinstance(event, ApplicationCompleted)}
+    assert len(completions) == len(told), "each completed once, and nothing else told"
+    for application_id, items in history.applications.items():
+        outcomes = {item.item_id: history.outcome(item) for item in items}
+        assert {i: documents.kept_items[i].outcome for i in outcomes} == outcomes
+        application = documents.kept_applications[application_id]
+        ended = None not in outcomes.values()
+        assert application.open_items == list(outcomes.values()).count(None)
+        assert (application.status == "completed") == (application_id in completions) == ended
+        own = [entry.seq for entry in documents.timeline if entry.application_id == application_id]
+        assert own == list(range(2, application.timeline_seq + 1)), "the timeline has no gap"
+        for completed in completions[application_id].items if ended else ():
+            outcome, item = outcomes.pop(completed.item_id), documents.kept_items[completed.item_id]
+            # a repair that is revoked after the completion was told as a repair
+            revoked_later = outcome is ItemOutcome.REVOKED and history.was_repaired(item)
+            assert completed.outcome in ({outcome, ItemOutcome.REPAIRED} if revoked_later else {outcome})
+        assert not (ended and outcomes)
+        for item in items:
+            kept = documents.kept_items[item.item_id]
+            assert (kept.repaired_at is not None) == history.was_repaired(item)
+            record = documents.kept_records[item.record_id]
+            assert record.application_id == (None if ended else application_id)
+            revoked = history.outcome(item) is ItemOutcome.REVOKED
+            assert (record.revoked_at is not None) == revoked
+            if not revoked:
+                repaired = history.outcome(item) is ItemOutcome.REPAIRED
+                assert (record.repaired_at is not None) == (ended and repaired)
+
+
+ORDER = list(ItemStatus)
+
+
+@given(data=st.data(), history=histories())
+@settings(deadline=None, max_examples=200)
+def test_an_item_only_goes_forward_even_without_an_inbox(data: st.DataObject, history: History) -> None:
+    """Whatever comes again may change what was last heard of a target, and nothing else."""
+    item = history.applications["app_" + "0" * 32][0]
+    streams = [
+        [r.event for r in stream if isinstance(r.event, ItemEvent) and r.event.item_id == item.item_id]
+        for stream in history.streams.values()
+    ]
+    straight = item
+    for event in (event for stream in streams for event in stream):
+        straight = apply(straight, event)
+    for event in data.draw(deliveries(streams, repeats=20)):
+        before, item = item, apply(item, event)
+        assert ORDER.index(item.status) >= ORDER.index(before.status)
+        assert before.outcome is None or item.outcome is not None
+        for target, progress in before.targets.items():
+            assert item.targets[target].version >= progress.version
+    assert set(item.targets) == set(straight.targets)
+    assert item.model_copy(update={"targets": {}}) == straight.model_copy(update={"targets": {}})
+
+
+@st.composite
+def publications(draw: st.DrawFn) -> list[list[Received]]:
+    """Streams about up to three records by producers whose clocks differ; the first event of each is a publication."""
+    streams = []
+    for record in range(draw(st.integers(1, 3))):
+        stream: list[Event] = []
+        for seconds in draw(st.lists(st.integers(0, 6), min_size=1, max_size=6)):
+            at, number = NOW + timedelta(seconds=seconds), draw(st.integers(1, 3))
+            own, withdrawn = facts(record, number), draw(st.booleans())
+            if stream and withdrawn:
+                stream.append(RecordWithdrawn(record_id=own.record_id, reason="撤销", withdrawn_at=at))
+            else:
+                stream.append(RecordPublished(record_id=own.record_id, record=own, published_at=at))
+        streams.append([received(event, str(n)) for n, event in enumerate(stream)])
+    return streams
+
+
+@given(data=st.data(), streams=publications(), inbox=st.booleans())
+@settings(deadline=None)
+def test_any_delivery_of_publications_ends_in_the_same_records(
+    data: st.DataObject, streams: list[list[Received]], inbox: bool
+) -> None:
+    def run(delivered: Iterable[Sequence[Received]], *, inbox: bool) -> dict[str, Record]:
+        documents = Documents()
+        consumer = Consumer(ProgressHandler(cast(Store, documents)))
+        for batch in delivered:
+            consumer.take(batch, inbox=inbox)
+        return documents.kept_records
+
+    records = run(data.draw(batches(streams)), inbox=inbox)
+    assert records == run(streams, inbox=True)
+    for stream in streams:
+        withdrawn = [r.event.withdrawn_at for r in stream if isinstance(r.event, RecordWithdrawn)]
+        published = [r.event.published_at for r in stream if isinstance(r.event, RecordPublished)]
+        record = records[stream[0].key]
+        # at the same time, the withdrawal is the last word
+        assert (record.status == "withdrawn") == (
+            max(withdrawn, default=NOW - timedelta(1)) >= max(published)
+        )

@@ -1,0 +1,435 @@
+"""sync: whatever decisions, targets and the network do, in any order, every target ends up showing the last decision."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import cast
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+from unit.interleavings import Consumer, batches, received
+
+from chassis.db import Session
+from chassis.inbox import Received
+from contracts.catalogue import load_catalogue
+from contracts.events import (
+    Event,
+    PropagationCompleted,
+    RepairGranted,
+    RepairRevoked,
+    ReviewAccepted,
+    TargetDrifted,
+    TargetEvent,
+    TargetVerified,
+)
+from contracts.http.target import RecordKey, RecordView, RepairResult, RepairStatus
+from contracts.records import DepartmentRef, DisplayState, RecordFacts, SubjectType
+from sync.domain import (
+    Action,
+    Delivery,
+    Failure,
+    Policy,
+    Record,
+    after_push,
+    after_read_back,
+    cause_of,
+    complete,
+    delivery_id,
+    next_action,
+    on_decision,
+    redirect,
+    settled,
+)
+from sync.handlers import DecisionHandler
+from sync.store import Store
+
+START = datetime(2026, 3, 2, 9, tzinfo=UTC)
+PUBLISHED, ENDED = DisplayState.PUBLISHED, DisplayState.PUBLICATION_ENDED
+DEPARTMENT = DepartmentRef(code="11330100002489591C", slug="hangzhou-jyj", name="杭州市教育局")
+KEY = RecordKey(
+    subject_code="91330100MA27XF1Q0T", document_number="杭测罚〔2026〕1号", authority_name=DEPARTMENT.name
+)
+Ruling = RepairGranted | RepairRevoked
+
+
+def policy(target_id: str, *, reads_back: bool = True) -> Policy:
+    return Policy(
+        target_id=target_id,
+        target_name=target_id.upper(),
+        reads_back=reads_back,
+        read_back_delay=timedelta(seconds=0.5),
+        recheck=(timedelta(seconds=60), timedelta(seconds=600)),
+        backoff_base=timedelta(seconds=1),
+        backoff_max=timedelta(seconds=300),
+    )
+
+
+POLICIES = {"alpha": policy("alpha"), "beta": policy("beta"), "mute": policy("mute", reads_back=False)}
+names = st.sampled_from(sorted(POLICIES))
+
+
+def ruling(cls: type[Ruling], record: int, item: int, microseconds: int) -> Ruling:
+    facts = RecordFacts(
+        record_id=f"rec_{record:032x}",
+        subject_id="sub_" + "2" * 32,
+        subject_type=SubjectType.LEGAL_PERSON,
+        category="administrative_penalty",
+        document_number=KEY.document_number,
+        authority_code=None,
+        authority_name=KEY.authority_name,
+        decided_on=date(2026, 1, 5),
+        penalty_kinds=f"as item {item} has it",
+    )
+    return cls.model_validate(
+        {
+            "application_id": f"app_{item:032x}",
+            "item_id": f"itm_{item:032x}",
+            "record_id": facts.record_id,
+            "subject_id": facts.subject_id,
+            "department": DEPARTMENT,
+            "record": facts,
+            "decision_number": f"{cls.__name__}〔2026〕{microseconds}号",
+            "decided_at": START + timedelta(microseconds=microseconds),
+            "reason": "材料虚假",
+        }
+    )
+
+
+@st.composite
+def rulings(draw: st.DrawFn, record: int, first_item: int = 0) -> list[list[Ruling]]:
+    """A stream for each of several items of one record: granted, perhaps revoked. Different items may be ruled at once."""
+    streams = []
+    for item in range(first_item, first_item + draw(st.integers(1, 3))):
+        granted = draw(st.integers(0, 4))
+        stream = [ruling(RepairGranted, record, item, granted)]
+        if draw(st.booleans()):
+            # at once, too: a producer whose clock is coarse
+            stream.append(ruling(RepairRevoked, record, item, granted + draw(st.integers(0, 4))))
+        streams.append(stream)
+    return streams
+
+
+def last(told: Iterable[Ruling]) -> Ruling:
+    """The one that has to be shown in the end."""
+    return max(told, key=lambda e: (e.decided_at, e.item_id, isinstance(e, RepairRevoked)))
+
+
+def desired(event: Ruling) -> DisplayState:
+    return PUBLISHED if isinstance(event, RepairRevoked) else ENDED
+
+
+@dataclass
+class Site:
+    """A target outside, by contracts.http.target: it applies what is newer."""
+
+    state: DisplayState | None = PUBLISHED
+    version: int = 0
+
+    def take(self, record: Record) -> RepairStatus:
+        if record.version < self.version:
+            return RepairStatus.SUPERSEDED
+        self.state, self.version = record.state, record.version
+        return RepairStatus.APPLIED
+
+
+@dataclass
+class Request:
+    """A push or a look under way. ``answer`` is what the site said when the request last reached it."""
+
+    target: str
+    record: Record
+    action: Action
+    answer: RepairStatus | RecordView | None = None
+
+
+class Propagating(RuleBasedStateMachine):
+    """One record at three targets. Requests reach a target late, twice, out of order or not at all; so do its answers."""
+
+    requests = Bundle("requests")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.streams: list[list[Ruling]] = []
+        self.arrived: list[int] = []
+        self.record: Record | None = None
+        self.deliveries: dict[str, Delivery] = {}
+        self.sites = {name: Site() for name in POLICIES}
+        self.now = START
+        self.told: list[tuple[str, Event]] = []
+        self.decided: dict[int, Ruling] = {}
+
+    @initialize(streams=rulings(1))
+    def begin(self, streams: list[list[Ruling]]) -> None:
+        self.streams, self.arrived = streams, [0] * len(streams)
+
+    # --- decisions
+
+    def decide(self, event: Ruling, shown_at: Iterable[str]) -> None:
+        before = self.record
+        after, events = on_decision(before, event, sorted(shown_at), POLICIES, {}, self.now)
+        if after is None:
+            assert not events
+            return
+        assert after.version == (before.version + 1 if before else 1)
+        self.record, self.decided[after.version] = after, event
+        self.told += [(f"{event.item_id} {type(event)}", each) for each in events]
+        for target in after.targets:
+            delivery = redirect(self.deliveries.get(target), after, target, self.now)
+            assert (next_action(delivery), delivery.next_action_at) == (Action.PUSH, self.now)
+            self.deliveries[target] = delivery
+
+    @rule(data=st.data(), shown_at=st.sets(names))
+    def decision_arrives(self, data: st.DataObject, shown_at: set[str]) -> None:
+        """The next of one of the items, or one that came before, under another event id."""
+        n = data.draw(st.integers(0, len(self.streams) - 1))
+        position = data.draw(st.integers(0, min(self.arrived[n], len(self.streams[n]) - 1)))
+        self.arrived[n] = max(self.arrived[n], position + 1)
+        self.decide(self.streams[n][position], shown_at)
+
+    # --- requests and answers
+
+    @precondition(lambda self: self.deliveries)
+    @rule(target=requests, data=st.data())
+    def ask(self, data: st.DataObject) -> Request:
+        assert self.record is not None
+        name = data.draw(st.sampled_from(sorted(self.deliveries)))
+        return Request(name, self.record, next_action(self.deliveries[name]))
+
+    @rule(request=requests, keeps_order=st.booleans())
+    def reach(self, request: Request, keeps_order: bool) -> None:
+        """The request is processed, again or for the first time. A careless target takes an older version after a newer one."""
+        site = self.sites[request.target]
+        if request.action is Action.READ_BACK:
+            request.answer = RecordView(record=KEY, state=site.state, version=site.version or None)
+        else:
+            if not keeps_order:
+                site.version = 0
+            request.answer = site.take(request.record)
+
+    @rule(request=requests, lost=st.booleans())
+    def answer(self, request: Request, lost: bool) -> None:
+        """The answer arrives, perhaps once more, or the request is given up."""
+        told = Failure("timeout") if lost or request.answer is None else request.answer
+        self.take_in(request.target, request.record, request.action, told)
+
+    def take_in(
+        self, target: str, record: Record, action: Action, told: RepairStatus | RecordView | Failure
+    ) -> None:
+        """What the driver does in its transaction."""
+        before, own = self.deliveries[target], POLICIES[target]
+        if action is Action.PUSH:
+            assert not isinstance(told, RecordView)
+            result = told if isinstance(told, Failure) else RepairResult(idempotency_key="k", status=told)
+            after, events = after_push(before, record, result, own, self.now)
+        else:
+            assert not isinstance(told, RepairStatus)
+            after, events = after_read_back(before, record, told, own, self.now)
+        if record.version != before.desired_version or action is not next_action(before):
+            assert (after, events) == (before, ()), "what answers no open question changes nothing"
+        self.deliveries[target] = after
+        self.told += [(cause_of(after), event) for event in events]
+        assert after.next_action_at is None or after.next_action_at <= max(
+            before.next_action_at or START, self.now + timedelta(seconds=600)
+        )
+        if settled(after, own) and not settled(before, own):
+            assert self.record is not None
+            self.record, done = complete(self.record, list(self.deliveries.values()), POLICIES, self.now)
+            self.told += [(f"completed {self.record.version}", event) for event in done]
+
+    @precondition(lambda self: self.deliveries)
+    @rule(data=st.data())
+    def exchange(self, data: st.DataObject) -> None:
+        """All goes well for once."""
+        self.step(data.draw(st.sampled_from(sorted(self.deliveries))))
+
+    @precondition(lambda self: self.deliveries)
+    @rule(data=st.data(), status=st.sampled_from(RepairStatus))
+    def deceive(self, data: st.DataObject, status: RepairStatus) -> None:
+        """The target answers a push with what is not so."""
+        name = data.draw(st.sampled_from(sorted(self.deliveries)))
+        assert self.record is not None
+        if next_action(self.deliveries[name]) is Action.PUSH:
+            self.take_in(name, self.record, Action.PUSH, status)
+
+    # --- what else happens outside
+
+    @rule(name=names, state=st.sampled_from([PUBLISHED, ENDED, None]))
+    def tamper(self, name: str, state: DisplayState | None) -> None:
+        self.sites[name].state = state
+
+    @rule(name=names)
+    def forget(self, name: str) -> None:
+        self.sites[name] = Site()
+
+    @rule(seconds=st.integers(1, 1000))
+    def time_passes(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    # --- what holds
+
+    @invariant()
+    def believed_is_at_most_desired(self) -> None:
+        for delivery in self.deliveries.values():
+            assert self.record is not None
+            assert delivery.desired_version == self.record.version
+            assert delivery.seen_version <= delivery.acknowledged_version <= delivery.desired_version
+            needs_more = not settled(delivery, POLICIES[delivery.target_id])
+            assert (delivery.differs_since is not None) == needs_more
+            assert not needs_more or delivery.next_action_at is not None, "nobody would ever look again"
+
+    @invariant()
+    def the_last_decision_of_those_that_arrived_is_desired(self) -> None:
+        known = [e for stream, n in zip(self.streams, self.arrived, strict=True) for e in stream[:n]]
+        if known and self.record is not None:
+            event = last(known)
+            assert (self.record.state, self.record.facts) == (desired(event), event.record)
+            assert self.record.decision_number == event.decision_number
+        assert (self.record is None) == (not known)
+
+    @invariant()
+    def what_is_told_is_consistent(self) -> None:
+        ids = Counter((cause, event.TYPE) for cause, event in self.told)
+        assert max(ids.values(), default=0) <= 1, "two events would have the same id"
+        versions = [e.version for _, e in self.told if isinstance(e, TargetEvent | PropagationCompleted)]
+        assert versions == sorted(versions), "nothing is told of an older version after a newer one"
+        right: dict[tuple[str, int], bool] = {}
+        done: Counter[int] = Counter()
+        for _, event in self.told:
+            if isinstance(event, TargetEvent | PropagationCompleted):
+                decision = self.decided[event.version]
+                assert (event.state, event.item_id) == (desired(decision), decision.item_id)
+            if isinstance(event, TargetVerified | TargetDrifted):
+                place = (event.target_id, event.version)
+                verified = isinstance(event, TargetVerified)
+                assert not (verified and right.get(place)), "told once, and again after a drift only"
+                right[place] = verified
+            if isinstance(event, PropagationCompleted):
+                done[event.version] += 1
+        assert max(done.values(), default=0) <= 1
+
+    def teardown(self) -> None:
+        """From here on decisions stop, targets and network behave: few steps lead to what was decided, from any state."""
+        for stream, n in zip(self.streams, self.arrived, strict=True):
+            for event in stream[n:]:
+                self.decide(event, ["alpha"])
+        if self.record is None:
+            return
+        self.converge()
+        # What was seen may have been changed since, in any way: the next re-check finds out.
+        for change in (None, PUBLISHED, ENDED):
+            self.look_again()
+            for site in self.sites.values():
+                site.state = change
+            self.look_again()
+        done = [e for _, e in self.told if isinstance(e, PropagationCompleted)]
+        assert [e.version for e in done].count(self.record.version) == 1
+        assert done[-1].target_ids == tuple(sorted(self.deliveries))
+
+    def look_again(self) -> None:
+        for name in self.deliveries:
+            self.step(name)
+        self.converge()
+        self.what_is_told_is_consistent()
+        end = desired(last(e for stream in self.streams for e in stream))
+        for name in self.deliveries:
+            if POLICIES[name].reads_back:
+                assert self.sites[name].state in ({ENDED, None} if end is ENDED else {PUBLISHED})
+
+    def converge(self) -> None:
+        """A read-back that finds it wrong, a push, a read-back: three steps for a target at most."""
+        for name in self.deliveries:
+            for _ in range(3):
+                if not settled(self.deliveries[name], POLICIES[name]):
+                    self.step(name)
+            assert settled(self.deliveries[name], POLICIES[name]), f"{name} does not converge"
+
+    def step(self, name: str) -> None:
+        """The next request to a target when it is due, with its answer at once."""
+        due = self.deliveries[name].next_action_at
+        if due is None:
+            return
+        self.now = max(self.now, due)
+        assert self.record is not None
+        request = Request(name, self.record, next_action(self.deliveries[name]))
+        self.reach(request, keeps_order=True)
+        self.answer(request, lost=False)
+        self.believed_is_at_most_desired()
+
+
+TestPropagating = Propagating.TestCase
+TestPropagating.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
+
+
+# --- the consumer ----------------------------------------------------------------------------------------
+
+
+class Documents:
+    """Sync's store in memory."""
+
+    def __init__(self) -> None:
+        self.decided: dict[str, Record] = {}
+        self.at_targets: dict[str, Delivery] = {}
+
+    async def records(self, ids: Iterable[str], _session: Session) -> dict[str, Record]:
+        return {i: self.decided[i] for i in ids if i in self.decided}
+
+    async def deliveries(self, records: Iterable[Record], _session: Session) -> dict[str, Delivery]:
+        ids = [delivery_id(target, record.record_id) for record in records for target in record.targets]
+        return {i: self.at_targets[i] for i in ids if i in self.at_targets}
+
+    async def save_decided(
+        self, records: Sequence[Record], deliveries: Sequence[Delivery], _session: Session
+    ) -> None:
+        self.decided |= {record.record_id: record for record in records}
+        self.at_targets |= {delivery.id: delivery for delivery in deliveries}
+
+
+CATALOGUE = load_catalogue()
+CATALOGUE_POLICIES = {
+    target.id: replace(policy(target.id), target_name=target.name) for target in CATALOGUE.targets
+}
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[list[Received]]:
+    """Streams of decisions about items of up to three records, acceptances among them."""
+    streams = []
+    for record in range(draw(st.integers(1, 3))):
+        for stream in draw(rulings(record, first_item=record * 3)):
+            accepted = ReviewAccepted.model_validate(
+                {**stream[0].model_dump(), "accepted_at": stream[0].decided_at}
+            )
+            streams.append([received(event) for event in (accepted, *stream)])
+    return streams
+
+
+@given(data=st.data(), streams=histories(), inbox=st.booleans())
+@settings(deadline=None)
+def test_any_delivery_of_decisions_ends_in_the_same_desired_states(
+    data: st.DataObject, streams: list[list[Received]], inbox: bool
+) -> None:
+    """Only the version number tells in which order they came: it counts those that were the newest when they came."""
+    documents = Documents()
+    handler = DecisionHandler(CATALOGUE, CATALOGUE_POLICIES, cast(Store, documents))
+    consumer = Consumer(handler)
+    for batch in data.draw(batches(streams)):
+        consumer.take(batch, inbox=inbox)
+    by_record: dict[str, list[Ruling]] = {}
+    for r in (r for stream in streams for r in stream):
+        if isinstance(r.event, Ruling):
+            by_record.setdefault(r.event.record_id, []).append(r.event)
+    assert set(documents.decided) == set(by_record)
+    for record_id, told in by_record.items():
+        record, event = documents.decided[record_id], last(told)
+        assert (record.state, record.facts) == (desired(event), event.record)
+        assert (record.item_id, record.decision_number) == (event.item_id, event.decision_number)
+        assert 1 <= record.version <= len(told)
+        shown_at = CATALOGUE.targets_for(event.record.category, event.record.subject_type)
+        assert sorted(record.targets) == sorted(target.id for target in shown_at)
+        for target in record.targets:
+            delivery = documents.at_targets[delivery_id(target, record_id)]
+            assert delivery.desired_version == record.version
+            assert next_action(delivery) is Action.PUSH
+    assert not consumer.told
