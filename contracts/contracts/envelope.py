@@ -27,6 +27,11 @@ def dataschema(event_type: str) -> str:
     return f"urn:xinfu:schema:{event_type}"
 
 
+def source_of(service: str) -> str:
+    """CloudEvents source of what a service emits."""
+    return f"/xinfu/{service}"
+
+
 def event_id(cause: str, event_type: str, key: str, ordinal: int) -> str:
     """Deterministic CloudEvents id: the same cause has the same effects under the same ids.
 
@@ -45,6 +50,11 @@ class Envelope:
     source: str
     subject: str
     time: datetime
+
+    @property
+    def identity(self) -> str:
+        """What makes an event unique (CloudEvents 1.0, 3.1: source + id)."""
+        return f"{self.source}#{self.id}"
 
     def headers(self, trace: Mapping[str, str]) -> dict[str, str]:
         """All Kafka headers; ``trace`` holds traceparent and perhaps tracestate."""
@@ -74,7 +84,7 @@ _REQUIRED = ("ce_specversion", "ce_id", "ce_type", "ce_source")
 
 
 def decode_headers(raw: RawHeaders) -> dict[str, str]:
-    """Header names and values as text. Raises MalformedEventError when a value is not UTF-8.
+    """Header names and values as text. Raises MalformedEventError when a value is not UTF-8, or a CloudEvents attribute is given twice.
 
     Headers without a value (null) are left out.
     """
@@ -82,6 +92,9 @@ def decode_headers(raw: RawHeaders) -> dict[str, str]:
     for name, value in raw:
         if value is None:
             continue
+        if name in decoded and name.startswith("ce_"):
+            # which of them counts would be up to the reader: two readers could see two events
+            raise MalformedEventError(DeadLetterReason.BAD_HEADERS, f"header {name} is given twice")
         try:
             decoded[name] = value.decode()
         except UnicodeDecodeError as error:
@@ -104,8 +117,10 @@ def parse_headers(headers: Mapping[str, str]) -> Envelope:
             DeadLetterReason.BAD_HEADERS,
             f"ce_specversion {headers['ce_specversion']!r} is not {SPEC_VERSION}",
         )
-    if len(headers["ce_id"]) > 200:
-        raise MalformedEventError(DeadLetterReason.BAD_HEADERS, "ce_id is longer than 200 characters")
+    if long := [name for name in ("ce_id", "ce_source") if len(headers[name]) > 200]:
+        raise MalformedEventError(
+            DeadLetterReason.BAD_HEADERS, f"{', '.join(long)} longer than 200 characters"
+        )
     try:
         time = datetime.fromisoformat(headers.get("ce_time", "1970-01-01T00:00:00+00:00"))
         if time.tzinfo is None:

@@ -92,6 +92,7 @@ class ItemOutcome(StrEnum):
 
     REPAIRED = "repaired"
     REFUSED = "refused"
+    REVOKED = "revoked"
 
 
 class CompletedItem(Shape):
@@ -103,7 +104,10 @@ class CompletedItem(Shape):
 
 
 class ApplicationCompleted(Event):
-    """Every item of an application has ended: refused, or repaired and seen right at every target."""
+    """Every item of an application has ended: refused, revoked, or repaired and seen right at every target.
+
+    Told once: a repair that is revoked later does not complete the application again.
+    """
 
     TYPE = "cn.xinfu.application.completed.v1"
     TOPIC = "xinfu.applications"
@@ -208,7 +212,7 @@ class ReviewAccepted(ItemEvent):
 
 
 class Decision(ItemEvent):
-    """What a grant and a refusal have in common."""
+    """What a grant, a refusal and a revocation have in common."""
 
     department: DepartmentRef
     record: RecordFacts
@@ -228,6 +232,19 @@ class RepairRefused(Decision):
     """The department refused the repair (不予修复), with its reason."""
 
     TYPE = "cn.xinfu.repair.refused.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    reason: str = Field(min_length=1, max_length=2000)
+
+
+class RepairRevoked(Decision):
+    """The department revoked a repair it had granted (撤销修复): the record is shown again.
+
+    Number and time are those of the revocation; it is always later than its grant.
+    """
+
+    TYPE = "cn.xinfu.repair.revoked.v1"
     TOPIC = "xinfu.decisions"
     KEY = "item_id"
 

@@ -12,6 +12,7 @@ EVENT_TITLES: dict[str, str] = {
     "RecordWithdrawn": "失信记录撤回",
     "RepairGranted": "准予修复",
     "RepairRefused": "不予修复",
+    "RepairRevoked": "撤销修复",
     "ReviewAccepted": "认定单位受理",
     "ReviewRequested": "送认定单位审核",
     "TargetAcknowledged": "平台已确认",
@@ -21,7 +22,7 @@ EVENT_TITLES: dict[str, str] = {
 """Event class name -> title."""
 
 EVENT_MEANINGS: dict[str, str] = {
-    "ApplicationCompleted": "申请中的每个事项都已有结果：不予修复，或准予修复且各平台均已核验。",
+    "ApplicationCompleted": "申请中的每个事项都已有结果：不予修复，准予修复且各平台均已核验，或准予后又撤销。",
     "ApplicationSubmitted": "申请人就一条或多条失信记录提交了一份修复申请。",
     "ItemReferred": "未能确定认定单位，事项进入指定的人工席等待分派。",
     "ItemRouted": "已确定记录的认定单位并送其审核（谁认定、谁修复）。",
@@ -32,6 +33,7 @@ EVENT_MEANINGS: dict[str, str] = {
     "RecordWithdrawn": "认定单位撤回了记录（例如复议撤销），不能再就它申请修复。",
     "RepairGranted": "认定单位准予修复：终止公示，停止共享，解除惩戒措施。",
     "RepairRefused": "认定单位不予修复，并说明理由。",
+    "RepairRevoked": "认定单位撤销已准予的修复（例如材料虚假），并说明理由：恢复公示。",
     "ReviewAccepted": "认定单位受理了对这条记录的修复申请。",
     "ReviewRequested": "请认定单位就一个事项作出决定。",
     "TargetAcknowledged": "平台答复已接受应显示的状态（尚未核验）。",

@@ -4,7 +4,7 @@ No ID number, phone or address: a subject is a pseudonymous ``subject_id``. Who 
 over HTTP with a token (``contracts.http.intake``).
 """
 
-from datetime import date
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -14,7 +14,15 @@ SubjectId = Annotated[str, Field(pattern=r"^sub_[0-9a-f]{32}$", examples=["sub_"
 RecordId = Annotated[str, Field(pattern=r"^rec_[0-9a-f]{32}$", examples=["rec_" + "0" * 31 + "1"])]
 ItemId = Annotated[str, Field(pattern=r"^itm_[0-9a-f]{32}$", examples=["itm_" + "0" * 31 + "1"])]
 ApplicationId = Annotated[str, Field(pattern=r"^app_[0-9a-f]{32}$", examples=["app_" + "0" * 31 + "1"])]
-Timestamp = Annotated[AwareDatetime, Field(description="RFC 3339 time with offset")]
+# near the ends of the calendar a conversion to UTC overflows
+Timestamp = Annotated[
+    AwareDatetime,
+    Field(
+        description="RFC 3339 time with offset",
+        ge=datetime(1900, 1, 1, tzinfo=UTC),
+        lt=datetime(3000, 1, 1, tzinfo=UTC),
+    ),
+]
 
 
 class SubjectType(StrEnum):

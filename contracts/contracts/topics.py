@@ -68,3 +68,15 @@ def expand(slugs: Iterable[str]) -> dict[str, Topic]:
         for topic in TOPICS
         for real in ([review_topic(slug) for slug in names] if topic.per_department else [topic.name])
     }
+
+
+def declaration(real: str) -> Topic | None:
+    """The declaration of a real topic name; None when it is not one of ours."""
+    return next(
+        (
+            topic
+            for topic in TOPICS
+            if real == topic.name or (topic.per_department and real.startswith(topic.name.partition("{")[0]))
+        ),
+        None,
+    )

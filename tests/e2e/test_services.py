@@ -112,6 +112,97 @@ async def test_a_refusal_is_told_with_its_reason_and_targets_stay_as_they_are(wo
     assert await world.public("credit-china", company) == set()
 
 
+# --- revoking
+
+
+async def until_shown(world: World, company: Company, version: int) -> None:
+    """Wait until sync has seen that every target shows this version of the company's only record, and see it there."""
+    (record_id,) = company.ids
+    ops = await world.ops()
+
+    async def seen() -> bool:
+        answer = await world.ask("GET", world.url("sync", f"/v1/records/{record_id}"), ops)
+        return answer.status == 200 and (answer.body["version"], answer.body["completed"]) == (version, True)
+
+    await eventually(seen, 40)
+    for target in world.catalogue.targets:
+        assert await world.public(target.id, company) == set(company.record_ids), target.id
+        *_, last = await world.pushes(target.id, company)
+        assert (last["version"], last["state"], last["status"]) == (version, "published", "applied")
+
+
+async def test_a_repair_that_is_revoked_is_shown_again_everywhere(world: World) -> None:
+    company = await world.company()
+    repaired = await world.repaired(company)
+    (item,) = repaired["items"]
+    reason = "申请时提交的验收证明系伪造 <虚假材料>"
+    (await world.desk(item["item_id"], "revoke", {"reason": ""})).problem(ProblemCode.VALIDATION)
+    revoked = (await world.desk(item["item_id"], "revoke", {"reason": reason})).ok()
+    assert (revoked["state"], revoked["revocation"]["reason"]) == ("revoked", reason)
+    again = (await world.desk(item["item_id"], "revoke", {"reason": "另一理由"})).ok()
+    assert again["revocation"] == revoked["revocation"]
+    (await world.desk(item["item_id"], "refuse", {"reason": reason})).problem(
+        ProblemCode.DECISION_CONFLICT, "撤销修复"
+    )
+    await until_shown(world, company, 2)
+    await world.until_item(company, repaired["application_id"], "revoked")
+
+    async def told() -> bool:
+        timeline = (await world.application(company, repaired["application_id"]))["timeline"]
+        return timeline[-1]["type"] == "propagated" and len(await world.mails(company)) == 3
+
+    await eventually(told)
+    after = await world.application(company, repaired["application_id"])
+    assert (after["status"], after["completed_at"]) == ("completed", repaired["completed_at"])
+    assert after["items"][0]["revocation_number"] == revoked["revocation"]["number"]
+    types = [entry["type"] for entry in after["timeline"]]
+    assert (types.count("completed"), types.count("revoked"), types.count("propagated")) == (1, 1, 2)
+    subjects = [mail["subject"] for mail in await world.mails(company)]
+    assert [sum(word in subject for subject in subjects) for word in ("办结", "撤销")] == [1, 1]
+    # the law bars the record from another application
+    (record,) = await world.records(company)
+    assert record["repair"]["status"] == "revoked"
+    (await world.submit(company)).problem(ProblemCode.RECORD_NOT_REPAIRABLE)
+
+
+async def test_a_departments_own_system_revokes_whatever_order_its_callbacks_come_in(world: World) -> None:
+    company = await world.company(world.row(API))
+    await world.fault(API, mode="reorder", twice=True, count=1)
+    application = (await world.submit(company)).ok()
+    await world.until_completed(company, application["application_id"])
+    revocation = {"item_id": application["items"][0]["item_id"], "outcome": "revoked"}
+    url = world.url("sandbox", f"/departments/{API}/sandbox/decisions")
+    sent = (await world.ask("POST", url, json=revocation)).ok()
+    await world.until_item(company, application["application_id"], "revoked")
+    (item,) = (await world.application(company, application["application_id"]))["items"]
+    assert (item["revocation_number"], item["revocation_reason"]) == (
+        sent["decision_number"],
+        sent["reason"],
+    )
+    await until_shown(world, company, 2)
+
+
+async def test_a_repair_revoked_before_any_target_took_it_ends_shown_everywhere(world: World) -> None:
+    company = await world.company()
+    for target in world.catalogue.targets:
+        await world.fault(target.id, mode="fail")
+    application = (await world.submit(company)).ok()
+    item_id = application["items"][0]["item_id"]
+    (await world.desk(item_id, "revoke", {"reason": "材料虚假"})).problem(
+        ProblemCode.DECISION_CONFLICT, "尚未准予"
+    )
+    (await world.desk(item_id, "grant")).ok()
+    (await world.desk(item_id, "revoke", {"reason": "材料虚假"})).ok()
+    done = await world.until_completed(company, application["application_id"])
+    assert [item["status"] for item in done["items"]] == ["revoked"]
+    for target in world.catalogue.targets:
+        await world.fault(target.id, mode="ok")
+    await until_shown(world, company, 2)
+    assert (await world.application(company, application["application_id"]))["items"][0][
+        "repaired_at"
+    ] is None
+
+
 # --- records
 
 

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.events import Event, RepairGranted, RepairRefused, ReviewAccepted, ReviewRequested
+from contracts.events import (
+    Event,
+    RepairGranted,
+    RepairRefused,
+    RepairRevoked,
+    ReviewAccepted,
+    ReviewRequested,
+)
 from contracts.records import DepartmentRef, RecordFacts, SubjectType
 from dept_adapter.domain import (
     DECIDED,
@@ -55,13 +62,13 @@ numbers = st.sampled_from(["甲", "乙"])
 @st.composite
 def commands(draw: st.DrawFn) -> Command:
     action = draw(actions)
-    decides = action in (Action.GRANT, Action.REFUSE)
+    decides = action in (Action.GRANT, Action.REFUSE, Action.REVOKE)
     return Command(
         action,
         by=draw(st.sampled_from(["callback", "officer"])),
         from_desk=draw(st.booleans()),
         number=draw(numbers) if decides else None,
-        reason="未履行" if action is Action.REFUSE else None,
+        reason="未履行" if action in (Action.REFUSE, Action.REVOKE) else None,
         occurred_at=draw(
             st.none() | st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
         ),
@@ -89,6 +96,10 @@ def refuse(number: str = "甲") -> Command:
     return Command(Action.REFUSE, "callback", False, number, "未履行")
 
 
+def revoke(number: str = "撤", *, at: datetime | None = None) -> Command:
+    return Command(Action.REVOKE, "callback", False, number, "材料虚假", at)
+
+
 @given(st.booleans(), st.lists(commands(), max_size=12), st.data())
 def test_at_most_one_decision_and_exactly_one_acceptance_before_it(
     at_desk: bool, sequence: list[Command], data: st.DataObject
@@ -100,18 +111,22 @@ def test_at_most_one_decision_and_exactly_one_acceptance_before_it(
     review, events = run(receive(REQUESTED, at_desk=at_desk), sequence)
 
     decisions = [e for e in events if isinstance(e, RepairGranted | RepairRefused)]
+    revocations = [e for e in events if isinstance(e, RepairRevoked)]
     acceptances = [e for e in events if isinstance(e, ReviewAccepted)]
     assert len(decisions) == (review.state in DECIDED)
     assert (
         len(acceptances) == (review.accepted_at is not None) == (review.state in {State.ACCEPTED, *DECIDED})
     )
-    assert events == [*acceptances, *decisions]
+    assert events == [*acceptances, *decisions, *revocations]
+    assert len(revocations) == (review.state is State.REVOKED)
     if decisions:
         assert review.decision is not None
-        assert isinstance(decisions[0], RepairGranted) == (review.state is State.GRANTED)
+        assert isinstance(decisions[0], RepairGranted) == (review.state in {State.GRANTED, State.REVOKED})
         assert decisions[0].decision_number == review.decision.number
         last = NOW + timedelta(minutes=len(sequence))
         assert REQUESTED.requested_at <= acceptances[0].accepted_at <= decisions[0].decided_at <= last
+    if revocations:
+        assert revocations[0].decided_at > decisions[0].decided_at
 
 
 @given(st.lists(commands(), max_size=12))
@@ -119,7 +134,10 @@ def test_repeating_a_whole_history_changes_nothing(sequence: list[Command]) -> N
     review, _ = run(receive(REQUESTED, at_desk=False), sequence)
     if review.state not in DECIDED:
         return
-    assert run(review, sequence) == (review, [])
+    # a revocation that came before its grant was not taken; when it comes again, it is
+    revoked = review.state is State.REVOKED
+    again = [command for command in sequence if revoked or command.action is not Action.REVOKE]
+    assert run(review, again) == (review, [])
 
 
 @given(st.lists(commands(), max_size=12))
@@ -143,12 +161,34 @@ def test_every_state_has_an_answer_to_every_action() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [(grant(), refuse()), (refuse(), grant()), (grant(), grant("乙"))]
+    ("first", "second"),
+    [(grant(), refuse()), (refuse(), grant()), (grant(), grant("乙")), (refuse(), revoke())],
 )
 def test_a_contradiction_is_told(first: Command, second: Command) -> None:
     review = decide(receive(REQUESTED, at_desk=False), first, NOW).review
     with pytest.raises(DecisionConflictError, match="甲"):
         decide(review, second, NOW)
+
+
+def test_a_revocation_needs_its_grant_and_comes_after_it_and_once() -> None:
+    review = receive(REQUESTED, at_desk=False)
+    with pytest.raises(DecisionConflictError, match="尚未准予修复"):
+        decide(review, revoke(), NOW)
+    # the database keeps milliseconds, the event that was told had microseconds; the department's clock is wrong besides
+    exact = NOW + timedelta(microseconds=999)
+    review = decide(review, grant(at=exact), exact).review
+    assert review.decision is not None
+    read_back = replace(review, decision=replace(review.decision, decided_at=NOW))
+    revoked = decide(read_back, revoke(at=NOW - timedelta(days=300)), exact)
+    (event,) = revoked.events
+    assert isinstance(event, RepairRevoked)
+    assert (event.decision_number, event.reason) == ("撤", "材料虚假")
+    assert event.decided_at > exact
+    for again in (revoke(), grant(), Command(Action.ACCEPT, "callback", False)):
+        assert decide(revoked.review, again, NOW).events == ()
+    for contradiction in (refuse(), revoke("乙"), grant("乙")):
+        with pytest.raises(DecisionConflictError, match="撤销修复"):
+            decide(revoked.review, contradiction, NOW)
 
 
 def test_a_desk_grant_without_number_may_be_repeated_but_not_made() -> None:
@@ -188,6 +228,7 @@ def test_bulk_conditions_are_those_of_the_table(action: Action) -> None:
 def test_numbers_of_the_desk() -> None:
     assert decision_number("市发改委", Action.GRANT, 2026, 7) == "市发改委信修〔2026〕7号"
     assert decision_number("市发改委", Action.REFUSE, 2026, 8) == "市发改委不予信修〔2026〕8号"
+    assert decision_number("市发改委", Action.REVOKE, 2026, 9) == "市发改委撤销信修〔2026〕9号"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from contracts.events import (
     ReferralReason,
     RepairGranted,
     RepairRefused,
+    RepairRevoked,
     ReviewAccepted,
     TargetAcknowledged,
     TargetDrifted,
@@ -224,11 +225,13 @@ def test_the_state_of_the_record_comes_before_the_law() -> None:
     states: list[dict[str, Any]] = [
         {"application_id": APPLICATION},
         {"application_id": APPLICATION, "repaired_at": NOW},
-        {"application_id": APPLICATION, "repaired_at": NOW, "status": "withdrawn", "withdrawn_at": NOW},
+        {"application_id": APPLICATION, "repaired_at": NOW, "revoked_at": NOW},
+        {"repaired_at": NOW, "revoked_at": NOW, "status": "withdrawn", "withdrawn_at": NOW},
     ]
     assert [at(TODAY, **state).status for state in states] == [
         RepairStatus.UNDER_APPLICATION,
         RepairStatus.REPAIRED,
+        RepairStatus.REVOKED,
         RepairStatus.WITHDRAWN,
     ]
 
@@ -334,6 +337,10 @@ ROUTED = ItemRouted(**COMMON, department=DEPARTMENT, decide_due_on=TODAY, routed
 ACCEPTED = ReviewAccepted(**COMMON, department=DEPARTMENT, accepted_at=NOW)
 GRANTED = RepairGranted(**DECISION)
 REFUSED = RepairRefused(**DECISION, reason="义务尚未履行完毕")
+REVOKED = RepairRevoked(
+    **{**DECISION, "decision_number": "杭教撤销信修〔2026〕4号", "decided_at": NOW + timedelta(days=9)},
+    reason="材料虚假",
+)
 
 
 def target(
@@ -362,6 +369,8 @@ DECISIONS = st.sampled_from(
         [ACCEPTED],
         [ACCEPTED, GRANTED],
         [GRANTED],
+        [ACCEPTED, GRANTED, REVOKED],
+        [GRANTED, REVOKED, REVOKED],
         [ACCEPTED, REFUSED],
         [REFUSED, GRANTED],
         [GRANTED, REFUSED],
@@ -410,6 +419,9 @@ def test_an_item_goes_through_all_its_states() -> None:
         (target(TargetVerified, "a", 1), ItemStatus.SYNCING),
         (propagated(), ItemStatus.REPAIRED),
         (target(TargetDrifted, "a", 1), ItemStatus.REPAIRED),
+        (REVOKED, ItemStatus.REVOKED),
+        (target(TargetDrifted, "a", 2), ItemStatus.REVOKED),
+        (propagated(), ItemStatus.REVOKED),
     ]
     item = ITEM
     assert item.status is ItemStatus.SUBMITTED
@@ -452,12 +464,17 @@ def test_an_application_is_complete_when_the_last_item_has_ended() -> None:
     assert event is not None
     assert [item.outcome for item in event.items] == [ItemOutcome.REFUSED, ItemOutcome.REPAIRED]
     assert texts.ended(event) == "申请已办结：1项完成修复，1项不予修复。"
+    for item in (granted, repaired):
+        event = completed(application, [apply(item, REVOKED), refused], NOW)
+        assert event is not None
+        assert [item.outcome for item in event.items] == [ItemOutcome.REFUSED, ItemOutcome.REVOKED]
+        assert texts.ended(event) == "申请已办结：0项完成修复，1项不予修复，1项修复被撤销。"
 
 
 def test_every_state_and_every_shown_event_has_words() -> None:
     assert set(texts.ITEM_STATUS) == set(ItemStatus)
     assert set(texts.TARGET_STATE) == set(TargetState)
-    shown: list[ItemEvent] = [REFERRED, ROUTED, ACCEPTED, GRANTED, REFUSED, propagated()]
+    shown: list[ItemEvent] = [REFERRED, ROUTED, ACCEPTED, GRANTED, REFUSED, REVOKED, propagated()]
     shown += [target(cls, "a", 1) for cls in (TargetAcknowledged, TargetVerified, TargetDrifted)]
     lines = [texts.progress("杭教罚〔2026〕12号", event) for event in shown]
     assert len({kind for kind, _ in filter(None, lines)}) == len(shown)

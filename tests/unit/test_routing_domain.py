@@ -10,8 +10,8 @@ from contracts.catalogue import load_catalogue
 from contracts.events import ApplicationSubmitted, ReferralReason
 from contracts.identifiers import item_id
 from contracts.records import RecordFacts, SubjectType
+from contracts.working_days import is_working_day, working_days_after
 from routing.domain import Item, Referred, Routed, route, split
-from routing.working_days import is_working_day, working_days_after
 
 CATALOGUE = load_catalogue()
 NOW = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)

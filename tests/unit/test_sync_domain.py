@@ -14,6 +14,7 @@ from contracts.events import (
     Event,
     PropagationCompleted,
     RepairGranted,
+    RepairRevoked,
     TargetAcknowledged,
     TargetDrifted,
     TargetVerified,
@@ -83,6 +84,11 @@ def granted(hours: int, item: int = 1) -> RepairGranted:
     )
 
 
+def revoked(hours: int, item: int = 1) -> RepairRevoked:
+    grant = granted(hours, item).model_dump()
+    return RepairRevoked(**{**grant, "decision_number": f"撤{grant['decision_number']}"}, reason="材料虚假")
+
+
 @dataclass
 class Site:
     """A target outside, by contracts.http.target: it applies what is newer, and may lose it again."""
@@ -111,7 +117,9 @@ class World:
     told: list[tuple[str, Event]] = field(default_factory=list)
     last_told: dict[str, Delivery] = field(default_factory=dict)
 
-    def decide(self, event: RepairGranted, targets: tuple[str, ...] = ("alpha", "beta")) -> None:
+    def decide(
+        self, event: RepairGranted | RepairRevoked, targets: tuple[str, ...] = ("alpha", "beta")
+    ) -> None:
         record, events = on_decision(self.record, event, targets, POLICIES, {}, self.now)
         if record is None:
             assert not events
@@ -203,7 +211,8 @@ Noise = Literal["behaves", "lost", "answer lost", "rejected", "only claims"]
 _target = st.sampled_from(["alpha", "beta"])
 _noise = st.sampled_from(["behaves", "lost", "answer lost", "rejected", "only claims"])
 _step = st.one_of(
-    st.tuples(st.just("decide"), st.integers(1, 4), st.integers(1, 2)),
+    st.tuples(st.just("grant"), st.integers(1, 4), st.integers(1, 2)),
+    st.tuples(st.just("revoke"), st.integers(1, 4), st.integers(1, 2)),
     st.tuples(st.just("ask"), _target, _noise),
     st.tuples(st.just("answer"), _target, st.just("")),
     st.tuples(st.just("exchange"), _target, _noise),
@@ -222,10 +231,9 @@ def test_every_interleaving_converges_to_the_last_decision(steps: list[tuple[str
     under_way: dict[str, tuple[Record, Action, object]] = {}
     for kind, first, second in steps:
         world.now += timedelta(seconds=1)
-        if kind == "decide":
-            assert isinstance(first, int)
+        if isinstance(first, int):
             assert isinstance(second, int)
-            world.decide(granted(first, second))
+            world.decide(revoked(first, second) if kind == "revoke" else granted(first, second))
             continue
         target = str(first)
         if kind == "ask":
@@ -242,9 +250,12 @@ def test_every_interleaving_converges_to_the_last_decision(steps: list[tuple[str
         elif kind == "forget":
             world.sites[target] = Site()
     assert world.record is not None
-    decided = [(0, 1)] + [(s[1], s[2]) for s in steps if s[0] == "decide"]
-    hours, item = max(decided, key=lambda d: (int(str(d[0])), int(str(d[1]))))
-    assert world.record.decision_number == granted(int(str(hours)), int(str(item))).decision_number
+    decided = [
+        (s[1], s[2], s[0] == "revoke") for s in steps if isinstance(s[1], int) and isinstance(s[2], int)
+    ]
+    hours, item, is_revoked = max([(0, 1, False), *decided])
+    last = revoked(hours, item) if is_revoked else granted(hours, item)
+    assert world.record.decision_number == last.decision_number
     world.settle()
     # what was believed may have been tampered with since it was last looked at: the next re-check finds that
     for target in ("alpha", "beta"):
@@ -254,20 +265,21 @@ def test_every_interleaving_converges_to_the_last_decision(steps: list[tuple[str
         world.apply(target, *world.ask(target, "behaves"))
     world.settle()
     for target in ("alpha", "beta"):
-        assert world.sites[target].state in (ENDED, None)
+        assert world.sites[target].state in ((PUBLISHED,) if is_revoked else (ENDED, None))
         assert world.deliveries[target].seen_version == world.record.version
     completed = [e for _, e in world.told if isinstance(e, PropagationCompleted)]
     assert completed[-1].version == world.record.version == world.record.completed_version
     assert completed[-1].target_ids == ("alpha", "beta")
 
 
-@given(st.permutations([(1, 1), (2, 1), (2, 2), (3, 1)]))
-def test_order_of_arrival_of_decisions_does_not_matter(order: list[tuple[int, int]]) -> None:
+@given(st.permutations([(1, 1, False), (2, 1, False), (2, 2, False), (3, 1, False), (3, 1, True)]))
+def test_order_of_arrival_of_decisions_does_not_matter(order: list[tuple[int, int, bool]]) -> None:
     world = World()
-    for hours, item in [*order, *order]:
-        world.decide(granted(hours, item))
+    for hours, item, is_revoked in [*order, *order]:
+        world.decide(revoked(hours, item) if is_revoked else granted(hours, item))
     assert world.record is not None
     assert world.record.decided_at == START + timedelta(hours=3)
+    assert world.record.state is PUBLISHED, "a revocation wins over its grant, also in the same moment"
     newest_first = list(itertools.accumulate(order, max))
     assert world.record.version == len(set(newest_first)), (
         "one version for each that was the newest when it came"
@@ -436,3 +448,19 @@ def test_what_a_target_does_not_show_at_all_is_not_published() -> None:
     world.sites["alpha"].state = None
     world.apply("alpha", *world.ask("alpha", "behaves"))
     assert (world.deliveries["alpha"].seen_version, world.deliveries["alpha"].seen_state) == (1, None)
+
+
+def test_what_has_to_be_shown_again_and_is_not_shown_at_all_is_a_difference() -> None:
+    world = World()
+    world.decide(granted(0), ("alpha",))
+    world.settle()
+    world.decide(revoked(1), ("alpha",))
+    world.settle()
+    assert (world.sites["alpha"].state, world.sites["alpha"].version) == (PUBLISHED, 2)
+    world.sites["alpha"].state = None
+    world.apply("alpha", *world.ask("alpha", "behaves"))
+    drifted = world.told[-1][1]
+    assert isinstance(drifted, TargetDrifted)
+    assert (drifted.state, drifted.seen_state) == (PUBLISHED, ENDED)
+    world.settle()
+    assert world.sites["alpha"].state is PUBLISHED

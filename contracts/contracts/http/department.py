@@ -7,7 +7,8 @@ minutes tolerance) with a secret for each department.
    Answer 202 with ReviewReceipt. Any other 4xx than 401, 403, 404, 408, 425 and
    429: the department refuses to take it, and an officer decides at the review desk; everything else is retried.
 2. ``POST {dept-adapter}/v1/departments/{code}/decisions`` with DecisionCallback; webhook-id is stable over retries. Answer
-   200 with CallbackReceipt, also for a repeated callback; 409 when it contradicts an earlier decision.
+   200 with CallbackReceipt, also for a repeated callback; 409 when it contradicts an earlier decision. A revocation needs its
+   grant: before that was taken it is a 409 too, so send it after the grant was answered.
 """
 
 from datetime import date
@@ -47,10 +48,11 @@ class Outcome(StrEnum):
     ACCEPTED = "accepted"
     GRANTED = "granted"
     REFUSED = "refused"
+    REVOKED = "revoked"
 
 
 class DecisionCallback(Shape):
-    """A department's word about an item. A decision needs its number, a refusal its reason."""
+    """A department's word about an item. A decision needs its number, a refusal and a revocation their reason."""
 
     item_id: ItemId
     outcome: Outcome
@@ -61,9 +63,9 @@ class DecisionCallback(Shape):
     @model_validator(mode="after")
     def _complete(self) -> "DecisionCallback":
         if self.outcome is not Outcome.ACCEPTED and not self.decision_number:
-            raise ValueError("decision_number is required for granted and refused")
-        if self.outcome is Outcome.REFUSED and not self.reason:
-            raise ValueError("reason is required for refused")
+            raise ValueError("decision_number is required for granted, refused and revoked")
+        if self.outcome in (Outcome.REFUSED, Outcome.REVOKED) and not self.reason:
+            raise ValueError("reason is required for refused and revoked")
         return self
 
 

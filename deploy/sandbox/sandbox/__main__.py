@@ -9,6 +9,7 @@ from pydantic_settings import SettingsError
 
 from sandbox.app import create_app
 from sandbox.catalogue import CatalogueError
+from sandbox.db import DatabaseError
 from sandbox.settings import Settings
 
 SHUTDOWN_SECONDS = 3
@@ -23,7 +24,7 @@ def main() -> None:
     try:
         settings = Settings()
         app = create_app(settings)
-    except (ValidationError, SettingsError, CatalogueError) as error:
+    except (ValidationError, SettingsError, CatalogueError, DatabaseError) as error:
         print(f"sandbox: {error}", file=sys.stderr)
         sys.exit(2)
     uvicorn.run(

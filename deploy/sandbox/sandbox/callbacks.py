@@ -1,4 +1,7 @@
-"""Callbacks of departments: due rows, sent signed and in order per item, again and again until taken or finally refused."""
+"""Callbacks of departments: due rows, sent signed, again and again until taken or finally refused.
+
+In order per item, unless told otherwise.
+"""
 
 import asyncio
 import logging
@@ -15,8 +18,9 @@ from sandbox.db import Database, Row
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS department_callback (
-  seq INTEGER PRIMARY KEY, slug TEXT NOT NULL, item_id TEXT NOT NULL, webhook_id TEXT NOT NULL UNIQUE,
-  url TEXT NOT NULL, body TEXT NOT NULL, copies INTEGER NOT NULL, due REAL NOT NULL,
+  seq INTEGER PRIMARY KEY, slug TEXT NOT NULL, item_id TEXT NOT NULL, webhook_id TEXT NOT NULL,
+  url TEXT NOT NULL, body TEXT NOT NULL, copies INTEGER NOT NULL, ordered INTEGER NOT NULL, duplicate INTEGER NOT NULL,
+  due REAL NOT NULL,
   attempts INTEGER NOT NULL DEFAULT 0, last_status INTEGER, last_error TEXT, settled_at TEXT
 );
 CREATE INDEX IF NOT EXISTS department_callback_due ON department_callback (slug, due) WHERE settled_at IS NULL;
@@ -29,13 +33,13 @@ FINAL_STATUSES = frozenset({404, 409, 422})
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 30.0
 REQUEST_TIMEOUT_SECONDS = 10.0
-BATCH = 50
+AT_ONCE = 50
 
-# The decision waits for the acceptance of the same item.
+# What is ordered waits for all before it of the same item, but not for what comes a second time.
 _OPEN = """
-FROM department_callback AS c WHERE slug = ? AND settled_at IS NULL AND NOT EXISTS (
+FROM department_callback AS c WHERE slug = ? AND settled_at IS NULL AND NOT (ordered AND EXISTS (
   SELECT 1 FROM department_callback AS earlier WHERE earlier.slug = c.slug AND earlier.item_id = c.item_id
-  AND earlier.seq < c.seq AND earlier.settled_at IS NULL)
+  AND earlier.seq < c.seq AND earlier.settled_at IS NULL AND NOT earlier.duplicate))
 """
 
 log = logging.getLogger(__name__)
@@ -43,12 +47,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Callback:
-    """A callback to plan: due when it says it happened, sent ``copies`` times."""
+    """A callback to plan: due at ``due`` (Unix time, seconds), sent ``copies`` times in a row.
+
+    ``ordered``: after the earlier ones of its item. ``again``: Unix time at which it comes a second time.
+    """
 
     slug: str
     url: str
     body: DecisionCallback
-    copies: int
+    due: float
+    copies: int = 1
+    ordered: bool = True
+    again: float | None = None
 
 
 class Callbacks:
@@ -62,22 +72,19 @@ class Callbacks:
 
     def plan(self, connection: sqlite3.Connection, callback: Callback) -> None:
         """Write a callback in the caller's transaction; its webhook-id stays the same over all attempts."""
-        item_id = callback.body.item_id
-        connection.execute(
-            "INSERT INTO department_callback (slug, item_id, webhook_id, url, body, copies, due)"
-            " SELECT ?, ?, ? || '.' || (count(*) + 1), ?, ?, ?, ? FROM department_callback"
-            " WHERE slug = ? AND item_id = ?",
-            (
-                callback.slug,
-                item_id,
-                f"{callback.slug}.{item_id}",
-                callback.url,
-                callback.body.model_dump_json(),
-                callback.copies,
-                callback.body.occurred_at.timestamp(),
-                callback.slug,
-                item_id,
-            ),
+        slug, item_id = callback.slug, callback.body.item_id
+        number = connection.execute(
+            "SELECT count(*) + 1 AS next FROM department_callback WHERE slug = ? AND item_id = ? AND NOT duplicate",
+            (slug, item_id),
+        ).fetchone()["next"]
+        same = (slug, item_id, f"{slug}.{item_id}.{number}", callback.url, callback.body.model_dump_json())
+        rows = [(*same, callback.copies, callback.ordered, False, callback.due)]
+        if callback.again is not None:
+            rows.append((*same, 1, False, True, callback.again))
+        connection.executemany(
+            "INSERT INTO department_callback (slug, item_id, webhook_id, url, body, copies, ordered, duplicate, due)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            rows,
         )
 
     def wake(self, slug: str) -> None:
@@ -87,7 +94,7 @@ class Callbacks:
     def of(self, slug: str, item_id: str) -> list[Row]:
         """Callbacks of an item, in order."""
         return self._db.rows(
-            "SELECT webhook_id, body, copies, attempts, last_status, last_error, settled_at"
+            "SELECT webhook_id, body, copies, duplicate, attempts, last_status, last_error, settled_at"
             " FROM department_callback WHERE slug = ? AND item_id = ? ORDER BY seq",
             (slug, item_id),
         )
@@ -95,20 +102,28 @@ class Callbacks:
     async def run(self, slug: str) -> None:
         """Send what is due for one department, for ever."""
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+        wake = self._wakes[slug]
+        sending: set[int] = set()
+
+        async def send(row: Row) -> None:
+            await self._send(session, row)
+            sending.remove(row["seq"])
+            wake.set()
+
+        async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as group:
             while True:
-                self._wakes[slug].clear()
+                wake.clear()
                 now = datetime.now(UTC).timestamp()
+                # Those being sent are due still: of AT_ONCE rows at least as many are others as there is room for.
                 due = self._db.rows(
-                    f"SELECT c.* {_OPEN} AND due <= ? ORDER BY due LIMIT {BATCH}", (slug, now)
+                    f"SELECT c.* {_OPEN} AND due <= ? ORDER BY due LIMIT {AT_ONCE}", (slug, now)
                 )
-                if due:
-                    await asyncio.gather(*(self._send(session, row) for row in due))
-                    continue
-                next_due = self._db.one(f"SELECT min(due) AS due {_OPEN}", (slug,))
-                wait = None if not next_due or next_due["due"] is None else max(0.0, next_due["due"] - now)
+                for row in [row for row in due if row["seq"] not in sending][: AT_ONCE - len(sending)]:
+                    sending.add(row["seq"])
+                    group.create_task(send(row))
+                later = self._db.one(f"SELECT due {_OPEN} AND due > ? ORDER BY due LIMIT 1", (slug, now))
                 try:
-                    await asyncio.wait_for(self._wakes[slug].wait(), wait)
+                    await asyncio.wait_for(wake.wait(), later["due"] - now if later else None)
                 except TimeoutError:
                     continue
 

@@ -9,11 +9,19 @@ from typing import Any
 
 Row = dict[str, Any]
 
+SCHEMA_VERSION = 2
+"""Raise it with every change of a table: a file of another version is refused, not misread."""
+
+
+class DatabaseError(ValueError):
+    """The file cannot be used; the text says what to do."""
+
 
 class Database:
     """One connection behind a lock: the HTTP loop, the SMTP thread and worker threads share it.
 
-    WAL with synchronous=NORMAL: what was committed survives kill -9 of the process (not a power cut).
+    WAL without waiting for the disk: what was committed survives kill -9 of the process (not a power cut).
+    Raises DatabaseError for a file that another version of the sandbox has written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,7 +33,11 @@ class Database:
             column[0]: value for column, value in zip(cursor.description, row, strict=True)
         }
         self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=NORMAL")
+        self._connection.execute("PRAGMA synchronous=OFF")
+        version = self._connection.execute("PRAGMA user_version").fetchone()["user_version"]
+        if version != SCHEMA_VERSION and self._connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+            raise DatabaseError(f"{path} is of another version of the sandbox: delete it to start afresh")
+        self._connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def create(self, schema: str) -> None:
         """Run statements that create what does not exist yet."""

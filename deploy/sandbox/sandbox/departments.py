@@ -1,8 +1,10 @@
 """Departments with systems of their own: take reviews and decide on them (contracts.http.department)."""
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
+from random import Random
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -13,7 +15,7 @@ from contracts.http.department import DecisionCallback, Outcome, ReviewReceipt, 
 from sandbox.callbacks import Callback, Callbacks
 from sandbox.catalogue import Department
 from sandbox.db import Database, Row
-from sandbox.faults import Faults, Mode
+from sandbox.faults import Fault, Faults, Mode
 from sandbox.problems import Problem
 from sandbox.requests import parse, verified_body
 
@@ -28,7 +30,10 @@ CREATE TABLE IF NOT EXISTS department_case (
 _CHINA = timezone(timedelta(hours=8), "CST")
 _DUTIES_DONE = re.compile("履行|整改|缴纳")
 _NO_DUTIES = "申请材料未说明行政处罚决定确定的义务已经履行，请补充履行、整改或者缴纳罚款的情况后重新申请"
-_TOLD = "经核查，不符合信用修复条件"
+_REASONS = {
+    Outcome.REFUSED: "经核查，不符合信用修复条件",
+    Outcome.REVOKED: "经核查，申请信用修复时提供的材料虚假",
+}
 
 # 机关代字 of decision letters: ours, for the sandbox; the catalogue has none.
 _PREFIXES = {"hz-samr": "杭市监", "hz-sthj": "杭环"}
@@ -47,12 +52,41 @@ def _callback(
 ) -> DecisionCallback:
     number = None
     if outcome is not Outcome.ACCEPTED:
-        kind = "信修" if outcome is Outcome.GRANTED else "不予信修"
+        kind = {Outcome.GRANTED: "信修", Outcome.REFUSED: "不予信修", Outcome.REVOKED: "撤销信修"}[outcome]
         prefix = _PREFIXES.get(department.slug, department.name)
         number = f"{prefix}{kind}〔{at.astimezone(_CHINA).year}〕{case['number']}号"
     return DecisionCallback(
         item_id=case["item_id"], outcome=outcome, decision_number=number, reason=reason, occurred_at=at
     )
+
+
+def _planned(
+    department: Department, url: str, bodies: list[DecisionCallback], fault: Fault | None
+) -> list[Callback]:
+    """When and how often the callbacks of a case are sent; without a fault, each when it says it happened, and once."""
+    mode = fault.mode if fault else Mode.OK
+    times = [body.occurred_at.timestamp() for body in bodies]
+    if fault is None or mode not in (Mode.REORDER, Mode.ANSWER_TWICE):
+        return [Callback(department.slug, url, body, due) for body, due in zip(bodies, times, strict=True)]
+    if mode is Mode.ANSWER_TWICE and fault.seconds is None:
+        return [
+            Callback(department.slug, url, body, due, copies=2)
+            for body, due in zip(bodies, times, strict=True)
+        ]
+    # Not security: the draws have to be repeatable.
+    random = Random(f"{fault.seed}/{bodies[0].item_id}")  # noqa: S311
+
+    def after(time: float) -> float:
+        return time + random.uniform(0, fault.wait_seconds)
+
+    reorder = mode is Mode.REORDER
+    planned = []
+    for body, time in zip(bodies, times, strict=True):
+        # when the last of them is due all are, so that any may be the first
+        due = after(max(times)) if reorder else time
+        again = after(due) if fault.twice or not reorder else None
+        planned.append(Callback(department.slug, url, body, due, ordered=not reorder, again=again))
+    return planned
 
 
 def router(
@@ -90,9 +124,10 @@ def router(
             )
         return ReviewReceipt(item_id=case["item_id"], receipt_number=case["receipt_number"])
 
-    def store(department: Department, review: ReviewSubmission, mode: Mode) -> ReviewReceipt:
+    def store(department: Department, review: ReviewSubmission, fault: Fault | None) -> ReviewReceipt:
         """Keep the case and plan its callbacks, in one transaction: a restart in between loses neither."""
         now = datetime.now(UTC)
+        mode = fault.mode if fault else Mode.OK
         with db.transaction() as connection:
             number = connection.execute(
                 "SELECT coalesce(max(number), 0) + 1 AS next FROM department_case WHERE slug = ?",
@@ -117,13 +152,15 @@ def router(
             if mode is not Mode.SILENT:
                 outcome, reason = Outcome.GRANTED, None
                 if mode is Mode.REFUSE:
-                    outcome, reason = Outcome.REFUSED, _TOLD
+                    outcome, reason = Outcome.REFUSED, _REASONS[Outcome.REFUSED]
                 elif not _DUTIES_DONE.search(review.statement):
                     outcome, reason = Outcome.REFUSED, _NO_DUTIES
-                copies = 2 if mode is Mode.ANSWER_TWICE else 1
-                for step, (what, why) in enumerate(((Outcome.ACCEPTED, None), (outcome, reason)), start=1):
-                    body = _callback(department, case, what, why, now + step * delay)
-                    callbacks.plan(connection, Callback(department.slug, review.callback_url, body, copies))
+                bodies = [
+                    _callback(department, case, what, why, now + step * delay)
+                    for step, (what, why) in enumerate(((Outcome.ACCEPTED, None), (outcome, reason)), start=1)
+                ]
+                for callback in _planned(department, review.callback_url, bodies, fault):
+                    callbacks.plan(connection, callback)
         callbacks.wake(department.slug)
         return ReviewReceipt(item_id=review.item_id, receipt_number=str(case["receipt_number"]))
 
@@ -146,9 +183,9 @@ def router(
         receipt = known(department, review)
         fault = faults.take(slug, frozenset({Mode.APPLY_THEN_FAIL}))
         if receipt is None:
-            plan = faults.take(slug, frozenset({Mode.REFUSE, Mode.SILENT, Mode.ANSWER_TWICE}))
+            plan = faults.take(slug, frozenset({Mode.REFUSE, Mode.SILENT, Mode.ANSWER_TWICE, Mode.REORDER}))
             # Nothing was awaited since known(): two pushes of one item cannot both come here.
-            receipt = store(department, review, plan.mode if plan else Mode.OK)
+            receipt = store(department, review, plan)
         if fault:
             raise fault.failure()
         return receipt
@@ -169,7 +206,7 @@ def router(
         return [
             {
                 **case,
-                "submission": ReviewSubmission.model_validate_json(case["submission"]),
+                "submission": json.loads(case["submission"]),
                 "callbacks": callbacks.of(slug, case["item_id"]),
             }
             for case in found
@@ -183,11 +220,11 @@ def router(
         )
         if case is None:
             raise Problem(404, ProblemCode.UNKNOWN_ITEM, f"no case {decision.item_id} here; see GET cases")
-        reason = decision.reason or (_TOLD if decision.outcome is Outcome.REFUSED else None)
+        reason = decision.reason or _REASONS.get(decision.outcome)
         body = _callback(department, case, decision.outcome, reason, datetime.now(UTC))
         url = ReviewSubmission.model_validate_json(case["submission"]).callback_url
         with db.transaction() as connection:
-            callbacks.plan(connection, Callback(slug, url, body, copies=1))
+            callbacks.plan(connection, Callback(slug, url, body, body.occurred_at.timestamp()))
         callbacks.wake(slug)
         return body
 

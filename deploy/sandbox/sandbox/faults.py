@@ -32,13 +32,16 @@ class Mode(StrEnum):
     PARTIAL = "partial"
     REFUSE = "refuse"
     SILENT = "silent"
+    OUT_OF_ORDER = "out_of_order"
+    FORGET = "forget"
+    REORDER = "reorder"
 
 
 OUTAGES = frozenset({Mode.SLOW, Mode.FAIL, Mode.TIMEOUT})
 OIDC = OUTAGES | {Mode.OK}
 SMTP = OIDC | {Mode.APPLY_THEN_FAIL}
-TARGET = SMTP | {Mode.ANSWER_TWICE, Mode.PARTIAL}
-DEPARTMENT = SMTP | {Mode.ANSWER_TWICE, Mode.REFUSE, Mode.SILENT}
+TARGET = SMTP | {Mode.ANSWER_TWICE, Mode.PARTIAL, Mode.OUT_OF_ORDER, Mode.FORGET}
+DEPARTMENT = SMTP | {Mode.ANSWER_TWICE, Mode.REFUSE, Mode.SILENT, Mode.REORDER}
 
 
 class Fault(BaseModel):
@@ -48,7 +51,16 @@ class Fault(BaseModel):
 
     mode: Mode
     seconds: float | None = Field(
-        default=None, ge=0, le=600, description="slow: delay (default 2); timeout: silence (default 30)"
+        default=None,
+        ge=0,
+        le=600,
+        description="slow: delay (default 2); timeout: silence (default 30); out_of_order: longest time a push is held"
+        " back (default 2); reorder: longest random delay (default 2); answer_twice of a department: longest random"
+        " delay of the second time (default: at once)",
+    )
+    twice: bool = Field(
+        default=False,
+        description="reorder: each callback also comes a second time, after another random delay",
     )
     count: int | None = Field(default=None, ge=1, description="Hit this many requests, then behave")
     rate: float | None = Field(default=None, gt=0, le=1, description="Probability to hit a request")
@@ -57,7 +69,7 @@ class Fault(BaseModel):
 
     @property
     def wait_seconds(self) -> float:
-        """How long slow and timeout last."""
+        """``seconds`` or its default."""
         default = 30.0 if self.mode is Mode.TIMEOUT else 2.0
         return default if self.seconds is None else self.seconds
 

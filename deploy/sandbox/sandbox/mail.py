@@ -23,11 +23,12 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS mail (
   id INTEGER PRIMARY KEY, message_id TEXT NOT NULL UNIQUE, sender TEXT NOT NULL, subject TEXT NOT NULL,
   text TEXT NOT NULL, first_received_at TEXT NOT NULL, last_received_at TEXT NOT NULL,
-  deliveries INTEGER NOT NULL DEFAULT 1
+  deliveries INTEGER NOT NULL DEFAULT 1, acknowledged INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS mail_recipient (
-  mail_id INTEGER NOT NULL REFERENCES mail, address TEXT NOT NULL, PRIMARY KEY (address, mail_id)
+  mail_id INTEGER NOT NULL REFERENCES mail, address TEXT NOT NULL, PRIMARY KEY (mail_id, address)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS mail_recipient_address ON mail_recipient (address, mail_id);
 CREATE VIEW IF NOT EXISTS mail_shown AS
   SELECT mail.*, (SELECT json_group_array(address) FROM mail_recipient WHERE mail_id = mail.id) AS recipients FROM mail;
 """
@@ -68,23 +69,25 @@ class _Sink:
             await asyncio.sleep(fault.wait_seconds)
         if fault and fault.mode in (Mode.FAIL, Mode.TIMEOUT):
             return _BUSY
-        content = envelope.content
+        content, taken = envelope.content, fault is None or fault.mode is not Mode.APPLY_THEN_FAIL
         self._store(
             envelope.mail_from or "",
             [str(address) for address in envelope.rcpt_tos],
             content if isinstance(content, bytes) else str(content).encode(),
+            acknowledged=taken,
         )
-        return _BUSY if fault and fault.mode is Mode.APPLY_THEN_FAIL else "250 2.0.0 taken"
+        return "250 2.0.0 taken" if taken else _BUSY
 
-    def _store(self, sender: str, recipients: list[str], content: bytes) -> None:
+    def _store(self, sender: str, recipients: list[str], content: bytes, *, acknowledged: bool) -> None:
         message_id, subject, text = _parsed(content)
         now = datetime.now(UTC).isoformat()
         with self._db.transaction() as connection:
             mail_id = connection.execute(
-                "INSERT INTO mail (message_id, sender, subject, text, first_received_at, last_received_at)"
-                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (message_id) DO UPDATE SET"
-                " deliveries = deliveries + 1, last_received_at = excluded.last_received_at RETURNING id",
-                (message_id, sender, subject, text, now, now),
+                "INSERT INTO mail (message_id, sender, subject, text, first_received_at, last_received_at,"
+                " acknowledged) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (message_id) DO UPDATE SET"
+                " deliveries = deliveries + 1, acknowledged = acknowledged + excluded.acknowledged,"
+                " last_received_at = excluded.last_received_at RETURNING id",
+                (message_id, sender, subject, text, now, now, acknowledged),
             ).fetchone()["id"]
             connection.executemany(
                 "INSERT OR IGNORE INTO mail_recipient VALUES (?, ?)",

@@ -1,9 +1,11 @@
 """Targets: 信用中国, 信用浙江 and two data vendors, as far as contracts.http.target sees them, and their public pages."""
 
+import json
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from html import escape
 from typing import Annotated, Any
 
@@ -27,29 +29,49 @@ from contracts.identifiers import normalise_document_number, normalise_uscc
 from contracts.records import DisplayState
 from sandbox.catalogue import Target
 from sandbox.db import Database, Row
-from sandbox.faults import Faults, Mode
+from sandbox.faults import Fault, Faults, Mode
 from sandbox.problems import Problem
 from sandbox.requests import parse, verified_body
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS target_record (
+  seq INTEGER PRIMARY KEY,
   target_id TEXT NOT NULL, subject_code TEXT NOT NULL, document_key TEXT NOT NULL, authority_name TEXT NOT NULL,
   document_number TEXT NOT NULL, subject_name TEXT NOT NULL, category TEXT NOT NULL,
   state TEXT NOT NULL, version INTEGER, decision_number TEXT,
-  PRIMARY KEY (target_id, subject_code, document_key, authority_name)
-) WITHOUT ROWID;
+  UNIQUE (target_id, subject_code, document_key, authority_name)
+);
+CREATE INDEX IF NOT EXISTS target_record_page ON target_record (target_id, seq);
 CREATE TABLE IF NOT EXISTS target_push (
-  seq INTEGER PRIMARY KEY, target_id TEXT NOT NULL, received_at TEXT NOT NULL, idempotency_key TEXT NOT NULL,
+  seq INTEGER PRIMARY KEY, target_id TEXT NOT NULL, received_at TEXT NOT NULL, cause TEXT NOT NULL, idempotency_key TEXT,
   subject_code TEXT NOT NULL, document_number TEXT NOT NULL, authority_name TEXT NOT NULL,
-  version INTEGER NOT NULL, state TEXT NOT NULL, status TEXT NOT NULL, reason TEXT, effect INTEGER NOT NULL
+  version INTEGER NOT NULL, state TEXT NOT NULL, status TEXT, reason TEXT, effect INTEGER NOT NULL, held INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS target_push_key ON target_push (target_id, idempotency_key);
+CREATE INDEX IF NOT EXISTS target_push_page ON target_push (target_id, seq);
+CREATE TABLE IF NOT EXISTS target_held (
+  seq INTEGER PRIMARY KEY, target_id TEXT NOT NULL, record_seq INTEGER NOT NULL UNIQUE, push TEXT NOT NULL, due REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS target_held_due ON target_held (target_id, due);
 """
 
 _AT = "target_id = ? AND subject_code = ? AND document_key = ? AND authority_name = ?"
 
 # Birth date at 7-14 (GB 11643). Wrong check digits count too: a mistyped ID number is still personal data.
 _ID_NUMBER = re.compile(r"[1-9]\d{5}(18|19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])\d{3}[\dXx]")
+
+
+_PUSH_FAULTS = frozenset(
+    {Mode.APPLY_THEN_FAIL, Mode.PARTIAL, Mode.ANSWER_TWICE, Mode.OUT_OF_ORDER, Mode.FORGET}
+)
+
+
+class Cause(StrEnum):
+    """What a line of the push log tells of: a push that came, or what the target then did by itself."""
+
+    PUSH = "push"
+    HELD_BACK = "held_back"
+    FORGOTTEN = "forgotten"
 
 
 class PublishedRecord(BaseModel):
@@ -95,64 +117,146 @@ def _where(target: Target, key: RecordKey) -> tuple[str, str, str, str]:
     return target.id, key.subject_code, normalise_document_number(key.document_number), key.authority_name
 
 
-def _apply(
+def _decide(
     connection: sqlite3.Connection, target: Target, push: RepairPush
-) -> tuple[RepairStatus, str | None, bool]:
-    """Decide on one push and store its effect: (status, reason, whether it changed anything)."""
+) -> tuple[RepairStatus, str | None, Row | None]:
+    """The answer to a push: (status, reason, the record it changes). The record is None when nothing changes."""
     if not target.natural_persons and looks_like_id_number(push.record.subject_code):
-        return RepairStatus.REJECTED, f"{target.name}不接收自然人信息，请勿推送身份证件号码", False
+        return RepairStatus.REJECTED, f"{target.name}不接收自然人信息，请勿推送身份证件号码", None
     try:
         where = _where(target, push.record)
     except ValueError as error:
-        return RepairStatus.REJECTED, str(error), False
+        return RepairStatus.REJECTED, str(error), None
     stored = connection.execute(f"SELECT * FROM target_record WHERE {_AT}", where).fetchone()  # noqa: S608
     if stored is None:
-        return RepairStatus.REJECTED, "查无此记录：请核对主体代码、文号和处罚机关", False
+        return RepairStatus.REJECTED, "查无此记录：请核对主体代码、文号和处罚机关", None
     reused = connection.execute(
         "SELECT 1 FROM target_push WHERE target_id = ? AND idempotency_key = ? AND status = 'applied'"
         " AND (subject_code != ? OR version != ?)",
         (target.id, push.idempotency_key, push.record.subject_code, push.version),
     ).fetchone()
     if reused:
-        return RepairStatus.REJECTED, "该幂等键已用于另一条推送", False
+        return RepairStatus.REJECTED, "该幂等键已用于另一条推送", None
     if stored["version"] is not None and push.version < stored["version"]:
-        return RepairStatus.SUPERSEDED, None, False
+        return RepairStatus.SUPERSEDED, None, None
     if stored["version"] == push.version:
         if stored["state"] != push.state:
-            return RepairStatus.REJECTED, f"版本{push.version}已以另一状态推送过，请提高版本号", False
-        return RepairStatus.APPLIED, None, False
+            return RepairStatus.REJECTED, f"版本{push.version}已以另一状态推送过，请提高版本号", None
+        return RepairStatus.APPLIED, None, None
+    return RepairStatus.APPLIED, None, stored
+
+
+def _change(connection: sqlite3.Connection, record_seq: int, push: RepairPush) -> None:
     connection.execute(
-        f"UPDATE target_record SET state = ?, version = ?, decision_number = ? WHERE {_AT}",  # noqa: S608
-        (push.state, push.version, push.decision_number, *where),
+        "UPDATE target_record SET state = ?, version = ?, decision_number = ? WHERE seq = ?",
+        (push.state, push.version, push.decision_number, record_seq),
     )
-    return RepairStatus.APPLIED, None, True
 
 
-def _take(db: Database, target: Target, pushes: list[RepairPush]) -> list[RepairResult]:
+def _log(
+    connection: sqlite3.Connection,
+    target_id: str,
+    push: RepairPush,
+    cause: Cause,
+    answer: tuple[RepairStatus | None, str | None],
+    *,
+    effect: bool,
+    held: bool = False,
+) -> None:
+    connection.execute(
+        "INSERT INTO target_push (target_id, received_at, cause, idempotency_key, subject_code, document_number,"
+        " authority_name, version, state, status, reason, effect, held)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            target_id,
+            datetime.now(UTC).isoformat(),
+            cause,
+            push.idempotency_key,
+            push.record.subject_code,
+            push.record.document_number,
+            push.record.authority_name,
+            push.version,
+            push.state,
+            *answer,
+            effect,
+            held,
+        ),
+    )
+
+
+def _take(db: Database, target: Target, pushes: list[RepairPush], fault: Fault | None) -> list[RepairResult]:
+    mode = fault.mode if fault else Mode.OK
     results = []
-    now = datetime.now(UTC).isoformat()
+    changed: list[int] = []
     with db.transaction() as connection:
         for push in pushes:
-            status, reason, effect = _apply(connection, target, push)
-            connection.execute(
-                "INSERT INTO target_push (target_id, received_at, idempotency_key, subject_code, document_number,"
-                " authority_name, version, state, status, reason, effect) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    target.id,
-                    now,
-                    push.idempotency_key,
-                    push.record.subject_code,
-                    push.record.document_number,
-                    push.record.authority_name,
-                    push.version,
-                    push.state,
-                    status,
-                    reason,
-                    effect,
-                ),
+            status, reason, record = _decide(connection, target, push)
+            waiting = (
+                record
+                and connection.execute(
+                    "SELECT * FROM target_held WHERE record_seq = ?", (record["seq"],)
+                ).fetchone()
             )
+            hold = fault is not None and mode is Mode.OUT_OF_ORDER and record is not None and not waiting
+            effect = record is not None and not hold
+            _log(connection, target.id, push, Cause.PUSH, (status, reason), effect=effect, held=hold)
+            if record is not None and fault is not None and hold:
+                connection.execute(
+                    "INSERT INTO target_held (target_id, record_seq, push, due) VALUES (?, ?, ?, ?)",
+                    (
+                        target.id,
+                        record["seq"],
+                        push.model_dump_json(),
+                        datetime.now(UTC).timestamp() + fault.wait_seconds,
+                    ),
+                )
+            elif record is not None:
+                _change(connection, record["seq"], push)
+                changed.append(record["seq"])
+                if waiting:
+                    _release(connection, [waiting])
             results.append(RepairResult(idempotency_key=push.idempotency_key, status=status, reason=reason))
+        if mode is Mode.FORGET:
+            _forget(connection, changed)
     return results
+
+
+def _release(connection: sqlite3.Connection, held: Sequence[Row]) -> None:
+    """Apply what was held back, whatever version is there by now."""
+    for row in held:
+        push = RepairPush.model_validate_json(row["push"])
+        stored = connection.execute(
+            "SELECT state, version FROM target_record WHERE seq = ?", (row["record_seq"],)
+        ).fetchone()
+        effect = (stored["state"], stored["version"]) != (push.state, push.version)
+        _change(connection, row["record_seq"], push)
+        _log(connection, row["target_id"], push, Cause.HELD_BACK, (None, None), effect=effect)
+        connection.execute("DELETE FROM target_held WHERE seq = ?", (row["seq"],))
+
+
+def _release_due(db: Database, target: Target) -> None:
+    """Let what was held back long enough take effect. Called before anybody looks: nobody can tell it from a clock."""
+    query = "SELECT * FROM target_held WHERE target_id = ? AND due <= ? ORDER BY seq"
+    parameters = (target.id, datetime.now(UTC).timestamp())
+    if db.one(query, parameters):
+        with db.transaction() as connection:
+            _release(connection, connection.execute(query, parameters).fetchall())
+
+
+def _forget(connection: sqlite3.Connection, record_seqs: Sequence[int]) -> int:
+    """Drop what was pushed for these records, the version too, so that the same push has its effect again."""
+    chosen = json.dumps(record_seqs)
+    connection.execute(
+        "INSERT INTO target_push (target_id, received_at, cause, subject_code, document_number, authority_name,"
+        " version, state, effect, held) SELECT target_id, ?, ?, subject_code, document_number, authority_name,"
+        " version, ?, 1, 0 FROM target_record WHERE version IS NOT NULL AND seq IN (SELECT value FROM json_each(?))",
+        (datetime.now(UTC).isoformat(), Cause.FORGOTTEN, DisplayState.PUBLISHED, chosen),
+    )
+    return connection.execute(
+        "UPDATE target_record SET state = ?, version = NULL, decision_number = NULL"
+        " WHERE version IS NOT NULL AND seq IN (SELECT value FROM json_each(?))",
+        (DisplayState.PUBLISHED, chosen),
+    ).rowcount
 
 
 def _view(db: Database, target: Target, key: RecordKey) -> RecordView:
@@ -218,9 +322,10 @@ def router(db: Database, faults: Faults, targets: Mapping[str, Target]) -> APIRo
             raise Problem(
                 413, ProblemCode.TOO_LARGE, f"{len(pushes)} pushes: send at most {target.batch_size} at once"
             )
-        fault = faults.take(target.id, frozenset({Mode.APPLY_THEN_FAIL, Mode.PARTIAL, Mode.ANSWER_TWICE}))
+        fault = faults.take(target.id, _PUSH_FAULTS)
         mode = fault.mode if fault else Mode.OK
-        results = _take(db, target, pushes[: len(pushes) // 2] if mode is Mode.PARTIAL else pushes)
+        _release_due(db, target)
+        results = _take(db, target, pushes[: len(pushes) // 2] if mode is Mode.PARTIAL else pushes, fault)
         if fault and mode is Mode.APPLY_THEN_FAIL:
             raise fault.failure()
         return RepairBatchResult(results=results * 2 if mode is Mode.ANSWER_TWICE else results)
@@ -235,6 +340,7 @@ def router(db: Database, faults: Faults, targets: Mapping[str, Target]) -> APIRo
             raise Problem(
                 422, ProblemCode.VALIDATION, f"{target.name} takes no ID numbers of natural persons"
             )
+        _release_due(db, target)
         return RecordQueryResult(records=[_view(db, target, key) for key in keys])
 
     @api.post("/sandbox/records")
@@ -268,43 +374,64 @@ def router(db: Database, faults: Faults, targets: Mapping[str, Target]) -> APIRo
                     stored += 1
         return SeedResult(stored=stored, skipped=skipped)
 
+    @api.get("/sandbox/records")
+    def records(
+        target_id: str, after: int = 0, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000
+    ) -> dict[str, Any]:
+        target = find(target_id)
+        _release_due(db, target)
+        found = db.rows(
+            "SELECT seq, subject_code, document_number, authority_name, category, state, version, decision_number"
+            " FROM target_record WHERE target_id = ? AND seq > ? ORDER BY seq LIMIT ?",
+            (target.id, after, limit),
+        )
+        return {"records": found, "next": found[-1]["seq"] if len(found) == limit else None}
+
     @api.post("/sandbox/forget")
     def forget(target_id: str, body: Forget) -> dict[str, int]:
         target = find(target_id)
         with db.transaction() as connection:
-            # The version goes too, so that the same push has its effect again.
-            changed = connection.execute(
-                "UPDATE target_record SET state = ?, version = NULL, decision_number = NULL"
-                " WHERE target_id = ? AND subject_code = coalesce(?, subject_code) AND version IS NOT NULL",
-                (DisplayState.PUBLISHED, target.id, body.subject_code),
-            ).rowcount
-        return {"forgotten": changed}
+            chosen = connection.execute(
+                "SELECT seq FROM target_record WHERE target_id = ? AND subject_code = coalesce(?, subject_code)",
+                (target.id, body.subject_code),
+            ).fetchall()
+            return {"forgotten": _forget(connection, [row["seq"] for row in chosen])}
 
     @api.get("/sandbox/log")
     def log(
         target_id: str, after: int = 0, limit: Annotated[int, Query(ge=0, le=10_000)] = 1000
     ) -> dict[str, Any]:
         target = find(target_id)
+        _release_due(db, target)
         summary = db.one(
-            "SELECT count(*) AS received, coalesce(sum(effect), 0) AS first_effect,"
-            " coalesce(sum(status = 'applied' AND NOT effect), 0) AS repeated,"
+            "SELECT count(status) AS received, coalesce(sum(cause = 'push' AND effect), 0) AS first_effect,"
+            " coalesce(sum(status = 'applied' AND NOT effect AND NOT held), 0) AS repeated,"
             " coalesce(sum(status = 'superseded'), 0) AS superseded,"
-            " coalesce(sum(status = 'rejected'), 0) AS rejected FROM target_push WHERE target_id = ?",
+            " coalesce(sum(status = 'rejected'), 0) AS rejected, coalesce(sum(held), 0) AS held,"
+            " coalesce(sum(cause = 'held_back' AND effect), 0) AS held_back,"
+            " coalesce(sum(cause = 'forgotten'), 0) AS forgotten FROM target_push WHERE target_id = ?",
             (target.id,),
         )
         pushes = db.rows(
             "SELECT * FROM target_push WHERE target_id = ? AND seq > ? ORDER BY seq LIMIT ?",
             (target.id, after, limit),
         )
-        return {"summary": summary, "pushes": [{**push, "effect": bool(push["effect"])} for push in pushes]}
+        flags = ("effect", "held")
+        return {
+            "summary": summary,
+            "pushes": [{**push, **{flag: bool(push[flag]) for flag in flags}} for push in pushes],
+        }
 
     @api.get("/public")
     def public(target_id: str, subject_code: str) -> dict[str, Any]:
-        return {"subject_code": subject_code, "records": _public(db, find(target_id), subject_code)}
+        target = find(target_id)
+        _release_due(db, target)
+        return {"subject_code": subject_code, "records": _public(db, target, subject_code)}
 
     @api.get("/", response_class=HTMLResponse)
     def page(target_id: str, subject_code: str = "") -> str:
         target = find(target_id)
+        _release_due(db, target)
         return _page(target, subject_code, _public(db, target, subject_code) if subject_code else [])
 
     return api

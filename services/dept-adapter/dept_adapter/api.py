@@ -20,7 +20,7 @@ from contracts.errors import ProblemCode
 from contracts.records import DepartmentRef
 from contracts.tokens import Claims, Scope
 from dept_adapter.decisions import apply
-from dept_adapter.domain import DECIDED, Action, Command, State, decision_number
+from dept_adapter.domain import Action, Command, State, changed_by, decision_number
 from dept_adapter.push import Pusher
 from dept_adapter.store import Reviews, StoredReview
 from dept_adapter.views import DepartmentView, ReviewDetail, ReviewPage, ReviewSummary, detail, summary
@@ -40,6 +40,12 @@ class Grant(BaseModel):
 
 class Refusal(BaseModel):
     """Body of refuse; the reason is told to the applicant."""
+
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+
+
+class Revocation(BaseModel):
+    """Body of revoke; the reason is told to the applicant."""
 
     reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 
@@ -127,6 +133,15 @@ async def refuse_review(request: Request, officer: Officer, item_id: str, body: 
     return await _command(request, officer, item_id, Action.REFUSE, reason=body.reason)
 
 
+@router.post("/reviews/{item_id}/revoke", summary="撤销修复")
+async def revoke_review(request: Request, officer: Officer, item_id: str, body: Revocation) -> ReviewSummary:
+    """Revoke a repair that was granted: every target shows the record again.
+
+    Repeating it changes nothing (the first reason stays); without a grant it is a 409 problem.
+    """
+    return await _command(request, officer, item_id, Action.REVOKE, reason=body.reason)
+
+
 async def _command(
     request: Request,
     officer: Claims,
@@ -143,7 +158,7 @@ async def _command(
         stored = await _find(request, officer, item_id, unit)
         code = stored.review.department.code
         given = number
-        if action is not Action.ACCEPT and given is None and stored.review.state not in DECIDED:
+        if action is not Action.ACCEPT and given is None and stored.review.state in changed_by(action):
             year = china_date(unit.now).year
             serial = await reviews.next_serial(code, year, unit.session)
             given = decision_number(departments[code].short_name, action, year, serial)

@@ -13,6 +13,7 @@ from chassis.settings import load_settings
 from contracts.tokens import Scope
 from contracts.topics import DECISIONS, REVIEWS, Topic, review_topic
 from dept_adapter import api, callbacks
+from dept_adapter import invariants as checks
 from dept_adapter.handlers import ReviewHandler
 from dept_adapter.push import Pusher
 from dept_adapter.settings import DeptAdapterSettings
@@ -71,9 +72,10 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
         "信复 · 部门审核",
         collections(settings.callback_retention_days),
         topics,
-        routers=[callbacks.router, api.router],
+        routers=[callbacks.router, api.router, checks.router],
         consumers=consumers,
         loops=loops,
+        invariants=lambda runtime: checks.invariants(runtime.database),
     )
     app = create_app(spec, settings, settings.mongodb_database)
     return app

@@ -22,6 +22,7 @@ _ACTIONS = {
     Outcome.ACCEPTED: Action.ACCEPT,
     Outcome.GRANTED: Action.GRANT,
     Outcome.REFUSED: Action.REFUSE,
+    Outcome.REVOKED: Action.REVOKE,
 }
 
 
@@ -105,6 +106,6 @@ def _command(callback: DecisionCallback) -> Command:
         by="callback",
         from_desk=False,
         number=callback.decision_number if decided else None,
-        reason=callback.reason if callback.outcome is Outcome.REFUSED else None,
+        reason=callback.reason if callback.outcome in (Outcome.REFUSED, Outcome.REVOKED) else None,
         occurred_at=callback.occurred_at,
     )

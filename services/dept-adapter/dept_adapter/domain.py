@@ -5,10 +5,17 @@ of reviews to it.
 """
 
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 
-from contracts.events import Event, RepairGranted, RepairRefused, ReviewAccepted, ReviewRequested
+from contracts.events import (
+    Event,
+    RepairGranted,
+    RepairRefused,
+    RepairRevoked,
+    ReviewAccepted,
+    ReviewRequested,
+)
 from contracts.records import DepartmentRef, RecordFacts
 
 
@@ -21,9 +28,13 @@ class State(StrEnum):
     ACCEPTED = "accepted"
     GRANTED = "granted"
     REFUSED = "refused"
+    REVOKED = "revoked"
 
 
-DECIDED = frozenset({State.GRANTED, State.REFUSED})
+DECIDED = frozenset({State.GRANTED, State.REFUSED, State.REVOKED})
+
+_TICK = timedelta(milliseconds=1)
+"""As fine as the database keeps a time: a time read back is earlier than the one told by less than this."""
 
 
 class Action(StrEnum):
@@ -34,6 +45,7 @@ class Action(StrEnum):
     ACCEPT = "accept"
     GRANT = "grant"
     REFUSE = "refuse"
+    REVOKE = "revoke"
 
 
 TRANSITIONS: dict[tuple[State, Action], State | None] = {
@@ -42,35 +54,51 @@ TRANSITIONS: dict[tuple[State, Action], State | None] = {
     (State.RECEIVED, Action.ACCEPT): State.ACCEPTED,
     (State.RECEIVED, Action.GRANT): State.GRANTED,
     (State.RECEIVED, Action.REFUSE): State.REFUSED,
+    (State.RECEIVED, Action.REVOKE): None,
     (State.DELIVERED, Action.DELIVER): State.DELIVERED,
     (State.DELIVERED, Action.GIVE_UP): State.DELIVERED,
     (State.DELIVERED, Action.ACCEPT): State.ACCEPTED,
     (State.DELIVERED, Action.GRANT): State.GRANTED,
     (State.DELIVERED, Action.REFUSE): State.REFUSED,
+    (State.DELIVERED, Action.REVOKE): None,
     # a push whose lease had run out may still be answered: the department has the review after all
     (State.UNDELIVERABLE, Action.DELIVER): State.DELIVERED,
     (State.UNDELIVERABLE, Action.GIVE_UP): State.UNDELIVERABLE,
     (State.UNDELIVERABLE, Action.ACCEPT): State.ACCEPTED,
     (State.UNDELIVERABLE, Action.GRANT): State.GRANTED,
     (State.UNDELIVERABLE, Action.REFUSE): State.REFUSED,
+    (State.UNDELIVERABLE, Action.REVOKE): None,
     # a department may call back before its answer to the push is here
     (State.ACCEPTED, Action.DELIVER): State.ACCEPTED,
     (State.ACCEPTED, Action.GIVE_UP): State.ACCEPTED,
     (State.ACCEPTED, Action.ACCEPT): State.ACCEPTED,
     (State.ACCEPTED, Action.GRANT): State.GRANTED,
     (State.ACCEPTED, Action.REFUSE): State.REFUSED,
+    (State.ACCEPTED, Action.REVOKE): None,
     (State.GRANTED, Action.DELIVER): State.GRANTED,
     (State.GRANTED, Action.GIVE_UP): State.GRANTED,
     (State.GRANTED, Action.ACCEPT): State.GRANTED,
     (State.GRANTED, Action.GRANT): State.GRANTED,
     (State.GRANTED, Action.REFUSE): None,
+    (State.GRANTED, Action.REVOKE): State.REVOKED,
     (State.REFUSED, Action.DELIVER): State.REFUSED,
     (State.REFUSED, Action.GIVE_UP): State.REFUSED,
     (State.REFUSED, Action.ACCEPT): State.REFUSED,
     (State.REFUSED, Action.GRANT): None,
     (State.REFUSED, Action.REFUSE): State.REFUSED,
+    (State.REFUSED, Action.REVOKE): None,
+    (State.REVOKED, Action.DELIVER): State.REVOKED,
+    (State.REVOKED, Action.GIVE_UP): State.REVOKED,
+    (State.REVOKED, Action.ACCEPT): State.REVOKED,
+    # the grant that was revoked may be reported again, late
+    (State.REVOKED, Action.GRANT): State.REVOKED,
+    (State.REVOKED, Action.REFUSE): None,
+    (State.REVOKED, Action.REVOKE): State.REVOKED,
 }
-"""(state, what happens) -> next state; None: it contradicts the decision made. The same state again: a repetition."""
+"""(state, what happens) -> next state; None: it contradicts the decision made, or there is no grant to revoke.
+
+The same state again: a repetition.
+"""
 
 
 def changed_by(action: Action) -> list[State]:
@@ -82,7 +110,7 @@ def changed_by(action: Action) -> list[State]:
 
 @dataclass(frozen=True)
 class Decision:
-    """A decision made: its number, its reason (refusals only), when, and by whom (officer, or ``callback``)."""
+    """A decision made: its number, its reason (not of grants), when, and by whom (officer, or ``callback``)."""
 
     number: str
     reason: str | None
@@ -92,7 +120,10 @@ class Decision:
 
 @dataclass(frozen=True)
 class Review:
-    """One item at its department. ``at_desk``: officers decide here, not the department's own system."""
+    """One item at its department. ``at_desk``: officers decide here, not the department's own system.
+
+    ``revocation``: of the grant that ``decision`` is.
+    """
 
     item_id: str
     application_id: str
@@ -107,11 +138,12 @@ class Review:
     state: State = State.RECEIVED
     accepted_at: datetime | None = None
     decision: Decision | None = None
+    revocation: Decision | None = None
 
 
 @dataclass(frozen=True)
 class Command:
-    """What happened, mostly what a department says. ``number`` belongs to grants and refusals, ``reason`` to refusals.
+    """What happened, mostly what a department says. ``number`` belongs to decisions, ``reason`` to refusals and revocations.
 
     ``occurred_at``: when it happened by the department's clock; None: now. ``from_desk``: an officer says it here.
     """
@@ -133,14 +165,14 @@ class Transition:
 
 
 class DecisionConflictError(ValueError):
-    """The command contradicts the decision made. The message (zh-CN) can be shown."""
+    """The command contradicts the decision made, or revokes what was not granted. The message (zh-CN) can be shown."""
 
 
 class NotAtDeskError(ValueError):
     """The department's own system decides on this review. The message (zh-CN) can be shown."""
 
 
-_WORDS = {State.GRANTED: "准予修复", State.REFUSED: "不予修复"}
+_WORDS = {State.GRANTED: "准予修复", State.REFUSED: "不予修复", State.REVOKED: "撤销修复"}
 
 
 def receive(requested: ReviewRequested, *, at_desk: bool) -> Review:
@@ -163,25 +195,22 @@ def decide(review: Review, command: Command, now: datetime) -> Transition:
     """Apply what happened to a review. A decision without an acceptance before it implies the acceptance.
 
     Times the department tells are kept between the last known step and ``now``: a wrong clock cannot put a decision before
-    its request or into the future. Raises DecisionConflictError and NotAtDeskError; ValueError when a decision has no number.
+    its request or into the future. A revocation is always later than its grant, by a millisecond at least.
+    Raises DecisionConflictError and NotAtDeskError; ValueError when a decision has no number.
     """
     if command.from_desk and not review.at_desk:
         raise NotAtDeskError(f"“{review.department.name}”以自有系统办理该事项，请在该系统中受理和决定。")
     after = TRANSITIONS[review.state, command.action]
-    decision = review.decision
-    if after is None or (
-        after is review.state and decision and command.number and command.number != decision.number
-    ):
-        number = decision.number if decision else ""
-        raise DecisionConflictError(
-            f"该事项已于此前作出“{_WORDS[review.state]}”决定（{number}），与本次不一致，本次未生效；请核对决定文书。"
-        )
+    made = review.revocation if command.action is Action.REVOKE else review.decision
+    if after is None or (after is review.state and made and command.number and command.number != made.number):
+        raise DecisionConflictError(_contradiction(review))
     if after is review.state:
         return Transition(review, ())
     if command.action in (Action.DELIVER, Action.GIVE_UP):
         given_up = command.action is Action.GIVE_UP
         return Transition(replace(review, state=after, at_desk=review.at_desk or given_up), ())
-    at = max(min(command.occurred_at or now, now), review.accepted_at or review.requested_at)
+    last = review.decision.decided_at + _TICK if review.decision else review.accepted_at
+    at = max(min(command.occurred_at or now, now), last or review.requested_at)
     events: list[Event] = []
     result = replace(review, state=after)
     if review.accepted_at is None:
@@ -199,14 +228,24 @@ def decide(review: Review, command: Command, now: datetime) -> Transition:
     if after in DECIDED:
         if not command.number:
             raise ValueError("a decision needs its number")
-        result = replace(result, decision=Decision(command.number, command.reason, at, command.by))
-        events.append(_decision_event(result))
+        made = Decision(command.number, command.reason, at, command.by)
+        revoked = after is State.REVOKED
+        result = replace(result, revocation=made) if revoked else replace(result, decision=made)
+        events.append(_decision_event(result, made))
     return Transition(result, tuple(events))
 
 
-def _decision_event(review: Review) -> RepairGranted | RepairRefused:
-    decision = review.decision
-    assert decision is not None  # noqa: S101 (the caller has just set it)
+def _contradiction(review: Review) -> str:
+    made = review.revocation or review.decision
+    if made is None:
+        return "该事项尚未准予修复，无可撤销，本次未生效；请先作出（或告知）准予修复的决定，再撤销。"
+    return (
+        f"该事项已于此前作出“{_WORDS[review.state]}”决定（{made.number}），与本次不一致，本次未生效；"
+        "请核对决定文书。"
+    )
+
+
+def _decision_event(review: Review, decision: Decision) -> Event:
     facts = {
         "application_id": review.application_id,
         "item_id": review.item_id,
@@ -219,10 +258,16 @@ def _decision_event(review: Review) -> RepairGranted | RepairRefused:
     }
     if review.state is State.GRANTED:
         return RepairGranted.model_validate(facts)
-    return RepairRefused.model_validate({**facts, "reason": decision.reason})
+    kind = RepairRevoked if review.state is State.REVOKED else RepairRefused
+    return kind.model_validate({**facts, "reason": decision.reason})
+
+
+_NUMBER_WORDS = {Action.GRANT: "信修", Action.REFUSE: "不予信修", Action.REVOKE: "撤销信修"}
 
 
 def decision_number(short_name: str, action: Action, year: int, serial: int) -> str:
-    """Number of a decision made at the desk: 机关简称 + 信修 or 不予信修 + 〔year〕 + serial within department and year + 号."""
-    kind = "信修" if action is Action.GRANT else "不予信修"
-    return f"{short_name}{kind}〔{year}〕{serial}号"
+    """Number of a decision made at the desk: 机关简称 + 信修, 不予信修 or 撤销信修 + 〔year〕 + serial + 号.
+
+    One series of serials for each department and year.
+    """
+    return f"{short_name}{_NUMBER_WORDS[action]}〔{year}〕{serial}号"

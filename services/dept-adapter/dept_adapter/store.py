@@ -123,8 +123,11 @@ class Reviews:
     async def save(self, review: Review, by: str, now: datetime, session: Session) -> None:
         """Store what a command changed."""
         document = _document(review)
-        changed = {name: document[name] for name in ("state", "at_desk", "accepted_at", "decision")}
-        reason = review.decision.reason if review.decision else None
+        changed = {
+            name: document[name] for name in ("state", "at_desk", "accepted_at", "decision", "revocation")
+        }
+        made = review.revocation or review.decision
+        reason = made.reason if made else None
         await self._reviews.update_one(
             {"_id": review.item_id},
             {"$set": changed, "$push": {"history": _entry(now, review.state, by, reason)}},
@@ -206,7 +209,7 @@ class Reviews:
             await self._reviews.bulk_write(writes, ordered=False)
 
     def _stored(self, document: Document) -> StoredReview:
-        decision = document["decision"]
+        decision, revocation = document["decision"], document.get("revocation")
         department = DepartmentRef.model_validate(document["department"])
         review = Review(
             item_id=document["_id"],
@@ -222,6 +225,7 @@ class Reviews:
             state=State(document["state"]),
             accepted_at=document["accepted_at"],
             decision=Decision(**decision) if decision else None,
+            revocation=Decision(**revocation) if revocation else None,
         )
         return StoredReview(
             review, document["mode"], document["trace"], document["push"], document["history"]
@@ -263,6 +267,7 @@ def _document(review: Review) -> Document:
         "state": review.state.value,
         "accepted_at": review.accepted_at,
         "decision": asdict(review.decision) if review.decision else None,
+        "revocation": asdict(review.revocation) if review.revocation else None,
     }
 
 

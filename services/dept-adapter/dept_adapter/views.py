@@ -54,6 +54,7 @@ class ReviewSummary(BaseModel):
     requested_at: datetime
     accepted_at: datetime | None
     decision: DecisionView | None
+    revocation: DecisionView | None
     push: PushView | None
 
 

@@ -14,6 +14,7 @@ from contracts.topics import APPLICATIONS, DECISIONS, NOTIFICATIONS, PROPAGATION
 from notify.api import router
 from notify.handlers import FactHandler
 from notify.identities import Identities
+from notify.invariants import invariants
 from notify.mailer import Mailer
 from notify.settings import NotifySettings
 from notify.smtp import MailServer
@@ -54,6 +55,7 @@ def build(settings: NotifySettings) -> FastAPI:
         routers=[router],
         consumers=consumers,
         loops=loops,
+        invariants=lambda runtime: invariants(runtime.database),
     )
     app = create_app(spec, settings, settings.mongodb_database)
     return app

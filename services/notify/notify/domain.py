@@ -13,6 +13,7 @@ from contracts.events import (
     PropagationCompleted,
     RepairGranted,
     RepairRefused,
+    RepairRevoked,
     ReviewAccepted,
 )
 
@@ -22,6 +23,7 @@ CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
     ReviewAccepted: (Channel.IN_APP,),
     RepairGranted: (Channel.IN_APP,),
     RepairRefused: (Channel.IN_APP, Channel.EMAIL),
+    RepairRevoked: (Channel.IN_APP, Channel.EMAIL),
     PropagationCompleted: (Channel.IN_APP,),
     ApplicationCompleted: (Channel.IN_APP, Channel.EMAIL),
 }
@@ -33,6 +35,7 @@ TellableEvent = (
     | ReviewAccepted
     | RepairGranted
     | RepairRefused
+    | RepairRevoked
     | PropagationCompleted
     | ApplicationCompleted
 )
@@ -49,7 +52,12 @@ class Notice:
     @property
     def id(self) -> str:
         """Fact and channel: there is one message for each."""
-        return f"{self.fact}~{self.channel}"
+        return notice_id(self.fact, self.channel)
+
+
+def notice_id(fact: str, channel: Channel) -> str:
+    """Id of the one notice of a fact by a channel."""
+    return f"{fact}~{channel}"
 
 
 def fact_id(event: TellableEvent) -> str:

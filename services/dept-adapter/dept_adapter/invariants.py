@@ -1,0 +1,101 @@
+"""What dept-adapter promises about decisions, checked against what it emitted; and where its items stand."""
+
+import json
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from chassis.db import Database, Document
+from chassis.invariants import Findings, Invariant, Operator, pages
+from contracts.events import RepairGranted, RepairRefused, RepairRevoked
+from contracts.http.verification import ItemQuestion, ItemStanding, ItemStandings
+from contracts.topics import DECISIONS
+from dept_adapter.domain import State
+
+_DECIDED = {
+    RepairGranted.TYPE: ({State.GRANTED, State.REVOKED}, "decision"),
+    RepairRefused.TYPE: ({State.REFUSED}, "decision"),
+    RepairRevoked.TYPE: ({State.REVOKED}, "revocation"),
+}
+"""Type of a decision -> states of a review that agree with it, and where its number is. A grant may be followed by a revocation."""
+
+
+def decision_fault(event_type: str, number: str, review: Document | None) -> str | None:
+    """How a decision that was emitted contradicts the review it is about; None: not at all. Pure.
+
+    There is one review for an item, so two decisions that differ cannot both agree with it.
+    """
+    if review is None:
+        return f"已发出决定“{number}”，但没有这一事项"
+    states, field = _DECIDED[event_type]
+    made = review.get(field)
+    if review["state"] not in states or made is None or made["number"] != number:
+        own = made["number"] if made else "无"
+        return f"已发出的决定（{event_type}，{number}）与审核记录（{review['state']}，{own}）不一致"
+    return None
+
+
+class _Checks:
+    def __init__(self, database: Database) -> None:
+        self._outbox = database.collection("outbox")
+        self._reviews = database.collection("reviews")
+
+    async def decided_once(self, findings: Findings) -> None:
+        """Events first, reviews after: a review read later is never behind the event."""
+        emitted = {"topic": DECISIONS.name, "headers.ce_type": {"$in": list(_DECIDED)}}
+        async for page in pages(self._outbox, emitted, {"key": 1, "headers.ce_type": 1, "value": 1}):
+            keys = {row["key"] for row in page}
+            fields = {"state": 1, "decision": 1, "revocation": 1}
+            found = self._reviews.find({"_id": {"$in": list(keys)}}, fields)
+            reviews = {review["_id"]: review async for review in found}
+            for row in page:
+                findings.checked += 1
+                fault = decision_fault(row["headers"]["ce_type"], _number(row), reviews.get(row["key"]))
+                if fault:
+                    findings.violated(row["key"], fault)
+        pipeline: list[Document] = [
+            {"$match": emitted},
+            {"$group": {"_id": {"key": "$key", "type": "$headers.ce_type"}, "times": {"$sum": 1}}},
+            {"$match": {"times": {"$gt": 1}}},
+        ]
+        async for row in self._outbox.aggregate(pipeline, allowDiskUse=True):
+            findings.violated(row["_id"]["key"], f"{row['_id']['type']} 发出了 {row['times']} 次")
+
+
+def _number(row: Document) -> str:
+    try:
+        return str(json.loads(bytes(row["value"]))["decision_number"])
+    except (KeyError, TypeError, ValueError):
+        return ""
+
+
+def invariants(database: Database) -> list[Invariant]:
+    """Those of dept-adapter."""
+    title = "没有事项被先后作出不同的决定（准予后撤销除外），审核记录与已发出的决定一致"
+    return [Invariant("decided-once", title, _Checks(database).decided_once)]
+
+
+router = APIRouter(prefix="/v1/operations", tags=["运维：不变量"])
+
+
+def _standing(review: Document) -> ItemStanding:
+    state = State(review["state"])
+    made: Any = review.get("revocation") if state is State.REVOKED else review["decision"]
+    decided = state in (State.GRANTED, State.REFUSED, State.REVOKED)
+    return ItemStanding(
+        item_id=review["_id"],
+        application_id=review["application_id"],
+        record_id=review["record_id"],
+        status=state.value,
+        department=review["department"]["code"],
+        decision=state.value if decided else None,
+        decision_number=made["number"] if made else None,
+    )
+
+
+@router.post("/items/lookup", summary="若干事项的现状")
+async def lookup_items(request: Request, _operator: Operator, question: ItemQuestion) -> ItemStandings:
+    """Where these items stand."""
+    reviews = request.app.state.runtime.database.collection("reviews")
+    found = await reviews.find({"_id": {"$in": question.item_ids}}).to_list(None)
+    return ItemStandings(items=[_standing(review) for review in found])
