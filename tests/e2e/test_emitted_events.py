@@ -21,6 +21,7 @@ BY_EVERY_RUN = {
     "cn.xinfu.review.accepted.v1",
     "cn.xinfu.repair.granted.v1",
     "cn.xinfu.repair.refused.v1",
+    "cn.xinfu.repair.revoked.v1",
     "cn.xinfu.target.acknowledged.v1",
     "cn.xinfu.target.verified.v1",
     "cn.xinfu.propagation.completed.v1",
@@ -45,7 +46,8 @@ def differences(data: Any, example: Any, where: str = "") -> list[str]:
 async def test_what_is_emitted_is_what_is_promised(world: World) -> None:
     granted, refused = await world.company(), await world.company()
     referred = await world.company(world.row(None))
-    await world.repaired(granted)
+    (repaired,) = (await world.repaired(granted))["items"]
+    (await world.desk(repaired["item_id"], "revoke", {"reason": "材料虚假"})).ok()
     item = (await world.submit(refused)).ok()["items"][0]
     (await world.desk(item["item_id"], "refuse", {"reason": "尚未缴清罚款"})).ok()
     await world.until_completed(refused, await _only(world, refused))

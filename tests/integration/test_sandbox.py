@@ -9,6 +9,7 @@ import secrets
 import signal
 import smtplib
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -235,6 +236,9 @@ async def test_push_takes_effect_once_and_never_backwards(http: aiohttp.ClientSe
         "repeated": 1,
         "superseded": 2,
         "rejected": 3,
+        "held": 0,
+        "held_back": 0,
+        "forgotten": 0,
     }
 
 
@@ -366,6 +370,71 @@ async def test_target_misbehaves_as_told(http: aiohttp.ClientSession) -> None:
         assert (await _post(http, f"/sandbox/faults/{part}", body))[0] == expected
 
 
+async def test_target_takes_out_of_order_and_forgets_and_tells_whose_effect_it_was(
+    http: aiohttp.ClientSession,
+) -> None:
+    target = "tianyancha"
+    keys = [_key("91330100XD00000076", f"杭市监罚〔2026〕{n}号") for n in range(1, 4)]
+    await _seed(http, target, *keys)
+    after = (await _get(http, f"/targets/{target}/sandbox/log"))["pushes"][-1:]
+    seq = after[0]["seq"] if after else 0
+
+    async def fault(**body: Any) -> None:
+        await _command(http, f"/sandbox/faults/{target}", {"count": 1, **body})
+
+    async def lines() -> list[tuple[str, int, bool, bool, str | None]]:
+        log = (await _get(http, f"/targets/{target}/sandbox/log", after=seq))["pushes"]
+        return [
+            (line["cause"], line["version"], line["effect"], line["held"], line["status"]) for line in log
+        ]
+
+    one = keys[0]
+    await fault(mode="out_of_order", seconds=600)
+    assert await _repair(http, target, _push(one, 1)) == ["applied"]
+    assert await _seen(http, target, one) == ("published", None)
+    assert await _repair(http, target, _push(one, 2, "published")) == ["applied"]
+    assert await _seen(http, target, one) == ("publication_ended", 1), "the older one came last"
+    assert await _repair(http, target, _push(one, 2, "published")) == ["applied"]
+    assert await _seen(http, target, one) == ("published", 2)
+    assert await lines() == [
+        ("push", 1, False, True, "applied"),
+        ("push", 2, True, False, "applied"),
+        ("held_back", 1, True, False, None),
+        ("push", 2, True, False, "applied"),
+    ]
+
+    # Without another push it takes effect after a while, also when the fault is long gone.
+    await fault(mode="out_of_order", seconds=0.3)
+    assert await _repair(http, target, _push(keys[1], 1)) == ["applied"]
+    assert await _seen(http, target, keys[1]) == ("published", None)
+    await _eventually(lambda: _seen(http, target, keys[1]), lambda seen: seen == ("publication_ended", 1))
+
+    await fault(mode="forget")
+    assert await _repair(http, target, _push(keys[1], 2), _push(keys[2], 1)) == ["applied", "applied"]
+    assert [await _seen(http, target, key) for key in keys] == [("published", 2), *[("published", None)] * 2]
+    assert await _repair(http, target, _push(keys[2], 1)) == ["applied"]
+    assert (await lines())[-5:] == [
+        ("push", 2, True, False, "applied"),
+        ("push", 1, True, False, "applied"),
+        ("forgotten", 2, True, False, None),
+        ("forgotten", 1, True, False, None),
+        ("push", 1, True, False, "applied"),
+    ]
+
+    found: list[dict[str, Any]] = []
+    position: int | None = 0
+    while position is not None:
+        page = await _get(http, f"/targets/{target}/sandbox/records", after=position, limit=2)
+        assert len(page["records"]) <= 2
+        found, position = found + page["records"], page["next"]
+    shown = {
+        record["document_number"]: (record["state"], record["version"])
+        for record in found
+        if record["subject_code"] == one["subject_code"]
+    }
+    assert list(shown.values()) == [("published", 2), ("published", None), ("publication_ended", 1)]
+
+
 # --- departments -----------------------------------------------------------------------------------------
 
 
@@ -376,11 +445,14 @@ class Receiver:
     url: str = ""
     answers: list[int] = field(default_factory=list)
     got: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    hangs: set[str] = field(default_factory=set)
 
     async def take(self, request: web.Request) -> web.Response:
         body = await request.read()
         Webhook(SECRET).verify(body, dict(request.headers))
         self.got.append((request.headers["webhook-id"], json.loads(body)))
+        if self.got[-1][1]["item_id"] in self.hangs:
+            await asyncio.sleep(60)
         return web.json_response({}, status=self.answers.pop(0) if self.answers else 200)
 
     def outcomes(self, item: str) -> list[str]:
@@ -398,7 +470,7 @@ async def _receiving(port: int = 0) -> AsyncIterator[Receiver]:
     receiver = Receiver()
     app = web.Application()
     app.router.add_post("/decisions", receiver.take)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port)
     await site.start()
@@ -494,6 +566,47 @@ async def test_reviews_a_department_refuses_to_take(http: aiohttp.ClientSession,
     assert await _get(http, "/departments/hz-samr/cases", item_id=other["item_id"]) == []
 
 
+async def test_callbacks_in_any_order_and_once_more_later_then_a_revocation(
+    http: aiohttp.ClientSession, receiver: Receiver
+) -> None:
+    await _command(http, "/sandbox/faults/hz-samr", {"mode": "reorder", "seconds": 0.5, "twice": True})
+    items = [_review(receiver.url) for _ in range(12)]
+    for review in items:
+        await _submit(http, review)
+    orders = []
+    for review in items:
+        await receiver.wait(review["item_id"], 4)
+        got = [(id_, body["outcome"]) for id_, body in receiver.got if body["item_id"] == review["item_id"]]
+        assert sorted(outcome for _, outcome in got) == ["accepted", "accepted", "granted", "granted"]
+        assert len(set(got)) == 2, "the second time it is the same callback"
+        orders.append(tuple(outcome for _, outcome in got))
+    assert {order[0] for order in orders} == {"accepted", "granted"}
+    assert any(order[0] != order[1] for order in orders), "the second time does not follow at once"
+
+    item = items[0]["item_id"]
+    await _command(http, "/departments/hz-samr/sandbox/decisions", {"item_id": item, "outcome": "revoked"})
+    await receiver.wait(item, 5)
+    _, body = receiver.got[-1]
+    assert (body["item_id"], body["outcome"]) == (item, "revoked")
+    assert "撤销信修" in body["decision_number"]
+    assert body["reason"]
+
+
+async def test_a_callback_that_hangs_keeps_no_other_waiting(
+    http: aiohttp.ClientSession, receiver: Receiver
+) -> None:
+    stuck, *others = [_review(receiver.url) for _ in range(4)]
+    receiver.hangs.add(stuck["item_id"])
+    for review in (stuck, *others):
+        await _submit(http, review)
+    started = time.monotonic()
+    for review in others:
+        assert await receiver.wait(review["item_id"], 2) == ["accepted", "granted"]
+    assert time.monotonic() - started < 3
+    assert receiver.outcomes(stuck["item_id"]) == ["accepted"]
+    receiver.hangs.clear()
+
+
 async def test_department_misbehaves_as_told(http: aiohttp.ClientSession, receiver: Receiver) -> None:
     async def fault(**body: Any) -> None:
         await _command(http, "/sandbox/faults/hz-samr", {"count": 1, **body})
@@ -564,6 +677,16 @@ async def test_kill_loses_neither_callbacks_nor_state(tmp_path: Path, receiver: 
             assert (await _get(http, "/sandbox/faults"))["smtp"]["remaining"] == 7
     finally:
         assert own.end(signal.SIGTERM) == 0
+
+
+async def test_a_file_of_another_version_is_refused_and_says_what_to_do(tmp_path: Path) -> None:
+    own = Sandbox(tmp_path / "data", *_free_ports())
+    own.start()
+    assert own.end(signal.SIGTERM) == 0
+    with sqlite3.connect(own.data_dir / "sandbox.sqlite3") as connection:
+        connection.execute("PRAGMA user_version = 1")
+    with pytest.raises(AssertionError, match="delete it"):
+        own.start()
 
 
 # --- sign-in, mail, traces -------------------------------------------------------------------------------
@@ -648,13 +771,14 @@ async def test_mail_is_kept_once_and_counted(http: aiohttp.ClientSession, shared
 
     await asyncio.to_thread(send, "<1@t>")
     await asyncio.to_thread(send, "<2@t>", "b@x.example", "c@x.example")
-    for mode, kept in (("fail", 1), ("apply_then_fail", 2)):
+    for mode, kept in (("fail", 1), ("apply_then_fail", 2)):  # 451 both times
         await _command(http, "/sandbox/faults/smtp", {"mode": mode, "count": 1})
         with pytest.raises(smtplib.SMTPDataError, match="451"):
             await asyncio.to_thread(send, "<1@t>")
         (mail,) = await _get(http, "/mail", to="a@x.example")
         assert mail["deliveries"] == kept
     assert (mail["subject"], mail["text"]) == ("信用修复办结通知", "您好：\n您的申请已办结。\n")
+    assert mail["acknowledged"] == 1
     assert (mail["message_id"], mail["sender"]) == ("<1@t>", "notify@xinfu.example")
     assert await _get(http, f"/mail/{mail['id']}") == mail
     (other,) = await _get(http, "/mail", to="c@x.example")

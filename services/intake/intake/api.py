@@ -83,6 +83,7 @@ _IDEMPOTENCY_KEY = {
             ProblemCode.RECORD_UNDER_APPLICATION,
             ProblemCode.UNKNOWN_RECORD,
             ProblemCode.RECORD_NOT_REPAIRABLE,
+            ProblemCode.BUSY,
         ),
     },
 )
@@ -95,7 +96,8 @@ async def submit(
 ) -> ApplicationView:
     """一份申请可含多条记录。全部记录要么一起受理，要么一条也不受理；同一键重复提交得到同样的答复。"""
     key = _idempotency_key(idempotency_key)
-    submitted = await intake.submission.submit(applicant, body, key)
+    with intake.gate.submission():
+        submitted = await intake.submission.submit(applicant, body, key)
     response.headers["Location"] = f"/v1/applications/{submitted.application.application_id}"
     if submitted.replayed:
         response.headers["Idempotency-Replayed"] = "true"

@@ -9,9 +9,11 @@ from chassis.settings import load_settings
 from contracts.catalogue import load_catalogue
 from contracts.topics import APPLICATIONS, DECISIONS, PROPAGATION, RECORDS, ROUTING
 from intake import api, feed_api
+from intake import invariants as checks
 from intake.handlers import ProgressHandler
 from intake.importing import Importer
 from intake.parts import Intake
+from intake.pressure import Gate
 from intake.settings import IntakeSettings
 from intake.store import COLLECTIONS, Store
 from intake.streaming import TimelineWakeups
@@ -27,28 +29,33 @@ def build(settings: IntakeSettings) -> FastAPI:
 
     def consumers(runtime: Runtime) -> list[ConsumerSpec]:
         store = Store(runtime.database)
+        gate = Gate(settings, store, runtime.outbox)
         app.state.intake = Intake(
             settings,
             catalogue,
             store,
             Submission(store, runtime.outbox, catalogue, settings.idempotency_retention_days),
-            Importer(store, runtime.outbox),
+            Importer(store, runtime.outbox, gate.room),
             TimelineWakeups(store.settled_timeline, settings.max_event_streams),
+            gate,
         )
         return [ConsumerSpec(NAME, [topic.name for topic in _CONSUMED], ProgressHandler(store))]
 
     def loops(_runtime: Runtime) -> list[Loop]:
         # asked after consumers, which made the parts
-        return [app.state.intake.wakeups.loop]
+        return [app.state.intake.wakeups.loop, *app.state.intake.gate.loops]
 
     spec = ServiceSpec(
         NAME,
         "信复 · 申请受理",
         COLLECTIONS,
         {topic.name: topic for topic in (APPLICATIONS, *_CONSUMED)},
-        routers=[api.router, feed_api.router],
+        routers=[api.router, feed_api.router, checks.router],
         consumers=consumers,
         loops=loops,
+        invariants=lambda runtime: checks.invariants(
+            runtime.database, catalogue, settings.outbox_retention_days
+        ),
     )
     app = create_app(
         spec,

@@ -26,6 +26,7 @@ from contracts.events import (
     RecordWithdrawn,
     RepairGranted,
     RepairRefused,
+    RepairRevoked,
     ReviewAccepted,
     TargetAcknowledged,
     TargetDrifted,
@@ -73,7 +74,10 @@ class Display(Shape):
 
 
 class Record(Shape):
-    """A record a subject may apply for. ``revision`` counts the changes an import made."""
+    """A record a subject may apply for. ``revision`` counts the changes an import made.
+
+    ``repaired_at``: its publication ended; ``revoked_at``: that repair was revoked, so it is shown again.
+    """
 
     record_id: RecordId
     subject_id: SubjectId
@@ -87,6 +91,7 @@ class Record(Shape):
     application_id: ApplicationId | None = None
     item_id: ItemId | None = None
     repaired_at: Timestamp | None = None
+    revoked_at: Timestamp | None = None
 
     @property
     def changed_at(self) -> datetime:
@@ -131,6 +136,7 @@ class ItemStatus(StrEnum):
     REFUSED = "refused"
     SYNCING = "syncing"
     REPAIRED = "repaired"
+    REVOKED = "revoked"
 
 
 class TargetState(StrEnum):
@@ -175,15 +181,19 @@ class Item(Shape):
     decision_number: str | None = None
     reason: str | None = None
     decided_at: Timestamp | None = None
+    revocation_number: str | None = None
+    revocation_reason: str | None = None
+    revoked_at: Timestamp | None = None
     # xinfu.propagation
     targets: dict[str, TargetProgress] = Field(default_factory=dict)
     repaired_at: Timestamp | None = None
 
     @property
     def status(self) -> ItemStatus:
-        """The furthest state any topic tells of; a refusal is final."""
+        """The furthest state any topic tells of; a refusal and a revocation are final."""
         reached = {
             ItemStatus.REFUSED: self.decision == "refused",
+            ItemStatus.REVOKED: self.revoked_at is not None,
             ItemStatus.REPAIRED: self.repaired_at is not None,
             ItemStatus.SYNCING: bool(self.targets),
             ItemStatus.GRANTED: self.decision == "granted",
@@ -195,12 +205,14 @@ class Item(Shape):
 
     @property
     def outcome(self) -> ItemOutcome | None:
-        """How the item ended, if it has. Once it has, it stays ended."""
+        """How the item ended, if it has. Once it has, it stays ended, though what was repaired may be revoked."""
         match self.status:
             case ItemStatus.REFUSED:
                 return ItemOutcome.REFUSED
             case ItemStatus.REPAIRED:
                 return ItemOutcome.REPAIRED
+            case ItemStatus.REVOKED:
+                return ItemOutcome.REVOKED
         return None
 
 
@@ -234,6 +246,12 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
                 "reason": event.reason if isinstance(event, RepairRefused) else None,
                 "decided_at": event.decided_at,
             }
+        case RepairRevoked() if item.revoked_at is None:
+            return {
+                "revocation_number": event.decision_number,
+                "revocation_reason": event.reason,
+                "revoked_at": event.decided_at,
+            }
         case PropagationCompleted() if event.state is DisplayState.PUBLICATION_ENDED:
             return {"repaired_at": item.repaired_at or event.completed_at}
         case TargetEvent():
@@ -259,7 +277,7 @@ def occurred_at(event: ItemEvent) -> datetime:
             return event.routed_at
         case ReviewAccepted():
             return event.accepted_at
-        case RepairGranted() | RepairRefused():
+        case RepairGranted() | RepairRefused() | RepairRevoked():
             return event.decided_at
         case TargetAcknowledged():
             return event.acknowledged_at
@@ -303,7 +321,7 @@ class Entry(Shape):
 
 
 def completed(application: Application, items: Iterable[Item], now: datetime) -> ApplicationCompleted | None:
-    """What to tell everybody when every item has ended; None while one has not."""
+    """What to tell everybody when every item has ended, with the outcomes of that moment; None while one has not."""
     outcomes = [(item, item.outcome) for item in sorted(items, key=lambda item: item.item_id)]
     ended = [
         CompletedItem(item_id=item.item_id, record_id=item.record_id, outcome=outcome)

@@ -28,6 +28,7 @@ class RepairStatus(StrEnum):
     ENDED = "ended"
     NOT_OURS = "not_ours"
     REPAIRED = "repaired"
+    REVOKED = "revoked"
     WITHDRAWN = "withdrawn"
 
     @property
@@ -44,6 +45,7 @@ STATUS_TEXT = {
     RepairStatus.ENDED: "公示期已满",
     RepairStatus.NOT_OURS: "请向其他单位申请",
     RepairStatus.REPAIRED: "已修复",
+    RepairStatus.REVOKED: "修复已撤销",
     RepairStatus.WITHDRAWN: "记录已撤回",
 }
 
@@ -88,6 +90,12 @@ def assess(record: Record, catalogue: Catalogue, today: date) -> Repair:
     """Whether ``record`` may be repaired on ``today`` (the day in China), and what to tell the subject."""
     if record.status == "withdrawn":
         return _plain(RepairStatus.WITHDRAWN, "该记录已由认定单位撤回，无需申请。")
+    if record.revoked_at is not None:
+        # The law bars the subject for some years. No text that says for how many was read, so it is barred until one is.
+        return _plain(
+            RepairStatus.REVOKED,
+            "该记录的修复已被认定单位撤销，恢复公示，目前不能再次申请；如有疑问请向认定单位咨询。",
+        )
     if record.repaired_at is not None:
         return _plain(RepairStatus.REPAIRED, "该记录已完成修复。")
     if record.application_id is not None:

@@ -1,6 +1,7 @@
 """HTTP for those who bring records (scope ``records.write``) and for other services (scope ``cases.read``)."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -41,6 +42,12 @@ Writer = Annotated[Claims, Depends(require(Scope.RECORDS_WRITE))]
 Reader = Annotated[Claims, Depends(require(Scope.CASES_READ))]
 
 
+async def _import_place(_writer: Writer, intake: Parts) -> AsyncIterator[None]:
+    # left when the whole report is sent, or when nobody reads it any more
+    with intake.gate.importing():
+        yield
+
+
 @router.post(
     IMPORT_PATH,
     summary="导入行政处罚记录（双公示 CSV）",
@@ -57,11 +64,17 @@ Reader = Annotated[Claims, Depends(require(Scope.CASES_READ))]
             "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
         },
         **problems(
-            *_COMMON, ProblemCode.TOO_LARGE, ProblemCode.UNKNOWN_ENCODING, ProblemCode.MISSING_COLUMNS
+            *_COMMON,
+            ProblemCode.TOO_LARGE,
+            ProblemCode.UNKNOWN_ENCODING,
+            ProblemCode.MISSING_COLUMNS,
+            ProblemCode.BUSY,
         ),
     },
 )
-async def import_records(request: Request, _writer: Writer, intake: Parts) -> StreamingResponse:
+async def import_records(
+    request: Request, _writer: Writer, intake: Parts, _place: Annotated[None, Depends(_import_place)]
+) -> StreamingResponse:
     """请求正文即 CSV 文件（UTF-8 或 GB18030，2018 版双公示列名）。合格的行入库并发布，不合格的行逐条说明原因；重复导入不产生变化。"""
     spooled = await spool(request, intake.settings.max_import_bytes)
     try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
@@ -87,6 +88,7 @@ class ProgressHandler:
         )
         ledgers = {i: _Ledger(application) for i, application in applications.items()}
         changed: dict[str, Item] = {}
+        revoked: dict[str, datetime] = {}
         for received, event in events:
             item = items.get(event.item_id)
             if item is None or (item.application_id, item.record_id) != (
@@ -114,10 +116,13 @@ class ProgressHandler:
             if item.outcome is None and after.outcome is not None:
                 ledger.ended += 1
                 ledger.last = received
+            if item.revoked_at is None and after.revoked_at is not None:
+                revoked[item.record_id] = after.revoked_at
         touched = [ledger for ledger in ledgers.values() if ledger.entries]
         if not touched:
             return
         await self._complete(unit, [ledger for ledger in touched if ledger.finishes], changed)
+        await self._store.revoke_records(revoked, unit.session)
         await self._store.save_items(changed.values(), unit.session)
         await self._store.add_entries([e for ledger in touched for e in ledger.entries], unit.session)
         await self._store.advance_applications(map(_advanced, touched), unit.session)
@@ -136,7 +141,7 @@ class ProgressHandler:
             event = completed(ledger.application, by_application[application_id], unit.now)
             if event is None or ledger.last is None:
                 raise RuntimeError(f"{application_id} has no open item, yet not all its items have ended")
-            unit.emit(event, cause=f"complete:{application_id}", trace=ledger.last.trace)
+            unit.emit(event, cause=completion_cause(application_id), trace=ledger.last.trace)
             ledger.add(item_id=None, type="completed", at=unit.now, text=texts.ended(event))
             ledger.application = ledger.application.model_copy(
                 update={"status": "completed", "completed_at": unit.now}
@@ -148,6 +153,11 @@ class ProgressHandler:
 
 
 _NOT_SHOWN = {"application_id", "item_id", "record_id", "subject_id", "record"}
+
+
+def completion_cause(application_id: str) -> str:
+    """What ApplicationCompleted comes from: an application is completed once."""
+    return f"complete:{application_id}"
 
 
 def _advanced(ledger: _Ledger) -> Application:

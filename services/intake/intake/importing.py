@@ -9,7 +9,7 @@ import io
 import itertools
 import json
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import IO, Any
@@ -127,9 +127,11 @@ def _start(text: io.TextIOWrapper) -> tuple[list[str], RowReader]:
 class Importer:
     """Takes the rows of files into the database."""
 
-    def __init__(self, store: Store, outbox: Outbox) -> None:
+    def __init__(self, store: Store, outbox: Outbox, room: Callable[[], Awaitable[None]]) -> None:
+        """``room`` is awaited before each batch: it returns when there is room for more, or raises Problem."""
         self._store = store
         self._outbox = outbox
+        self._room = room
 
     async def run(self, file: CsvFile, checker: RowChecker) -> AsyncIterator[bytes]:
         """Lines of NDJSON: progress after each batch, the report at the end, or an ``error`` (a problem) instead of it.
@@ -143,6 +145,7 @@ class Importer:
                 while checked := await asyncio.to_thread(_next_batch, file.rows, checker):
                     good = [row for row in checked if isinstance(row, Accepted)]
                     bad = [row for row in checked if isinstance(row, Rejected)]
+                    await self._room()
                     changed = await self._take(good) if good else 0
                     counts["accepted"] += changed
                     counts["unchanged"] += len(good) - changed
@@ -220,6 +223,8 @@ def _line(value: dict[str, Any]) -> bytes:
 
 
 def _problem(error: Exception) -> Problem:
+    if isinstance(error, Problem):
+        return error
     again = "已导入的行不受影响，请稍后重新上传同一文件，已有的行会自动跳过。"
     if is_unavailable(error):
         log.warning("database unavailable during an import", error=str(error))

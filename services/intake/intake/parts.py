@@ -17,6 +17,7 @@ from contracts.records import SubjectType
 from contracts.tokens import Claims, Scope
 from intake.domain import subject_id
 from intake.importing import Importer
+from intake.pressure import Gate
 from intake.settings import IntakeSettings
 from intake.store import Store
 from intake.streaming import TimelineWakeups
@@ -33,6 +34,7 @@ class Intake:
     submission: Submission
     importer: Importer
     wakeups: TimelineWakeups
+    gate: Gate
 
     @property
     def subject_key(self) -> bytes:

@@ -22,6 +22,28 @@ class IntakeSettings(ChassisSettings):
     )
     max_import_bytes: int = Field(200_000_000, ge=1000, description="bytes of one CSV file")
     idempotency_retention_days: int = Field(30, ge=1, le=3650, description="days an Idempotency-Key is known")
+    max_submissions_at_work: int = Field(
+        100, ge=1, description="submissions at work at once in one process; one more is answered 429"
+    )
+    max_commit_seconds: float = Field(
+        2.0,
+        gt=0,
+        description="seconds of a submission's transaction, moving average; twice as slow, half as many at work",
+    )
+    max_outbox_pending: int = Field(
+        20_000, ge=1, description="events waiting to be published; from then on nothing is taken"
+    )
+    max_unrouted_items: int = Field(
+        100_000, ge=1, description="items not routed yet; from then on no application is taken"
+    )
+    max_unshown_items: int = Field(
+        100_000,
+        ge=1,
+        description="granted items not yet seen at every target; from then on no application is taken",
+    )
+    max_concurrent_imports: int = Field(
+        2, ge=1, description="CSV imports at once in one process; one more is answered 429"
+    )
     max_event_streams: int = Field(1000, ge=1, description="open event streams of one process")
     event_heartbeat_seconds: float = Field(
         15.0, gt=0, description="seconds between comments on an idle stream"

@@ -9,7 +9,7 @@ from pymongo.read_concern import ReadConcern
 
 from chassis.db import Collection, CollectionSpec, Database, Document, Session
 from contracts.http.intake import Subject
-from intake.domain import Application, Entry, Item, Record
+from intake.domain import Application, Entry, Item, ItemStatus, Record
 
 COLLECTIONS = [
     CollectionSpec("subjects"),
@@ -21,7 +21,13 @@ COLLECTIONS = [
         "applications",
         [IndexModel([("subject_id", ASCENDING), ("submitted_at", DESCENDING), ("_id", DESCENDING)])],
     ),
-    CollectionSpec("items", [IndexModel([("application_id", ASCENDING), ("_id", ASCENDING)])]),
+    CollectionSpec(
+        "items",
+        [
+            IndexModel([("application_id", ASCENDING), ("_id", ASCENDING)]),
+            IndexModel("status", name="by_status"),
+        ],
+    ),
     CollectionSpec(
         "timeline", [IndexModel([("application_id", ASCENDING), ("seq", ASCENDING)], unique=True)]
     ),
@@ -112,6 +118,15 @@ class Store:
         if operations:
             await self._records.bulk_write(operations, session=session, ordered=False)
 
+    async def revoke_records(self, revoked: Mapping[str, datetime], session: Session) -> None:
+        """Note whose repair was revoked: record id -> time of the revocation."""
+        operations = [
+            UpdateOne({"_id": record_id}, {"$set": {"revoked_at": at.isoformat()}})
+            for record_id, at in revoked.items()
+        ]
+        if operations:
+            await self._records.bulk_write(operations, session=session, ordered=False)
+
     async def records_of(self, subject_id: str, after: str | None, limit: int) -> list[Record]:
         """Records of a subject, the latest decision first; ``after`` is the last id of the page before."""
         found = await _page(self._records, subject_id, "facts.decided_on", after, limit)
@@ -187,6 +202,10 @@ class Store:
         """All items of some applications."""
         cursor = self._items.find({"application_id": {"$in": list(application_ids)}}, session=session)
         return [_item(document) async for document in cursor.sort("_id", ASCENDING)]
+
+    async def count_items(self, statuses: Iterable[ItemStatus], limit: int) -> int:
+        """Items in these states, counted up to ``limit``."""
+        return await self._items.count_documents({"status": {"$in": list(statuses)}}, limit=limit)
 
     async def save_items(self, items: Iterable[Item], session: Session) -> None:
         """Write items read in this transaction."""
@@ -268,7 +287,7 @@ def _item(document: Document) -> Item:
 
 
 def _item_document(item: Item) -> Document:
-    # status is computed; it is stored for people who look into the database
+    # status is computed; it is stored to be counted by, and for people who look into the database
     body = item.model_dump(mode="json", exclude={"item_id"})
     return {"_id": item.item_id, "status": item.status.value, **body}
 

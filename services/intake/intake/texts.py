@@ -1,5 +1,7 @@
 """What people read (zh-CN): the words for states, and the lines of a timeline."""
 
+from collections import Counter
+
 from contracts.events import (
     ApplicationCompleted,
     ItemEvent,
@@ -9,6 +11,7 @@ from contracts.events import (
     PropagationCompleted,
     RepairGranted,
     RepairRefused,
+    RepairRevoked,
     ReviewAccepted,
     TargetAcknowledged,
     TargetDrifted,
@@ -26,6 +29,7 @@ ITEM_STATUS = {
     ItemStatus.REFUSED: "不予修复",
     ItemStatus.SYNCING: "同步中",
     ItemStatus.REPAIRED: "已完成",
+    ItemStatus.REVOKED: "已撤销修复",
 }
 TARGET_STATE = {
     TargetState.ACKNOWLEDGED: "已接收，待核验",
@@ -43,8 +47,9 @@ def submitted(records: int) -> str:
 
 def ended(event: ApplicationCompleted) -> str:
     """The line that says that all items have ended."""
-    repaired = sum(item.outcome is ItemOutcome.REPAIRED for item in event.items)
-    return f"申请已办结：{repaired}项完成修复，{len(event.items) - repaired}项不予修复。"
+    number = Counter(item.outcome for item in event.items)
+    revoked = f"，{number[ItemOutcome.REVOKED]}项修复被撤销" if number[ItemOutcome.REVOKED] else ""
+    return f"申请已办结：{number[ItemOutcome.REPAIRED]}项完成修复，{number[ItemOutcome.REFUSED]}项不予修复{revoked}。"
 
 
 def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
@@ -66,8 +71,14 @@ def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
             text = (
                 f"{event.department.name}不予修复，决定书文号：{event.decision_number}。理由：{event.reason}"
             )
+        case RepairRevoked():
+            kind = "revoked"
+            text = (
+                f"{event.department.name}撤销修复，恢复公示，决定书文号：{event.decision_number}。"
+                f"理由：{event.reason}"
+            )
         case TargetAcknowledged():
-            kind, text = "target_acknowledged", f"{event.target_name}已接收修复结果，待核验。"
+            kind, text = "target_acknowledged", f"{event.target_name}已接收处理结果，待核验。"
         case TargetVerified():
             kind = "target_verified"
             text = f"{event.target_name}已核验：{_SHOWN[event.state]}。"
@@ -75,7 +86,7 @@ def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
             kind = "target_drifted"
             text = f"{event.target_name}实际展示“{_SHOWN[event.seen_state]}”，与决定不一致，将重新同步。"
         case PropagationCompleted():
-            kind, text = "propagated", f"{len(event.target_ids)}个平台均已核验一致。"
+            kind, text = "propagated", f"{len(event.target_ids)}个平台均已核验一致：{_SHOWN[event.state]}。"
         case _:
             return None
     return kind, f"{document_number}：{text}"

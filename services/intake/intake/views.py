@@ -80,6 +80,9 @@ class ItemView(Shape):
     decision_number: str | None
     reason: str | None = Field(description="不予修复的理由")
     decided_at: Timestamp | None
+    revocation_number: str | None = Field(description="撤销修复决定书文号")
+    revocation_reason: str | None = Field(description="撤销修复的理由")
+    revoked_at: Timestamp | None
     repaired_at: Timestamp | None
     targets: list[TargetView]
 
@@ -106,6 +109,9 @@ class ItemView(Shape):
             decision_number=item.decision_number,
             reason=item.reason,
             decided_at=item.decided_at,
+            revocation_number=item.revocation_number,
+            revocation_reason=item.revocation_reason,
+            revoked_at=item.revoked_at,
             repaired_at=item.repaired_at,
             targets=[
                 TargetView(

@@ -14,7 +14,7 @@ from contracts.events import (
 )
 from contracts.identifiers import item_id
 from contracts.records import DepartmentRef, RecordFacts
-from routing.working_days import working_days_after
+from contracts.working_days import working_days_after
 
 DEFAULT_ACCEPT_WORKING_DAYS = 3
 DEFAULT_DECIDE_WORKING_DAYS = 7

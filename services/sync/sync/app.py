@@ -14,6 +14,7 @@ from chassis.settings import load_settings
 from contracts.catalogue import Catalogue, load_catalogue
 from contracts.tokens import Scope
 from contracts.topics import DECISIONS, PROPAGATION
+from sync import invariants as checks
 from sync.api import router
 from sync.domain import Policy
 from sync.driver import Driver
@@ -48,9 +49,10 @@ def build(settings: SyncSettings) -> FastAPI:
         "信复 · 公示同步",
         COLLECTIONS,
         {topic.name: topic for topic in (DECISIONS, PROPAGATION)},
-        routers=[router],
+        routers=[router, checks.router],
         consumers=consumers,
         loops=loops,
+        invariants=lambda runtime: checks.invariants(runtime.database),
     )
     app = create_app(spec, settings, settings.mongodb_database)
     return app

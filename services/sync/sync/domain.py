@@ -11,6 +11,7 @@ from contracts.events import (
     Event,
     PropagationCompleted,
     RepairGranted,
+    RepairRevoked,
     TargetAcknowledged,
     TargetDrifted,
     TargetVerified,
@@ -121,7 +122,7 @@ def idempotency_key(target_id: str, record_id: str, version: int) -> str:
 
 def on_decision(
     record: Record | None,
-    event: RepairGranted,
+    event: RepairGranted | RepairRevoked,
     targets: Sequence[str],
     policies: Mapping[str, Policy],
     trace: Mapping[str, str],
@@ -130,16 +131,22 @@ def on_decision(
     """The record after a decision, or None when an equal or newer one is known.
 
     ``targets``: ids of those that show such records; ``policies``: of all targets of the catalogue.
-    Decisions are ordered by the time they were made, then by item: their order of arrival does not matter.
-    A record that no target shows is complete at once.
+    Decisions are ordered by the time they were made, then by item, and a revocation comes after the grant it revokes, so
+    their order of arrival does not matter. A record that no target shows is complete at once.
     """
-    if record is not None and (event.decided_at, event.item_id) <= (record.decided_at, record.item_id):
+    revokes = isinstance(event, RepairRevoked)
+    state = DisplayState.PUBLISHED if revokes else DisplayState.PUBLICATION_ENDED
+    if record is not None and (event.decided_at, event.item_id, revokes) <= (
+        record.decided_at,
+        record.item_id,
+        record.state is DisplayState.PUBLISHED,
+    ):
         return None, ()
     told = record.targets if record else ()
     decided = Record(
         record_id=event.record_id,
         version=record.version + 1 if record else 1,
-        state=DisplayState.PUBLICATION_ENDED,
+        state=state,
         facts=event.record,
         application_id=event.application_id,
         item_id=event.item_id,
@@ -231,13 +238,16 @@ def after_read_back(
         drifts=seen.drifts + 1,
         differs_since=seen.differs_since or now,
     )
-    if view.state is None:
-        return drifted, ()
-    return drifted, (TargetDrifted(**_about(record, policy), seen_state=view.state, drifted_at=now),)
+    # what is not shown at all is told as what it means to the public (see shows)
+    told = view.state or DisplayState.PUBLICATION_ENDED
+    return drifted, (TargetDrifted(**_about(record, policy), seen_state=told, drifted_at=now),)
 
 
 def shows(seen: DisplayState | None, desired: DisplayState) -> bool:
-    """Whether the public sees what was decided. A record that is not shown at all is not published either."""
+    """Whether the public sees what was decided. A record that is not shown at all is not published either.
+
+    So it is right where publication has ended, and a difference where the record has to be shown (again).
+    """
     return seen is desired or (seen is None and desired is DisplayState.PUBLICATION_ENDED)
 
 

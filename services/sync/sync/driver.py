@@ -221,7 +221,9 @@ class Driver:
                 drifts += after.drifts > delivery.drifts
                 for event in events:
                     unit.emit(event, cause=cause_of(after), trace=headers_of(spans[after.id]))
-                if settled(after, self._policy) and not settled(delivery, self._policy):
+                # the last one to be waited for may have left the catalogue: then any look at what is settled completes the record
+                incomplete = record.completed_version < record.version
+                if settled(after, self._policy) and (incomplete or not settled(delivery, self._policy)):
                     newly_settled[after.record_id] = after
             if changed:
                 await self._store.save_and_release(lease, changed, unit.session)

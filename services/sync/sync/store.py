@@ -66,6 +66,11 @@ class Store:
         cursor = self._records.find({"_id": {"$in": list(ids)}}, session=session)
         return {doc["_id"]: _RECORD.validate_python(doc) async for doc in cursor}
 
+    async def page(self, after: str, limit: int, session: Session) -> list[Record]:
+        """Records in order of their id, after the given one ("" for the first)."""
+        cursor = self._records.find({"_id": {"$gt": after}}, session=session).sort("_id", ASCENDING)
+        return [_RECORD.validate_python(doc) async for doc in cursor.limit(limit)]
+
     async def deliveries(
         self, records: Iterable[Record], session: Session | None = None
     ) -> dict[str, Delivery]:
