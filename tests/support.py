@@ -13,6 +13,7 @@ from pydantic_settings import SettingsConfigDict
 from chassis.bus import ensure_topics, make_broker
 from chassis.consumer import BatchConsumer, ConsumerSpec, Handler
 from chassis.db import CollectionSpec, Database
+from chassis.dead_letters import DeadLetters, dead_letter_collections
 from chassis.inbox import inbox_collections
 from chassis.outbox import Outbox, outbox_collections
 from chassis.parking import PARKING_COLLECTIONS
@@ -106,12 +107,14 @@ class Harness:
         self.outbox = Outbox(
             self.database, source="/test", buckets=settings.outbox_buckets, max_event_bytes=900_000
         )
+        self.dead_letters = DeadLetters(self.database, settings.dead_letter_quota_mb * 1_000_000)
         self.broker = make_broker(settings, "test")
         self.consumer = BatchConsumer(
             ConsumerSpec(self.name, [RECORDS.name], handler),
             self.broker,
             self.database,
             self.outbox,
+            self.dead_letters,
             settings,
         )
 
@@ -121,6 +124,7 @@ class Harness:
         await self.database.ensure(
             [
                 *inbox_collections(60),
+                *dead_letter_collections(180),
                 *outbox_collections(30),
                 *PARKING_COLLECTIONS,
                 CollectionSpec("effects"),
@@ -132,13 +136,15 @@ class Harness:
     async def running(self) -> AsyncIterator["Harness"]:
         """Consume until the block ends."""
         await self.prepare()
-        self.consumer.retry_loop.start()
+        loops = [self.consumer.retry_loop, self.dead_letters.loop]
+        for loop in loops:
+            loop.start()
         await self.broker.start()
         try:
             yield self
         finally:
             await self.broker.stop()
-            await self.consumer.retry_loop.stop()
+            await asyncio.gather(*(loop.stop() for loop in loops))
             self.database.close()
 
 

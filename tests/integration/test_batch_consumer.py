@@ -2,74 +2,21 @@
 
 import asyncio
 import secrets
-from collections.abc import Sequence
 
 import pytest
+from aiokafka.producer import message_accumulator, producer
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+from integration.recorder import Recorder, by_key, harness, numbered, record
 
-from chassis.inbox import Received
-from chassis.unit_of_work import UnitOfWork
 from contracts.errors import DeadLetterReason
-from contracts.events import RecordPublished
 from contracts.topics import RECORDS
-from support import Harness, eventually, message, produce, published, settings_for
+from support import eventually, message, produce, published
 from xinfu_local import Broker, Stack
-
-
-class Recorder:
-    """A handler that writes every event it sees into ``effects``, in order, and fails where told."""
-
-    def __init__(self, prefix: str) -> None:
-        self.prefix = f"rec_{prefix}"
-        self.harness: Harness
-        self.failing: set[str] = set()
-        self.calls: list[int] = []
-
-    async def __call__(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
-        mine = [r for r in batch if r.key.startswith(self.prefix)]
-        self.calls.append(len(mine))
-        for received in mine:
-            if received.key in self.failing:
-                raise RuntimeError(f"told to fail on {received.key}")
-        if mine:
-            effects = self.harness.database.collection("effects")
-            counter = self.harness.database.collection("counts")
-            before = await counter.find_one({"_id": "n"}, session=unit.session)
-            first = int(before["n"]) if before else 0
-            await counter.update_one(
-                {"_id": "n"}, {"$inc": {"n": len(mine)}}, upsert=True, session=unit.session
-            )
-            await effects.insert_many(
-                [
-                    {"n": first + i, "key": r.key, "id": r.id, "document": _document(r)}
-                    for i, r in enumerate(mine)
-                ],
-                session=unit.session,
-            )
-
-    async def seen(self) -> list[str]:
-        """Document numbers in the order they took effect."""
-        effects = self.harness.database.collection("effects")
-        return [doc["document"] async for doc in effects.find().sort("n", 1)]
-
-
-def _document(received: Received) -> str:
-    assert isinstance(received.event, RecordPublished)
-    return received.event.record.document_number
 
 
 @pytest.fixture
 def recorder() -> Recorder:
     return Recorder(secrets.token_hex(8))
-
-
-def harness(infra: Stack, broker: Broker, recorder: Recorder, **overrides: object) -> Harness:
-    made = Harness(settings_for(infra, broker, **overrides), recorder)
-    recorder.harness = made
-    return made
-
-
-def record(recorder: Recorder, n: int) -> str:
-    return f"{recorder.prefix.removeprefix('rec_')}{n:016x}"
 
 
 async def test_redelivered_and_repeated_events_take_effect_once(
@@ -201,3 +148,33 @@ async def test_malformed_messages_become_dead_letters_and_the_pipeline_goes_on(
         assert sorted(letter["reason"] for letter in letters) == sorted(reason.value for *_, reason in bad)
         assert all(letter["detail"] for letter in letters)
         assert await made.database.collection("parked_keys").count_documents({}) == 0
+
+
+class NotUtf8(str):
+    """A header name as no honest client sends it."""
+
+    def encode(self, *_: object) -> bytes:
+        return b"\xff\xfe" + str(self).encode()
+
+
+async def test_a_header_name_that_is_not_text_neither_stops_nor_costs_others(
+    infra: Stack, broker_kind: Broker, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the compiled builder takes the characters of a name, whatever its encode() says
+    for module in (producer, message_accumulator):
+        monkeypatch.setattr(module, "DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
+    made = harness(infra, broker_kind, recorder)
+    await made.prepare()
+    messages = [numbered(recorder, n, 5) for n in range(60)]
+    hostile: list[tuple[str, dict[str, str | bytes], bytes]] = [
+        (key, {**headers, NotUtf8("x"): b"v"} if n % 10 == 5 else {**headers}, value)
+        for n, (key, headers, value) in enumerate(messages)
+    ]
+    await produce(infra, RECORDS.name, hostile)
+    async with made.running():
+
+        async def done() -> bool:
+            return len(await recorder.seen()) >= 60
+
+        await eventually(done)
+        assert by_key(await recorder.seen(), 5) == [list(range(key, 60, 5)) for key in range(5)]

@@ -3,6 +3,7 @@
 BROKER=apache runs the same tests with Apache Kafka.
 """
 
+import asyncio
 import http.client
 import json
 import os
@@ -20,9 +21,11 @@ import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from chaos.proxy import BusLinks, State
 from pymongo import MongoClient
 
-from xinfu_local import Process, RunningStack, Stack, StackError, broker_from_environment, free_port
+from xinfu.compose import compose
+from xinfu_local import Broker, Process, RunningStack, Stack, StackError, broker_from_environment, free_port
 from xinfu_local.apache_kafka import apache_process
 from xinfu_local.mongodb import check_mongod, ensure_replica_set, mongod_path
 
@@ -224,6 +227,91 @@ def test_servers_of_ones_own_replace_those_of_the_stack(
         Stack([], BROKER, data_dir).start()
 
 
+def test_a_replica_set_of_three_outlives_a_step_down_a_kill_a_pause_and_a_full_disk(data_dir: Path) -> None:
+    for run in range(2):  # the second time on other ports than its files say
+        with (
+            Stack([], BROKER, data_dir, mongodb_nodes=3, ready_timeout_seconds=120) as stack,
+            MongoClient[dict[str, Any]](stack.mongodb_uri, w="majority") as client,
+        ):
+            written = client.test.written
+            assert written.count_documents({}) == 5 * run
+            written.insert_one({})
+            first = stack.step_down()
+            written.insert_one({})
+            second = stack.primary()
+            assert second != first
+            stack.kill(second)
+            written.insert_one({})
+            third = stack.primary()
+            assert third != second
+            stack.wait_ready()
+            aside = ({"mongodb", "mongodb-2", "mongodb-3"} - {third}).pop()
+            stack.suspend(aside)
+            written.insert_one({})
+            assert psutil.Process(stack.pids()[aside]).status() == psutil.STATUS_STOPPED
+            stack.resume(aside)
+            third = stack.primary()
+            full = stack.limit_file_size(third, 100_000)
+            client.test.large.insert_many([{"data": os.urandom(100_000)} for _ in range(30)])
+            written.insert_one({})
+            deadline = time.monotonic() + 60
+            while stack.pids().get(third) in (None, full):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            stack.wait_ready()
+
+
+async def test_the_broker_is_wiped(shared: tuple[Stack, Process]) -> None:
+    stack, _ = shared
+    await produce_and_consume(stack.kafka_bootstrap, "test.wiped")
+    stack.wipe_kafka(120)
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka_bootstrap)
+    await admin.start()
+    topics = await admin.list_topics()
+    await admin.close()
+    assert "test.wiped" not in topics
+
+
+@pytest.mark.skipif(BROKER != "apache", reason="the embedded broker has one listener")
+async def test_a_link_to_the_bus_is_cut_and_healed(data_dir: Path) -> None:
+    links = BusLinks(["one", "other"])
+    with Stack([links.process], BROKER, data_dir, kafka_listeners=links.listeners, ready_timeout_seconds=120):
+        servers = {name: links.environment(name)["KAFKA_BOOTSTRAP_SERVERS"] for name in ("one", "other")}
+        await produce_and_consume(servers["one"], "test.links")
+        one, other = (AIOKafkaProducer(bootstrap_servers=server) for server in servers.values())
+        async with one, other:
+            await one.send_and_wait("test.links", b"1")
+            for state in (State.BLACK_HOLE, State.REFUSE):
+                await links.cut("one", state)
+                held = asyncio.create_task(one.send_and_wait("test.links", b"2"))
+                await other.send_and_wait("test.links", b"3")
+                await asyncio.sleep(1)
+                assert not held.done()
+                await links.heal("one")
+                await asyncio.wait_for(held, 20)
+            await links.delay("one", 0.3)
+            started = time.monotonic()
+            await one.send_and_wait("test.links", b"4")
+            assert time.monotonic() - started >= 0.6  # there and back
+            with pytest.raises(ValueError, match="nobody"):
+                await links.cut("nobody")
+
+
+def test_replicas_are_processes_with_ports_and_settings_of_their_own(tmp_path: Path) -> None:
+    processes, endpoints = compose(
+        tmp_path, Broker.EMBEDDED, replicas={"sync": 2}, environment={"sync-2": {"SYNC_POLL_MS": "7"}}
+    )
+    first, second = (next(p for p in processes if p.name == name) for name in ("sync", "sync-2"))
+    assert first.health_url == f"{endpoints.services['sync']}/readyz" != second.health_url
+    assert first.environment["SYNC_HTTP_PORT"] != second.environment["SYNC_HTTP_PORT"]
+    assert {key for key in second.environment if second.environment[key] != first.environment.get(key)} == {
+        "SYNC_HTTP_PORT",
+        "SYNC_POLL_MS",
+    }
+    with pytest.raises(StackError, match="sink"):
+        compose(tmp_path, Broker.EMBEDDED, environment={"sink": {}})
+
+
 async def test_a_data_directory_is_used_again_and_nothing_is_left_behind(data_dir: Path) -> None:
     seen: list[str] = []
 
@@ -332,7 +420,7 @@ def test_missing_java_is_named_with_its_packages(tmp_path: Path, monkeypatch: py
 def test_ensure_replica_set_says_why_it_gave_up() -> None:
     port = free_port()
     with pytest.raises(StackError, match=f"{port} has not become primary within 0.2 s.*refused"):
-        ensure_replica_set(port, 0.2)
+        ensure_replica_set([port], 0.2)
 
 
 @pytest.mark.parametrize(

@@ -1,29 +1,40 @@
 """The batch consumer: one MongoDB transaction for a batch of events, the offset committed after it.
 
 In the transaction: which events are new (inbox), which keys are parked, the service's handler (state and emitted events), the
-inbox, dead letters. When the handler fails, the batch is done again key by key, and the failing key is parked. When the database
-is unavailable the batch is given back to Kafka and comes again. What a kill at any point leaves behind is a redelivery that
-the inbox recognises.
+inbox, dead letters. When the handler fails, the batch is halved until the failing event stands alone, and its key is parked. When
+the database is unavailable the batch is given back to Kafka and comes again. What a kill at any point leaves behind is a
+redelivery that the inbox recognises.
+
+Time. A handler is stopped after ``XINFU_HANDLER_TIMEOUT_SECONDS``, and a batch begins no transaction after half of Kafka's poll
+interval: it is given back, what is done stays done. So the group does not give its partitions to another while it works.
 """
 
 import asyncio
 import contextlib
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 
 from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.message import KafkaAckableMessage
 from opentelemetry.trace import Link, Span, SpanKind, set_span_in_context
-from pymongo import UpdateOne
 from pymongo.errors import PyMongoError
 
-from chassis.db import Database, Document, Session, describe, is_unavailable
+from chassis.db import Database, Document, describe, is_unavailable
+from chassis.dead_letters import (
+    AlreadySucceededError,
+    DeadLetters,
+    LetterState,
+    as_received,
+    malformed_letter,
+    rejected_letter,
+)
 from chassis.inbox import Inbox, Malformed, Received, Unknown, receive
 from chassis.logs import get_logger
 from chassis.metrics import (
@@ -32,21 +43,72 @@ from chassis.metrics import (
     BATCH_RETRIES,
     BATCH_SECONDS,
     CONSUMER_LAG,
-    EVENTS_DEAD,
     EVENTS_DUPLICATE,
     EVENTS_PROCESSED,
     EVENTS_SKIPPED,
 )
 from chassis.outbox import Outbox
-from chassis.parking import Parking, RetryPolicy, retry_loop
+from chassis.parking import Parking, ParkingFullError, RetryPolicy, retry_loop
 from chassis.settings import ChassisSettings
 from chassis.telemetry import links, recording, remote_context, span_context, trace_headers, tracer
-from chassis.unit_of_work import Rejection, UnitOfWork
+from chassis.unit_of_work import UnitOfWork
+from contracts.envelope import MalformedEventError
 
 log = get_logger(__name__)
 
 Handler = Callable[[UnitOfWork, Sequence[Received]], Awaitable[None]]
-_MAX_STORED_BYTES = 1_000_000
+_MAX_POLL_SECONDS = 300
+_SECONDS_FOR_A_BATCH = _MAX_POLL_SECONDS / 2
+_RETRY_MARGIN_SECONDS = 120.0
+"""What a transaction may take beside its handler: retries of conflicts, and the commit."""
+_MAX_UNKNOWN_TYPES = 100
+# What is fetched ahead waits in memory, for each partition: dept-adapter reads 160 of them.
+_FETCH_BYTES = 4 << 20
+_PARTITION_FETCH_BYTES = 256 << 10
+
+
+class OutcomeKind(StrEnum):
+    """What a redrive did (``succeeded`` ...), or a dry run says it would do."""
+
+    ALREADY_SUCCEEDED = "already_succeeded"
+    WOULD_SUCCEED = "would_succeed"
+    WOULD_FAIL = "would_fail"
+    WOULD_BE_REJECTED = "would_be_rejected"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """An event that one event leads to."""
+
+    type: str
+    key: str
+    topic: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What becomes of one event. ``reason`` and ``detail`` say why not; ``emits`` what it leads to."""
+
+    kind: OutcomeKind
+    reason: str | None = None
+    detail: str | None = None
+    emits: Sequence[Emitted] = ()
+
+
+class HandlerTimeoutError(Exception):
+    """A handler took too long, though the database answers."""
+
+
+class OutOfTimeError(Exception):
+    """The time for a batch is over before all of it is done: the rest comes again."""
+
+
+class _RolledBack(Exception):  # noqa: N818 (no error: how a transaction ends without effect)
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
 
 
 @dataclass(frozen=True)
@@ -72,24 +134,34 @@ class BatchConsumer:
         broker: KafkaBroker,
         database: Database,
         outbox: Outbox,
+        dead_letters: DeadLetters,
         settings: ChassisSettings,
     ) -> None:
         self.spec = spec
         self._outbox = outbox
         self._max_event_bytes = settings.max_event_bytes
         self._inbox = Inbox(database, spec.name)
-        self._dead_letters = database.collection("dead_letters")
+        self._database = database
+        self._handler_timeout = settings.handler_timeout_seconds
+        self._dead_letters = dead_letters
         policy = RetryPolicy(
             settings.park_base_seconds, settings.park_max_seconds, settings.park_max_attempts
         )
-        self._parking = Parking(database, spec.name, policy)
+        self.parking = Parking(database, spec.name, policy, settings.park_max_events)
         self.retry_loop = retry_loop(
-            self._parking, outbox, self._apply, interval_seconds=settings.park_poll_seconds
+            self.parking,
+            outbox,
+            self._apply,
+            interval_seconds=settings.park_poll_seconds,
+            lease=timedelta(seconds=self._handler_timeout + _RETRY_MARGIN_SECONDS),
         )
+        self._unknown_types: set[str] = set()
         self._failures = 0
         self._created_at = time.monotonic()
         self._in_hand_since: float | None = None
         self._positions: dict[TopicPartition, int] = {}
+        self._taken_at: dict[TopicPartition, datetime] = {}
+        self._in_hand: frozenset[TopicPartition] = frozenset()
         # at-least-once: the offset is committed after the handler returns; an exception seeks back to the batch's start
         self._subscriber = broker.subscriber(
             *spec.topics,
@@ -100,9 +172,11 @@ class BatchConsumer:
             max_records=settings.batch_max_records,
             batch_timeout_ms=settings.batch_poll_timeout_ms,
             fetch_max_wait_ms=spec.fetch_max_wait_ms or settings.kafka_fetch_max_wait_ms,
+            fetch_max_bytes=_FETCH_BYTES,
+            max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
             session_timeout_ms=settings.kafka_session_timeout_ms,
             heartbeat_interval_ms=settings.kafka_session_timeout_ms // 3,
-            max_poll_interval_ms=300_000,
+            max_poll_interval_ms=_MAX_POLL_SECONDS * 1000,
             title=spec.name,
         )
         self._subscriber(self._on_message, parser=self._parse, decoder=_undecoded)
@@ -119,25 +193,40 @@ class BatchConsumer:
         batch = records if isinstance(records, tuple) else (records,)
         if self._in_hand_since is None:
             self._in_hand_since = time.monotonic()
+        self._in_hand = frozenset(TopicPartition(record.topic, record.partition) for record in batch)
         try:
             await self.process(batch)
         except Exception as error:
-            ours = not isinstance(error, PyMongoError)
-            log.warning(
-                "batch failed; it comes again", consumer=self.spec.name, error=describe(error), exc_info=ours
-            )
             BATCH_RETRIES.labels(self.spec.name).inc()
-            self._failures += 1
-            # FastStream seeks back at once: the wait has to be here
-            await asyncio.sleep(min(0.2 * 2.0 ** min(self._failures, 6), 10.0))
+            await self._give_back(error)
             raise
         self._failures = 0
         self._in_hand_since = None
+        self._in_hand = frozenset()
         for record in batch:
-            self._positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
+            partition = TopicPartition(record.topic, record.partition)
+            self._positions[partition] = record.offset + 1
+            self._taken_at[partition] = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+
+    async def _give_back(self, error: Exception) -> None:
+        """Say why, and wait: FastStream seeks back at once."""
+        facts = {"consumer": self.spec.name, "error": describe(error)}
+        if isinstance(error, OutOfTimeError):  # part of the batch is done: no reason to wait
+            log.warning("time for a batch is over; the rest comes again", **facts)
+            return
+        if isinstance(error, ParkingFullError):
+            log.error("parking is full; the batch comes again", **facts)
+        else:
+            ours = not isinstance(error, PyMongoError)
+            log.warning("batch failed; it comes again", exc_info=ours, **facts)
+        self._failures += 1
+        await asyncio.sleep(min(0.2 * 2.0 ** min(self._failures, 6), 10.0))
 
     async def process(self, records: Sequence[ConsumerRecord]) -> None:
-        """Make the effects of these records happen, each once. Raises only when the database is unavailable."""
+        """Make the effects of these records happen, each once.
+
+        Raises when they have to come again: the database is unavailable, the parking is full, or the time is over.
+        """
         started = time.perf_counter()
         name = self.spec.name
         valid: list[Received] = []
@@ -147,23 +236,41 @@ class BatchConsumer:
                 case Received() as received:
                     valid.append(received)
                 case Unknown(type=unknown):
-                    EVENTS_SKIPPED.labels(name, unknown[:100]).inc()
+                    EVENTS_SKIPPED.labels(name, record.topic, self._shown_type(unknown)).inc()
                 case Malformed() as bad:
                     malformed.append(bad)
         with self._spans(valid) as traced:
             if malformed:
-                await self._store_dead_letters([_dead_letter(name, bad) for bad in malformed])
+                letters = await self._dead_letters.store(malformed_letter(name, bad) for bad in malformed)
+                self._dead_letters.report(letters)
             if traced:
-                try:
-                    await self._transact(traced)
-                except Exception as error:
-                    if is_unavailable(error):
-                        raise
-                    log.warning("batch failed; trying key by key", consumer=name, error=describe(error))
-                    BATCH_FALLBACKS.labels(name).inc()
-                    await self._key_by_key(traced)
+                await self._settle(traced)
         BATCH_SECONDS.labels(name).observe(time.perf_counter() - started)
         BATCH_EVENTS.labels(name).observe(len(records))
+
+    async def _settle(self, received: Sequence[Received]) -> None:
+        """Each of these takes effect or is parked. In order: the later half of a key finds it parked and queues behind."""
+        until = time.monotonic() + _SECONDS_FOR_A_BATCH
+        todo = [received]
+        while todo:
+            left = sum(map(len, todo))
+            if left < len(received) and time.monotonic() > until:
+                raise OutOfTimeError(f"{left} of {len(received)} events are left")
+            part = todo.pop()
+            try:
+                await self._transact(part)
+            except Exception as error:
+                if is_unavailable(error) or isinstance(error, ParkingFullError):
+                    raise
+                if len(part) == 1:
+                    await self._park(part[0], error)
+                    continue
+                if part is received:
+                    log.warning("batch failed; dividing it", consumer=self.spec.name, error=describe(error))
+                    BATCH_FALLBACKS.labels(self.spec.name).inc()
+                # halving would wait for the slow event again and again
+                size = 1 if isinstance(error, HandlerTimeoutError) else (len(part) + 1) // 2
+                todo += [part[i : i + size] for i in range(0, len(part), size)][::-1]
 
     async def _transact(self, received: Sequence[Received]) -> None:
         fresh: list[Received] = []
@@ -173,74 +280,68 @@ class BatchConsumer:
             fresh = await self._inbox.fresh(received, unit.session)
             if not fresh:
                 return
-            parked = await self._parking.parked_among(fresh, unit.session)
-            now_parked = [r for r in fresh if self._parking.key_id(r) in parked]
+            parked = await self.parking.parked_among(fresh, unit.session)
+            now_parked = [r for r in fresh if self.parking.key_id(r) in parked]
             if now_parked:
-                await self._parking.queue_behind(now_parked, parked, unit.session, unit.now)
-            free = [r for r in fresh if self._parking.key_id(r) not in parked] if now_parked else fresh
+                await self.parking.queue_behind(now_parked, parked, unit)
+            free = [r for r in fresh if self.parking.key_id(r) not in parked] if now_parked else fresh
             if free:
                 await self._apply(unit, free)
             await self._inbox.add(fresh, unit.session, unit.now)
 
         await self._outbox.run(work)
-        self._count(fresh, len(received) - len(fresh))
+        self._count(fresh, received)
 
-    def _count(self, fresh: Sequence[Received], duplicates: int) -> None:
+    def _count(self, fresh: Sequence[Received], received: Sequence[Received]) -> None:
         for event_type, number in Counter(received.envelope.type for received in fresh).items():
             EVENTS_PROCESSED.labels(self.spec.name, event_type).inc(number)
-        if duplicates:
-            EVENTS_DUPLICATE.labels(self.spec.name).inc(duplicates)
+        duplicates = Counter(item.topic for item in received) - Counter(item.topic for item in fresh)
+        for topic, number in duplicates.items():
+            EVENTS_DUPLICATE.labels(self.spec.name, topic).inc(number)
 
-    async def _key_by_key(self, received: Sequence[Received]) -> None:
-        by_key: dict[str, list[Received]] = {}
-        for item in received:
-            by_key.setdefault(self._parking.key_id(item), []).append(item)
-        for items in by_key.values():
-            await self._one_key(items)
+    def _shown_type(self, unknown: str) -> str:
+        # whoever sends chooses the type: the number of time series must not be theirs to choose
+        shown = unknown[:100]
+        if len(self._unknown_types) < _MAX_UNKNOWN_TYPES:
+            self._unknown_types.add(shown)
+        return shown if shown in self._unknown_types else "other"
 
-    async def _one_key(self, items: list[Received]) -> None:
-        for position, item in enumerate(items):
-            try:
-                await self._transact([item])
-            except Exception as error:
-                if is_unavailable(error):
-                    raise
-                ours = not isinstance(error, PyMongoError)
-                log.warning("event failed", consumer=self.spec.name, id=item.id, exc_info=ours)
-                await self._park(items[position:], error)
-                return
-
-    async def _park(self, items: Sequence[Received], error: Exception) -> None:
+    async def _park(self, item: Received, error: Exception) -> None:
         async def work(unit: UnitOfWork) -> None:
-            fresh = await self._inbox.fresh(items, unit.session)
-            if fresh:
-                await self._parking.park(fresh, error, unit.session, unit.now)
-                await self._inbox.add(fresh, unit.session, unit.now)
+            if await self._inbox.fresh([item], unit.session):
+                await self.parking.park(item, error, unit)
+                await self._inbox.add([item], unit.session, unit.now)
 
         await self._outbox.run(work)
+        log.warning(
+            "key parked",
+            consumer=self.spec.name,
+            topic=item.topic,
+            key=item.key,
+            id=item.id,
+            reason=describe(error),
+            exc_info=None if isinstance(error, PyMongoError | HandlerTimeoutError) else error,
+        )
 
     async def _apply(self, unit: UnitOfWork, received: Sequence[Received]) -> None:
-        await self.spec.handler(unit, received)
+        await self._handle(unit, received)
         if unit.rejections:
-            letters = [_rejected_letter(self.spec.name, rejection, unit.now) for rejection in unit.rejections]
-            await self._store_dead_letters(letters, unit.session)
+            letters = [rejected_letter(self.spec.name, rejection, unit.now) for rejection in unit.rejections]
+            new = await self._dead_letters.store(letters, unit.session)
+            unit.after_commit(lambda: self._dead_letters.report(new))
 
-    async def _store_dead_letters(self, letters: Sequence[Document], session: Session | None = None) -> None:
-        # ids are made of the content: a redelivery changes nothing
-        await self._dead_letters.bulk_write(
-            [UpdateOne({"_id": doc["_id"]}, {"$setOnInsert": doc}, upsert=True) for doc in letters],
-            ordered=False,
-            session=session,
-        )
-        for letter in letters:
-            EVENTS_DEAD.labels(self.spec.name, letter["reason"]).inc()
-            log.warning(
-                "dead letter",
-                consumer=self.spec.name,
-                topic=letter["topic"],
-                reason=letter["reason"],
-                detail=letter["detail"],
-            )
+    async def _handle(self, unit: UnitOfWork, received: Sequence[Received]) -> None:
+        try:
+            async with asyncio.timeout(self._handler_timeout) as limit:
+                await self.spec.handler(unit, received)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            await self._database.probe()  # a slow database is the fault of no event
+            raise HandlerTimeoutError(
+                f"the handler took longer than {self._handler_timeout:g} s for {len(received)} events"
+                " (XINFU_HANDLER_TIMEOUT_SECONDS)"
+            ) from None
 
     @contextlib.contextmanager
     def _spans(self, received: list[Received]) -> Iterator[list[Received]]:
@@ -292,6 +393,67 @@ class BatchConsumer:
                 for span in spans:
                     span.end()
 
+    # --- for operators
+
+    async def dry_run(self, received: Received, *, promised: bool = False) -> Outcome:
+        """What this event would do now; everything is rolled back.
+
+        ``promised``: its inbox entry stands for no effect, because it is parked (the head of a key:
+        ``Received.from_document(head["message"])``) or its letter is open and ``rejected``. Raises PyMongoError when the database is
+        unavailable.
+        """
+
+        async def work(unit: UnitOfWork) -> Outcome:
+            if not promised and not await self._inbox.fresh([received], unit.session):
+                raise _RolledBack(Outcome(OutcomeKind.ALREADY_SUCCEEDED))
+            await self._handle(unit, [received])
+            if unit.rejections:
+                raise _RolledBack(_rejected(OutcomeKind.WOULD_BE_REJECTED, unit))
+            raise _RolledBack(Outcome(OutcomeKind.WOULD_SUCCEED, emits=_emitted(unit)))
+
+        return await self._outcome(work, OutcomeKind.WOULD_FAIL)
+
+    async def redrive(self, letter: Document, also: Callable[[UnitOfWork], Awaitable[None]]) -> Outcome:
+        """Make the effect of a dead letter happen in one transaction, which also marks it and does what ``also`` does (the audit).
+
+        Unless the outcome is ``succeeded`` nothing has changed and ``also`` has no effect. Raises AlreadySucceededError when the letter
+        is no longer open or its event has taken effect, PyMongoError when the database is unavailable.
+        """
+        try:
+            received = as_received(letter)
+        except MalformedEventError as error:
+            return Outcome(OutcomeKind.REJECTED, error.reason, error.detail)
+
+        async def work(unit: UnitOfWork) -> Outcome:
+            if not await self._dead_letters.mark(letter["_id"], LetterState.REDRIVEN, unit.session):
+                raise AlreadySucceededError(f"{letter['_id']} is not open")
+            fresh = await self._inbox.fresh([received], unit.session)
+            if not fresh and not letter["rejected"]:
+                raise AlreadySucceededError(f"{received.identity} has taken effect")
+            await self._handle(unit, [received])
+            if unit.rejections:
+                raise _RolledBack(_rejected(OutcomeKind.REJECTED, unit))
+            if fresh:
+                await self._inbox.add(fresh, unit.session, unit.now)
+            await also(unit)
+            return Outcome(OutcomeKind.SUCCEEDED, emits=_emitted(unit))
+
+        return await self._outcome(work, OutcomeKind.FAILED)
+
+    async def _outcome(
+        self, work: Callable[[UnitOfWork], Awaitable[Outcome]], failure: OutcomeKind
+    ) -> Outcome:
+        try:
+            return await self._outbox.run(work)
+        except _RolledBack as done:
+            return done.outcome
+        except AlreadySucceededError:
+            raise
+        except Exception as error:
+            if is_unavailable(error):
+                raise
+            return Outcome(failure, describe(error))
+
     # --- health
 
     def lag(self) -> int:
@@ -306,6 +468,32 @@ class BatchConsumer:
         )
         CONSUMER_LAG.labels(self.spec.name).set(total)
         return total
+
+    async def taken_until(self) -> datetime | None:
+        """Everything published before this was taken from the partitions this replica reads; None while that is not known.
+
+        For parity: what was published later may still be on its way, so its absence says nothing yet.
+        """
+        consumer = self._subscriber.consumer
+        if consumer is None:
+            return None
+        times: list[datetime] = []
+        try:
+            async with asyncio.timeout(1):
+                for partition in consumer.assignment():
+                    position, end = await consumer.position(partition), consumer.highwater(partition)
+                    polled = consumer.last_poll_timestamp(partition)
+                    if end is None or polled is None:
+                        return None
+                    if position >= end and partition not in self._in_hand:
+                        times.append(datetime.fromtimestamp(polled / 1000, UTC))
+                    elif partition in self._taken_at:
+                        times.append(self._taken_at[partition])
+                    else:
+                        return None
+        except (KafkaError, AssertionError, TimeoutError):  # the partition has just gone to another replica
+            return None
+        return min(times, default=None)
 
     def stalled_seconds(self) -> float:
         """Since when the batch in hand does not succeed, or the group could not be joined; 0 when all is well."""
@@ -334,35 +522,10 @@ def _in_span(received: Received, span: Span) -> Received:
     return replace(received, trace=trace_headers(set_span_in_context(span)))
 
 
-def _dead_letter(consumer: str, bad: Malformed) -> Document:
-    record = bad.record
-    value = record.value or b""
-    digest = hashlib.sha256(b"\0".join([value, repr(record.headers).encode()])).hexdigest()[:16]
-    return {
-        "_id": f"{consumer}|{record.topic}|{record.partition}|{record.offset}|{digest}",
-        "consumer": consumer,
-        "topic": record.topic,
-        "partition": record.partition,
-        "offset": record.offset,
-        "key": record.key,
-        "headers": [[name, data] for name, data in record.headers],
-        "value": value[:_MAX_STORED_BYTES],
-        "reason": bad.reason.value,
-        "detail": bad.detail[:2000],
-        "at": datetime.now(UTC),
-    }
+def _rejected(kind: OutcomeKind, unit: UnitOfWork) -> Outcome:
+    return Outcome(kind, unit.rejections[0].reason, unit.rejections[0].detail)
 
 
-def _rejected_letter(consumer: str, rejection: Rejection, at: datetime) -> Document:
-    item = rejection.received
-    return {
-        "_id": f"{consumer}|{item.identity}",
-        "consumer": consumer,
-        "topic": item.topic,
-        "key": item.key.encode(),
-        "headers": [[name, data.encode()] for name, data in item.headers.items()],
-        "value": item.value,
-        "reason": rejection.reason.value,
-        "detail": rejection.detail[:2000],
-        "at": at,
-    }
+def _emitted(unit: UnitOfWork) -> list[Emitted]:
+    events = [emission.event for emission in unit.emissions]
+    return [Emitted(event.TYPE, event.key, event.topic) for event in events]

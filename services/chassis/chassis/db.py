@@ -23,6 +23,7 @@ from motor.motor_asyncio import (
 from pymongo import IndexModel
 from pymongo.errors import (
     AutoReconnect,
+    BulkWriteError,
     ConnectionFailure,
     ExecutionTimeout,
     NetworkTimeout,
@@ -49,6 +50,32 @@ _UNAVAILABLE = (
     WaitQueueTimeoutError,
 )
 
+# nothing is wrong with the event in hand (source: MongoDB's error_codes.yml)
+_UNAVAILABLE_CODES = frozenset(
+    {
+        6,  # HostUnreachable
+        7,  # HostNotFound
+        39,  # FileStreamFailed
+        50,  # MaxTimeMSExpired
+        64,  # WriteConcernTimeout
+        89,  # NetworkTimeout
+        91,  # ShutdownInProgress
+        100,  # UnsatisfiableWriteConcern
+        133,  # FailedToSatisfyReadPreference
+        134,  # ReadConcernMajorityNotAvailableYet
+        189,  # PrimarySteppedDown
+        202,  # NetworkInterfaceExceededTimeLimit
+        262,  # ExceededTimeLimit
+        9001,  # SocketException
+        10107,  # NotWritablePrimary
+        11600,  # InterruptedAtShutdown
+        11602,  # InterruptedDueToReplStateChange
+        13435,  # NotPrimaryNoSecondaryOk
+        13436,  # NotPrimaryOrSecondary
+        14031,  # OutOfDiskSpace
+    }
+)
+
 
 def _labelled(error: BaseException, label: str) -> bool:
     return isinstance(error, PyMongoError) and error.has_error_label(label)
@@ -73,8 +100,10 @@ def is_unavailable(error: BaseException) -> bool:
     labels = ("TransientTransactionError", "UnknownTransactionCommitResult", "RetryableWriteError")
     if any(_labelled(error, label) for label in labels):
         return True
-    # 14031 OutOfDiskSpace: nothing is wrong with the event in hand
-    return isinstance(error, OperationFailure) and error.code in {14031, 39}
+    if isinstance(error, BulkWriteError):
+        failures = error.details.get("writeErrors") or error.details.get("writeConcernErrors") or []
+        return bool(failures) and all(failure.get("code") in _UNAVAILABLE_CODES for failure in failures)
+    return isinstance(error, OperationFailure) and error.code in _UNAVAILABLE_CODES
 
 
 @dataclass(frozen=True)
@@ -109,10 +138,15 @@ class Database:
             name, codec_options=CodecOptions(tz_aware=True, tzinfo=UTC)
         )
         self._slots = asyncio.Semaphore(pool_size)
+        self._declared: Sequence[CollectionSpec] = ()
 
     def collection(self, name: str) -> Collection:
         """A collection with majority writes."""
         return self._db[name]
+
+    def committed(self, name: str) -> Collection:
+        """A collection of which only that is seen which a majority has: what a new primary could take back is not there yet."""
+        return self._db[name].with_options(read_concern=ReadConcern("majority"))
 
     def relaxed(self, name: str) -> Collection:
         """A collection written with w=1: for marks that may be lost and done again without harm."""
@@ -158,6 +192,7 @@ class Database:
 
     async def ensure(self, specs: Sequence[CollectionSpec]) -> None:
         """Create missing collections and indexes; safe to repeat and to run from several replicas."""
+        self._declared = specs
         existing = set(await self._db.list_collection_names())
         for spec in specs:
             if spec.name not in existing:
@@ -185,6 +220,41 @@ class Database:
         hello = await self._client.admin.command("hello")
         if not hello.get("isWritablePrimary"):
             raise ConnectionFailure("no writable primary")
+
+    async def hello(self) -> Document:
+        """The primary's answer to ``hello`` (setName, hosts, me, localTime). Raises when there is none."""
+        await self.ping()
+        # a command does not take the client's codec options by itself
+        found: Document = await self._db.command("hello", codec_options=self._db.codec_options)
+        return found
+
+    async def missing_indexes(self) -> list[str]:
+        """Indexes that ``ensure`` was told of and that are not there as declared, as ``collection.index``."""
+        missing = []
+        for spec in self._declared:
+            if not spec.indexes:
+                continue
+            found = await self._db[spec.name].index_information()
+            for index in spec.indexes:
+                declared = index.document
+                there = found.get(declared["name"])
+                same = there is not None and all(
+                    there.get(option) == declared.get(option)
+                    for option in ("unique", "expireAfterSeconds", "partialFilterExpression")
+                )
+                if there is None or not same or there["key"] != [*declared["key"].items()]:
+                    missing.append(f"{spec.name}.{declared['name']}")
+        return missing
+
+    async def probe(self, seconds: float = 2.0) -> None:
+        """Raises an error of an unavailable database when a small write by the majority takes longer than ``seconds``."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._db["probe"].update_one(
+                    {"_id": "probe"}, {"$currentDate": {"at": True}}, upsert=True
+                )
+        except TimeoutError:
+            raise NetworkTimeout(f"the database takes longer than {seconds:g} s for a small write") from None
 
     def close(self) -> None:
         """Close all connections."""

@@ -36,7 +36,7 @@ def health_router(stalled_after_seconds: float) -> APIRouter:
 
         database, bus = await asyncio.gather(
             check(asyncio.ensure_future(runtime.database.ping())),
-            check(asyncio.ensure_future(_bus_answers(runtime.producer, runtime.topics))),
+            check(asyncio.ensure_future(_bus_answers(runtime.relay.producer, runtime.topics))),
         )
         stalled = {
             c.spec.name: round(seconds)

@@ -5,7 +5,7 @@ effect. Retention must outlive the outboxes that can be replayed (checked in set
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from aiokafka import ConsumerRecord
@@ -13,16 +13,22 @@ from pymongo import IndexModel
 
 from chassis.db import CollectionSpec, Database, Document, Session
 from chassis.telemetry import TRACE_HEADERS
-from contracts.envelope import Envelope, MalformedEventError, decode_headers, parse_data, parse_headers
+from contracts.envelope import (
+    Envelope,
+    MalformedEventError,
+    RawHeaders,
+    decode_headers,
+    parse_data,
+    parse_headers,
+)
 from contracts.errors import DeadLetterReason
 from contracts.events import Event
 
 
 def inbox_collections(retention_days: int) -> list[CollectionSpec]:
-    """Collections of the inbox and the dead letters."""
+    """The collection of the inbox."""
     return [
-        CollectionSpec("inbox", [IndexModel("at", name="ttl", expireAfterSeconds=retention_days * 86_400)]),
-        CollectionSpec("dead_letters", [IndexModel([("consumer", 1), ("at", 1)])]),
+        CollectionSpec("inbox", [IndexModel("at", name="ttl", expireAfterSeconds=retention_days * 86_400)])
     ]
 
 
@@ -38,6 +44,8 @@ class Received:
     headers: Mapping[str, str] = field(repr=False)
     trace: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Trace context that effects of this event belong to; set by the consumer for the time of its processing."""
+    partition: int | None = field(default=None, compare=False)
+    offset: int | None = field(default=None, compare=False)
 
     @property
     def id(self) -> str:
@@ -47,22 +55,26 @@ class Received:
     @property
     def identity(self) -> str:
         """What makes an event unique (CloudEvents 1.0, 3.1: source + id)."""
-        return f"{self.envelope.source}#{self.envelope.id}"
+        return self.envelope.identity
 
     def to_document(self) -> Document:
         """For parking: enough to process it later as if it had just come."""
-        return {"topic": self.topic, "key": self.key, "headers": dict(self.headers), "value": self.value}
+        return {
+            "topic": self.topic,
+            "partition": self.partition,
+            "offset": self.offset,
+            "key": self.key,
+            # pairs: a header's name may hold what a field's name may not
+            "headers": [[name, value] for name, value in self.headers.items()],
+            "value": self.value,
+        }
 
     @staticmethod
     def from_document(document: Document) -> "Received":
         """Reads what ``to_document`` wrote. Raises MalformedEventError when it no longer fits the schema."""
-        headers: dict[str, str] = document["headers"]
-        received = _receive(document["topic"], document["key"], headers, bytes(document["value"]))
-        if received is None:
-            raise MalformedEventError(
-                DeadLetterReason.SCHEMA_MISMATCH, f"unknown type {headers.get('ce_type')}"
-            )
-        return received
+        headers = dict(document["headers"])
+        received = _known(document["topic"], document["key"], headers, bytes(document["value"]))
+        return replace(received, partition=document.get("partition"), offset=document.get("offset"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +110,39 @@ def _receive(topic: str, key: str, headers: dict[str, str], value: bytes | None)
     return Received(envelope, event, topic, key, value or b"", headers, trace)
 
 
+def _known(topic: str, key: str, headers: dict[str, str], value: bytes | None) -> Received:
+    received = _receive(topic, key, headers, value)
+    if received is None:
+        raise MalformedEventError(DeadLetterReason.SCHEMA_MISMATCH, f"unknown type {headers['ce_type']}")
+    return received
+
+
+def read_message(topic: str, key: bytes | None, headers: RawHeaders, value: bytes | None) -> Received:
+    """Read one message of a known type. Raises MalformedEventError."""
+    return _known(topic, _text(key), decode_headers(headers), value)
+
+
+def _text(key: bytes | None) -> str:
+    return (key or b"").decode("utf-8", "replace")
+
+
 def receive(record: ConsumerRecord, max_bytes: int) -> Received | Unknown | Malformed:
-    """Read one Kafka record; never raises."""
+    """Read one Kafka record of at most ``max_bytes`` of headers and value; never raises."""
     value: bytes | None = record.value
-    if value is not None and len(value) > max_bytes:
-        return Malformed(
-            record, DeadLetterReason.TOO_LARGE, f"{len(value)} bytes, at most {max_bytes} are taken"
-        )
     try:
+        size = len(value or b"") + sum(len(name) + len(data or b"") for name, data in record.headers)
+        if size > max_bytes:
+            detail = f"{size} bytes of headers and value, at most {max_bytes} are taken"
+            return Malformed(record, DeadLetterReason.TOO_LARGE, detail)
         headers = decode_headers(record.headers)
-        key = (record.key or b"").decode("utf-8", "replace")
-        received = _receive(record.topic, key, headers, value)
-        return Unknown(headers["ce_type"]) if received is None else received
+        received = _receive(record.topic, _text(record.key), headers, value)
+        if received is None:
+            return Unknown(headers["ce_type"])
+        return replace(received, partition=record.partition, offset=record.offset)
     except MalformedEventError as error:
         return Malformed(record, error.reason, error.detail)
-    except RecursionError:
-        return Malformed(record, DeadLetterReason.NOT_JSON, "nested too deeply")
+    except Exception as error:  # a surprise costs its message, not the partition
+        return Malformed(record, DeadLetterReason.BAD_HEADERS, f"unreadable: {type(error).__name__}")
 
 
 class Inbox:

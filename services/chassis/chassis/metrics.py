@@ -4,13 +4,15 @@ from prometheus_client import Counter, Gauge, Histogram
 
 EVENTS_PROCESSED = Counter("xinfu_events_processed_total", "Events that took effect", ["consumer", "type"])
 EVENTS_DUPLICATE = Counter(
-    "xinfu_events_duplicate_total", "Redelivered events without a second effect", ["consumer"]
+    "xinfu_events_duplicate_total", "Redelivered events without a second effect", ["consumer", "topic"]
 )
 EVENTS_SKIPPED = Counter(
-    "xinfu_events_skipped_total", "Events of a type this version does not know", ["consumer", "type"]
+    "xinfu_events_skipped_total", "Events of a type this version does not know", ["consumer", "topic", "type"]
 )
 EVENTS_DEAD = Counter("xinfu_events_dead_total", "Messages put aside as dead letters", ["consumer", "reason"])
 EVENTS_PARKED = Counter("xinfu_events_parked_total", "Events parked with their failing key", ["consumer"])
+DEAD_LETTER_BYTES = Gauge("xinfu_dead_letter_bytes", "Bytes of stored dead letters, of all replicas")
+PARKED_EVENTS = Gauge("xinfu_parked_events", "Events parked now", ["consumer"])
 PARKED_KEYS = Gauge("xinfu_parked_keys", "Keys parked now", ["consumer", "state"])
 BATCH_SECONDS = Histogram("xinfu_batch_seconds", "Time of one batch, commit included", ["consumer"])
 BATCH_EVENTS = Histogram(
@@ -19,7 +21,9 @@ BATCH_EVENTS = Histogram(
     ["consumer"],
     buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
 )
-BATCH_FALLBACKS = Counter("xinfu_batch_fallbacks_total", "Batches retried key by key", ["consumer"])
+BATCH_FALLBACKS = Counter(
+    "xinfu_batch_fallbacks_total", "Batches divided to find the failing events", ["consumer"]
+)
 BATCH_RETRIES = Counter(
     "xinfu_batch_retries_total",
     "Batches given back to Kafka after a failure (usually: the database is unavailable)",
@@ -31,4 +35,11 @@ OUTBOX_PENDING = Gauge("xinfu_outbox_pending", "Events waiting in the outbox (at
 OUTBOX_SECONDS = Histogram("xinfu_outbox_wait_seconds", "Time from commit to acknowledged publish")
 OUTBOX_ERRORS = Counter(
     "xinfu_outbox_errors_total", "Failed publishes; the event stays in the outbox", ["topic"]
+)
+REQUESTS_AT_WORK = Gauge("xinfu_http_requests_at_work", "HTTP requests at work, open event streams left out")
+REQUESTS_REFUSED = Counter(
+    "xinfu_http_requests_refused_total", "HTTP requests answered 429 because too many were at work"
+)
+TOPICS_RECREATED = Counter(
+    "xinfu_bus_topics_recreated_total", "Topics that were lost by the bus and created again"
 )

@@ -6,12 +6,16 @@ transaction the position decides. The relay publishes a key's events in this ord
 
 The counter is written with w=1 outside the transaction: the transaction's own majority commit comes later in the oplog,
 so what it depends on is at least as durable as itself.
+
+Replaying. A published event (``published_at``, no ``pending``) is published again by taking its mark away. The index
+``by_topic`` is on (topic, seq): whoever goes through published events, to replay or to compare them, goes in the order they are
+published in, and seq is unique. ``Outbox.seq_at`` turns a time into a place in that order.
 """
 
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from pymongo import ASCENDING, IndexModel, ReturnDocument
@@ -22,6 +26,7 @@ from contracts.envelope import Envelope, event_id
 
 T = TypeVar("T")
 _POSITION_BITS = 20
+_CLOCK_DIFFERENCE = timedelta(minutes=5)
 
 
 def outbox_collections(retention_days: int) -> list[CollectionSpec]:
@@ -35,6 +40,7 @@ def outbox_collections(retention_days: int) -> list[CollectionSpec]:
                     name="pending_by_bucket",
                     partialFilterExpression={"pending": True},
                 ),
+                IndexModel([("topic", ASCENDING), ("seq", ASCENDING)], name="by_topic"),
                 IndexModel("published_at", name="ttl", expireAfterSeconds=retention_days * 86_400),
             ],
         ),
@@ -78,6 +84,44 @@ class Outbox:
         for wake in wake_ups:
             wake()
         return result
+
+    async def end_seq(self) -> int:
+        """A seq that no event has so far, and every later one exceeds."""
+        counter = await self._counter.find_one({"_id": "transactions"})
+        return ((int(counter["value"]) if counter else 0) + 1) << _POSITION_BITS
+
+    async def seq_at(self, topic: str, since: datetime) -> int:
+        """A seq such that every event of the topic created at or after ``since`` has this one or a larger one.
+
+        Some of those may be older: replicas' clocks differ (by 5 minutes at most is assumed). Some 30 index look-ups.
+        """
+        low, high = 0, await self.end_seq() >> _POSITION_BITS
+        while low < high:
+            middle = (low + high) // 2
+            found = await self._outbox.find_one(
+                {
+                    "topic": topic,
+                    "seq": {"$gte": middle << _POSITION_BITS},
+                    "created_at": {"$type": "date"},
+                },
+                {"created_at": 1},
+                sort=[("seq", 1)],
+            )
+            if found is None or found["created_at"] >= since - _CLOCK_DIFFERENCE:
+                high = middle
+            else:
+                low = middle + 1
+        return low << _POSITION_BITS
+
+    async def pending(self, limit: int) -> int:
+        """Events that wait to be published, counted up to ``limit``."""
+        waiting = {"bucket": {"$gte": 0}, "pending": True}  # what the partial index serves
+        return await self._outbox.count_documents(waiting, limit=limit)
+
+    async def has_published(self, topics: Sequence[str]) -> bool:
+        """Whether an event was published to one of these topics, as far back as the outbox goes."""
+        found = await self._outbox.find_one({"topic": {"$in": topics}, "published_at": {"$exists": True}})
+        return found is not None
 
     async def _documents(self, unit: UnitOfWork) -> list[Document]:
         counter = await self._counter.find_one_and_update(

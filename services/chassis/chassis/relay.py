@@ -13,11 +13,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import InvalidProducerEpoch, OutOfOrderSequenceNumber, ProducerFenced, UnknownProducerId
 from aiokafka.partitioner import DefaultPartitioner
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, set_span_in_context
 from pymongo.errors import DuplicateKeyError
 
 from chassis.background import Loop
+from chassis.bus import make_producer
 from chassis.db import Database, Document
 from chassis.logs import get_logger
 from chassis.metrics import OUTBOX_ERRORS, OUTBOX_PENDING, OUTBOX_PUBLISHED, OUTBOX_SECONDS
@@ -28,6 +30,10 @@ log = get_logger(__name__)
 _PENDING_COUNT_LIMIT = 10_000
 _DRAIN_SECONDS = 5.0
 _METADATA_SECONDS = 2.0
+_CLOSE_SECONDS = 5.0
+# The broker and an idempotent producer disagree on the sequence of a partition, as after an error that used up a number:
+# aiokafka goes on from there and fails for ever.
+_NEEDS_NEW_PRODUCER = (OutOfOrderSequenceNumber, UnknownProducerId, ProducerFenced, InvalidProducerEpoch)
 
 
 class BucketLeases:
@@ -100,11 +106,25 @@ class BucketLeases:
 
 
 class Relay:
-    """Publishes the outbox of one service."""
+    """Publishes the outbox of one service.
 
-    def __init__(self, database: Database, producer: AIOKafkaProducer, settings: ChassisSettings) -> None:
-        self._outbox = database.relaxed("outbox")
-        self._producer = producer
+    ``producer`` is started by the caller, replaced when the broker refuses its sequence, and stopped by ``close``.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        producer: AIOKafkaProducer,
+        settings: ChassisSettings,
+        client_id: str = "outbox-relay",
+    ) -> None:
+        # an event published and then taken back by a new primary would be an effect without a cause; the marks are written with
+        # majority too, or the next look would not see them and publish again
+        self._outbox = database.committed("outbox")
+        self.producer = producer
+        self._settings = settings
+        self._client_id = client_id
+        self._needs_new_producer = False
         self._batch = settings.outbox_batch
         self._leases = BucketLeases(
             database, buckets=settings.outbox_buckets, lease_seconds=settings.outbox_lease_seconds
@@ -119,12 +139,27 @@ class Relay:
             await asyncio.wait_for(self._drain(), _DRAIN_SECONDS)
         await self._leases.release()
 
+    async def close(self) -> None:
+        """Stop the producer. Waits a few seconds at most: an idempotent one would try for ever while the bus is away."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.producer.stop(), _CLOSE_SECONDS)
+
+    async def _renew_producer(self) -> None:
+        log.warning("the broker refuses the producer's sequence; going on with a new producer")
+        producer = make_producer(self._settings, self._client_id)
+        await producer.start()
+        await self.close()
+        self.producer = producer
+        self._needs_new_producer = False
+
     async def _drain(self) -> None:
         while await self.publish_pending():
             pass
 
     async def publish_pending(self) -> bool:
         """Publish up to one batch of events; returns whether more may be waiting."""
+        if self._needs_new_producer:
+            await self._renew_producer()
         buckets = await self._leases.held()
         if not buckets:
             return False
@@ -159,7 +194,7 @@ class Relay:
 
         async def ask(topic: str) -> list[int]:
             try:
-                return sorted(await asyncio.wait_for(self._producer.partitions_for(topic), _METADATA_SECONDS))
+                return sorted(await asyncio.wait_for(self.producer.partitions_for(topic), _METADATA_SECONDS))
             except Exception as error:
                 OUTBOX_ERRORS.labels(topic).inc()
                 log.error(
@@ -176,7 +211,7 @@ class Relay:
         """Publish the events of one partition in order; returns those that were acknowledged, always a prefix."""
         position = 0
         while position < len(documents):
-            batch = self._producer.create_batch()
+            batch = self.producer.create_batch()
             spans: list[Span] = []
             for document in documents[position:]:
                 span, headers = _publish_span(document)
@@ -194,9 +229,10 @@ class Relay:
                 break
             failure = ""
             try:
-                await (await self._producer.send_batch(batch, topic, partition=partition))
+                await (await self.producer.send_batch(batch, topic, partition=partition))
             except Exception as error:
                 failure = str(error)
+                self._needs_new_producer |= isinstance(error, _NEEDS_NEW_PRODUCER)
                 OUTBOX_ERRORS.labels(topic).inc()
                 log.warning("publish failed; events stay in the outbox", topic=topic, error=failure)
             for span in spans:

@@ -9,30 +9,34 @@ from dataclasses import dataclass, field
 
 import uvicorn
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from fastapi import APIRouter, FastAPI
 from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from pymongo.errors import PyMongoError
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chassis.admission import BodyLimit, RequestLimit
+from chassis.audit import AUDIT_COLLECTIONS
 from chassis.auth import TokenVerifier
 from chassis.background import Loop
-from chassis.bus import ensure_topics, make_broker, make_producer
+from chassis.bus import BusWatch, make_broker, make_producer
 from chassis.consumer import BatchConsumer, ConsumerSpec
 from chassis.db import CollectionSpec, Database, is_unavailable
+from chassis.dead_letters import DeadLetters, dead_letter_collections
 from chassis.health import health_router
 from chassis.inbox import inbox_collections
+from chassis.invariants import Invariant, invariants_router
+from chassis.ledger import ledger_router
 from chassis.logs import configure_logs, get_logger
+from chassis.operations import operations_router
 from chassis.outbox import Outbox, outbox_collections
 from chassis.parking import PARKING_COLLECTIONS
-from chassis.problems import Problem, add_problem_handlers, problem_response
+from chassis.problems import add_problem_handlers
 from chassis.relay import Relay
 from chassis.settings import ChassisSettings
 from chassis.telemetry import configure_telemetry, shutdown_telemetry
 from contracts.catalogue import CatalogueError
-from contracts.errors import ProblemCode
+from contracts.envelope import source_of
 from contracts.topics import Topic
 
 log = get_logger(__name__)
@@ -47,8 +51,9 @@ class Runtime:
     outbox: Outbox
     http: ClientSession
     tokens: TokenVerifier
-    producer: AIOKafkaProducer
+    relay: Relay
     topics: Collection[str]
+    dead_letters: DeadLetters
     consumers: list[BatchConsumer] = field(default_factory=list)
 
 
@@ -56,8 +61,8 @@ class Runtime:
 class ServiceSpec:
     """What makes a service: its name (also Kafka client id and service.name), its collections, what it consumes, does and serves.
 
-    ``consumers`` and ``loops`` are called once with the running parts. ``topics``: real names it owns or consumes, created when
-    missing.
+    ``consumers`` and ``loops`` are called once with the running parts, ``invariants`` each time they are checked.
+    ``topics``: real names it owns or consumes, created when missing.
     """
 
     name: str
@@ -67,6 +72,7 @@ class ServiceSpec:
     routers: Sequence[APIRouter] = ()
     consumers: Callable[[Runtime], Sequence[ConsumerSpec]] = lambda _: ()
     loops: Callable[[Runtime], Sequence[Loop]] = lambda _: ()
+    invariants: Callable[[Runtime], Sequence[Invariant]] = lambda _: ()
 
 
 async def _until_available(what: str, attempt: Callable[[], Awaitable[object]]) -> None:
@@ -95,7 +101,7 @@ async def _running(
     )
     outbox = Outbox(
         database,
-        source=f"/xinfu/{spec.name}",
+        source=source_of(spec.name),
         buckets=settings.outbox_buckets,
         max_event_bytes=settings.max_event_bytes,
     )
@@ -104,30 +110,34 @@ async def _running(
         cookie_jar=DummyCookieJar(),
         connector=TCPConnector(limit=200),
     )
-    producer = make_producer(settings, spec.name)
+    relay = Relay(database, make_producer(settings, spec.name), settings, spec.name)
     broker = make_broker(settings, spec.name)
-    runtime = Runtime(spec.name, database, outbox, http, TokenVerifier(settings, http), producer, spec.topics)
+    dead_letters = DeadLetters(database, settings.dead_letter_quota_mb * 1_000_000)
+    tokens = TokenVerifier(settings, http)
+    runtime = Runtime(spec.name, database, outbox, http, tokens, relay, spec.topics, dead_letters)
     own = [
         *inbox_collections(settings.inbox_retention_days),
+        *dead_letter_collections(settings.dead_letter_retention_days),
         *outbox_collections(settings.outbox_retention_days),
         *PARKING_COLLECTIONS,
+        *AUDIT_COLLECTIONS,
         *spec.collections,
     ]
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(database.close)
         stack.push_async_callback(http.close)
         await _until_available("mongodb", lambda: database.ensure(own))
-        if settings.create_topics:
-            await _until_available("kafka", lambda: ensure_topics(settings, spec.topics))
-        await _until_available("kafka", producer.start)
-        stack.push_async_callback(producer.stop)
-        relay = Relay(database, producer, settings)
+        bus_watch = BusWatch(settings, spec.topics, outbox.has_published)
+        await _until_available("kafka", bus_watch.begin)
+        await _until_available("kafka", relay.producer.start)
+        stack.push_async_callback(relay.close)
         outbox.wake = relay.loop.wake
         runtime.consumers += [
-            BatchConsumer(consumer, broker, database, outbox, settings)
+            BatchConsumer(consumer, broker, database, outbox, dead_letters, settings)
             for consumer in spec.consumers(runtime)
         ]
-        loops = [*spec.loops(runtime), *(consumer.retry_loop for consumer in runtime.consumers)]
+        retries = [consumer.retry_loop for consumer in runtime.consumers]
+        loops = [*spec.loops(runtime), dead_letters.loop, bus_watch.loop, *retries]
         # stopping goes backwards: first no new work comes in, then work in hand ends, then the outbox is emptied
         relay.loop.start()
         stack.push_async_callback(relay.stop)
@@ -159,38 +169,6 @@ async def _running(
         log.info("stopping")
 
 
-class _BodyLimit:
-    """Refuses request bodies over a limit with 413, whether or not their length is declared."""
-
-    def __init__(self, app: ASGIApp, max_bytes: int, unlimited_paths: frozenset[str]) -> None:
-        self._app = app
-        self._max = max_bytes
-        self._unlimited = unlimited_paths
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in self._unlimited:
-            await self._app(scope, receive, send)
-            return
-        # Not "Connection: close": closing while the client still sends resets the connection, and the answer is lost (RFC
-        # 9112, 9.6). uvicorn discards the rest of the body.
-        problem = Problem(ProblemCode.TOO_LARGE, f"请求正文不得超过 {self._max} 字节，请精简后重试。")
-        declared = dict(scope["headers"]).get(b"content-length", b"")
-        if declared.isdigit() and int(declared) > self._max:
-            await problem_response(problem, scope["path"])(scope, receive, send)
-            return
-        received = 0
-
-        async def limited() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._max:
-                raise problem
-            return message
-
-        await self._app(scope, limited, send)
-
-
 def create_app(
     spec: ServiceSpec,
     settings: ChassisSettings,
@@ -215,9 +193,13 @@ def create_app(
         redoc_url=None,
         openapi_url="/openapi.json",
     )
-    app.add_middleware(_BodyLimit, max_bytes=settings.max_body_bytes, unlimited_paths=unlimited_body_paths)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, unlimited_paths=unlimited_body_paths)
+    app.add_middleware(RequestLimit, max_requests=settings.max_concurrent_requests)
     add_problem_handlers(app)
     app.include_router(health_router(settings.stalled_after_seconds))
+    app.include_router(operations_router(settings, spec.topics))
+    app.include_router(ledger_router(settings.outbox_retention_days))
+    app.include_router(invariants_router(spec.invariants))
     for router in spec.routers:
         app.include_router(router)
     FastAPIInstrumentor.instrument_app(

@@ -50,7 +50,13 @@ class ChassisSettings(BaseSettings):
     create_topics: bool = Field(
         True,
         validation_alias=_shared("XINFU_CREATE_TOPICS"),
-        description="Create missing topics at start-up",
+        description="Create missing topics, at start-up and while running",
+    )
+    bus_watch_seconds: float = Field(
+        3.0,
+        gt=0,
+        validation_alias=_shared("XINFU_BUS_WATCH_SECONDS"),
+        description="How often to look whether the bus has lost topics",
     )
 
     # --- database
@@ -66,6 +72,12 @@ class ChassisSettings(BaseSettings):
     # --- HTTP
     http_host: str = Field("127.0.0.1", validation_alias=_shared("XINFU_HTTP_HOST"))
     max_body_bytes: int = Field(1_000_000, ge=1000, validation_alias=_shared("XINFU_MAX_BODY_BYTES"))
+    max_concurrent_requests: int = Field(
+        200,
+        ge=1,
+        validation_alias=_shared("XINFU_MAX_CONCURRENT_REQUESTS"),
+        description="HTTP requests at work at once in one process; one more is answered 429",
+    )
     graceful_timeout_seconds: float = Field(
         15.0, gt=0, validation_alias=_shared("XINFU_GRACEFUL_TIMEOUT_SECONDS")
     )
@@ -93,6 +105,13 @@ class ChassisSettings(BaseSettings):
         25, ge=1, le=5000, validation_alias=_shared("XINFU_BATCH_POLL_TIMEOUT_MS"), description="milliseconds"
     )
     max_event_bytes: int = Field(900_000, ge=1000, validation_alias=_shared("XINFU_MAX_EVENT_BYTES"))
+    handler_timeout_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=50,  # below MongoDB's transactionLifetimeLimitSeconds (60)
+        validation_alias=_shared("XINFU_HANDLER_TIMEOUT_SECONDS"),
+        description="A handler that takes longer for a batch is stopped, and the batch divided",
+    )
     inbox_retention_days: int = Field(60, ge=1, validation_alias=_shared("XINFU_INBOX_RETENTION_DAYS"))
     stalled_after_seconds: float = Field(
         60.0,
@@ -106,6 +125,24 @@ class ChassisSettings(BaseSettings):
     park_max_seconds: float = Field(3600.0, gt=0, validation_alias=_shared("XINFU_PARK_MAX_SECONDS"))
     park_max_attempts: int = Field(12, ge=1, validation_alias=_shared("XINFU_PARK_MAX_ATTEMPTS"))
     park_poll_seconds: float = Field(1.0, gt=0, validation_alias=_shared("XINFU_PARK_POLL_SECONDS"))
+
+    park_max_events: int = Field(
+        100_000,
+        ge=1,
+        validation_alias=_shared("XINFU_PARK_MAX_EVENTS"),
+        description="Most events a consumer parks; then it takes no batch that would park more",
+    )
+
+    # --- dead letters
+    dead_letter_quota_mb: int = Field(
+        1000,
+        ge=0,
+        validation_alias=_shared("XINFU_DEAD_LETTER_QUOTA_MB"),
+        description="Megabytes of stored dead letters of the service; above it they are stored without their value",
+    )
+    dead_letter_retention_days: int = Field(
+        180, ge=1, validation_alias=_shared("XINFU_DEAD_LETTER_RETENTION_DAYS")
+    )
 
     # --- outbox
     outbox_buckets: int = Field(
