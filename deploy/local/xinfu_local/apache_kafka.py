@@ -7,12 +7,15 @@ import shutil
 import subprocess
 import tempfile
 import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from xinfu_local.errors import StackError
 from xinfu_local.ports import HOST, free_port
 from xinfu_local.process import Process
 
+CACHE_DIR = Path(__file__).resolve().parents[3] / ".xinfu"
 _POM = Path(__file__).resolve().parents[1] / "kafka" / "pom.xml"
 _DOWNLOAD_TIMEOUT_SECONDS = 900
 _JAVA_OPTIONS = (
@@ -22,31 +25,53 @@ _JAVA_OPTIONS = (
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
 )
+# Java takes file names from the locale: in a C locale a data directory with a Chinese name would not be found.
+_ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 
 
-def apache_process(name: str, directory: Path, port: int, cache_dir: Path) -> Process:
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One more address of the broker, on loopback.
+
+    port: where the broker listens. advertised_port: what it tells those who come that way; a proxy that listens there
+    and forwards to `port` then carries all their traffic.
+    """
+
+    port: int
+    advertised_port: int
+
+
+def apache_process(
+    name: str, directory: Path, port: int, cache_dir: Path, listeners: Mapping[str, Listener] | None = None
+) -> Process:
     """Fetch the jars when they are missing, write the configuration, format the storage when it is new.
 
     :param directory: server.properties and the log segments; kept between runs.
+    :param listeners: by name: lower-case letters, digits and hyphens.
     :raises StackError: Java or Maven is missing, the download or the formatting failed.
     """
-    java = _tool("java", "openjdk-17-jre-headless")
-    jars = kafka_jars(cache_dir)
+    command = _java_command(cache_dir)
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "server.properties").write_text(_server_properties(port, free_port()))
-    # Java takes file names from the locale: in a C locale a data directory with a Chinese name would not be found.
-    environment = {"LC_ALL": "C.UTF-8"}
-    command = [java, *_JAVA_OPTIONS, "-cp", f"{jars}/*"]
+    (directory / "server.properties").write_text(_server_properties(port, free_port(), listeners or {}))
     if not (directory / "log" / "meta.properties").exists():
-        _format([*command, "kafka.tools.StorageTool"], directory, environment)
+        _format(command, directory)
     return Process(
         name,
         [*command, "kafka.Kafka", "server.properties"],
-        environment,
+        _ENVIRONMENT,
         health_url=f"tcp://{HOST}:{port}",
         stop_wait_seconds=15,
         directory=directory,
     )
+
+
+def wipe(directory: Path, cache_dir: Path) -> None:
+    """Delete all that a broker, now stopped, has stored, and format the storage again: a new, empty cluster.
+
+    :raises StackError: Java is missing or the formatting failed.
+    """
+    shutil.rmtree(directory / "log")
+    _format(_java_command(cache_dir), directory)
 
 
 def kafka_version() -> str:
@@ -98,12 +123,18 @@ def kafka_jars(cache_dir: Path) -> Path:
     return jars
 
 
-def _format(tool: list[str], directory: Path, environment: dict[str, str]) -> None:
+def _java_command(cache_dir: Path) -> list[str]:
+    java = _tool("java", "openjdk-17-jre-headless")
+    return [java, *_JAVA_OPTIONS, "-cp", f"{kafka_jars(cache_dir)}/*"]
+
+
+def _format(java: list[str], directory: Path) -> None:
+    tool = [*java, "kafka.tools.StorageTool", "format"]
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     done = subprocess.run(
-        [*tool, "format", f"--cluster-id={cluster_id}", "--config=server.properties"],
+        [*tool, f"--cluster-id={cluster_id}", "--config=server.properties"],
         cwd=directory,
-        env=os.environ | environment,
+        env=os.environ | _ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=60,
@@ -129,16 +160,21 @@ def _tail(text: str, lines: int = 20) -> str:
     return "\n".join(text.strip().splitlines()[-lines:])
 
 
-def _server_properties(port: int, controller_port: int) -> str:
+def _server_properties(port: int, controller_port: int, listeners: Mapping[str, Listener]) -> str:
+    more = {name.upper().replace("-", "_"): listener for name, listener in listeners.items()}
+    listening = {"PLAINTEXT": port, **{name: listener.port for name, listener in more.items()}}
+    advertised = {"PLAINTEXT": port, **{name: listener.advertised_port for name, listener in more.items()}}
     settings = {
         "process.roles": "broker,controller",
         "node.id": 1,
         # The static form: the dynamic one keeps the controller's port in its log, and ports change between runs.
         "controller.quorum.voters": f"1@{HOST}:{controller_port}",
         "controller.listener.names": "CONTROLLER",
-        "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listeners": _addresses(listening | {"CONTROLLER": controller_port}),
+        "advertised.listeners": _addresses(advertised),
+        "listener.security.protocol.map": ",".join(
+            f"{name}:PLAINTEXT" for name in (*listening, "CONTROLLER")
+        ),
         "inter.broker.listener.name": "PLAINTEXT",
         # Relative to the working directory, for this value is a list: a comma in a path would cut it in two.
         "log.dirs": "log",
@@ -163,3 +199,7 @@ def _server_properties(port: int, controller_port: int) -> str:
         "num.io.threads": 4,
     }
     return "".join(f"{key}={value}\n" for key, value in settings.items())
+
+
+def _addresses(ports: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://{HOST}:{port}" for name, port in ports.items())

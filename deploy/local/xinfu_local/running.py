@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import resource
 import signal
 import time
 from collections.abc import Iterable
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from xinfu_local import proc
+from xinfu_local import apache_kafka, kafka, mongodb, proc
 from xinfu_local.errors import StackError
+from xinfu_local.kafka import Broker
 from xinfu_local.ports import accepts_connections
 from xinfu_local.supervision import Supervisor, SupervisorError
 
@@ -109,14 +111,38 @@ class RunningStack:
 
         :raises StackError: no process of this name runs.
         """
-        self._known(name)
-        pid = self.pids().get(name)
-        if pid is None:
-            raise StackError(f"{name} does not run: there is nothing to kill")
+        pid = self._pid(name)
         proc.send_signal(pid, signal.SIGKILL)
         # Until supervisord has reaped it: before that, threads of it may live on and accept connections.
         while self.pids().get(name) == pid:
             time.sleep(0.005)
+        return pid
+
+    def suspend(self, name: str) -> int:
+        """SIGSTOP the process and its children, and give its pid: its connections stay open, and nobody answers.
+
+        :raises StackError: no process of this name runs.
+        """
+        return self._signal_group(name, signal.SIGSTOP)
+
+    def resume(self, name: str) -> int:
+        """SIGCONT what was suspended; harmless otherwise.
+
+        :raises StackError: no process of this name runs.
+        """
+        return self._signal_group(name, signal.SIGCONT)
+
+    def limit_file_size(self, name: str, size_bytes: int) -> int:
+        """Let the process and its children write no file beyond this size, and give its pid: a full disk for it alone.
+
+        A write beyond fails with EFBIG, where a full disk gives ENOSPC. Lasts until the process ends.
+
+        :raises StackError: no process of this name runs.
+        """
+        pid = self._pid(name)
+        for member in proc.pids_of_group(pid):
+            _, hard = resource.prlimit(member, resource.RLIMIT_FSIZE)
+            resource.prlimit(member, resource.RLIMIT_FSIZE, (size_bytes, hard))
         return pid
 
     def restart(self, name: str, timeout_seconds: float = 60) -> None:
@@ -124,10 +150,57 @@ class RunningStack:
 
         :raises StackError: it is unknown, does not stop or does not become ready.
         """
-        self._known(name)
-        self._stop_all([name], timeout_seconds)
-        self._supervisor.start(name)
-        self.wait_ready([name], timeout_seconds)
+        self.stop_process(name, timeout_seconds=timeout_seconds)
+        self.start_process(name, timeout_seconds=timeout_seconds)
+
+    def stop_process(self, *names: str, timeout_seconds: float = 60) -> None:
+        """Stop processes as a shutdown would; they stay down until start_process.
+
+        :raises StackError: one is unknown or does not stop.
+        """
+        for name in names:
+            self._known(name)
+        self._stop_all(names, timeout_seconds)
+
+    def start_process(self, *names: str, timeout_seconds: float = 60) -> None:
+        """Start stopped processes and wait until they are ready.
+
+        :raises StackError: one is unknown, already runs or does not become ready.
+        """
+        for name in names:
+            self._known(name)
+            self._supervisor.start(name)
+        self.wait_ready(names, timeout_seconds)
+
+    def primary(self, timeout_seconds: float = 30) -> str:
+        """The name of the process that is MongoDB's primary; waits for an election to end.
+
+        :raises StackError: there is none within `timeout_seconds`, or MongoDB is not this stack's own.
+        """
+        address = mongodb.primary_address(self.description.mongodb_uri, timeout_seconds)
+        for name, url in self.description.health_urls.items():
+            if url == f"tcp://{address}":
+                return name
+        raise StackError(f"the primary on {address} is no process of this stack")
+
+    def step_down(self, seconds: int = 10) -> str:
+        """Let MongoDB's primary step down, to be none for so long, and give its name; needs more than one node.
+
+        :raises StackError: there is no primary, or no other node could follow it.
+        """
+        name = self.primary()
+        mongodb.step_down((self.description.health_urls[name] or "").removeprefix("tcp://"), seconds)
+        return name
+
+    def wipe_kafka(self, timeout_seconds: float = 60) -> None:
+        """Stop the broker, delete all it has stored, start it again with nothing: topics and offsets are gone.
+
+        :raises StackError: the broker is not this stack's own, does not stop or does not become ready.
+        """
+        self.stop_process(kafka.NAME, timeout_seconds=timeout_seconds)
+        if self.description.broker == Broker.APACHE:
+            apache_kafka.wipe(Path(self.description.log_dir).parent / kafka.NAME, apache_kafka.CACHE_DIR)
+        self.start_process(kafka.NAME, timeout_seconds=timeout_seconds)
 
     def wait_ready(self, names: Iterable[str] | None = None, timeout_seconds: float = 60) -> None:
         """Wait until the processes (all of them by default) run and their health URLs are content.
@@ -171,6 +244,19 @@ class RunningStack:
         return StackError(
             f"{name} {reason}. The end of {self.log_path(name)}:\n{self.logs(name, _LOG_LINES_IN_ERRORS)}"
         )
+
+    def _pid(self, name: str) -> int:
+        self._known(name)
+        pid = self.pids().get(name)
+        if pid is None:
+            raise StackError(f"{name} does not run")
+        return pid
+
+    def _signal_group(self, name: str, number: signal.Signals) -> int:
+        pid = self._pid(name)  # supervisord makes each process the leader of a group
+        for member in proc.pids_of_group(pid):
+            proc.send_signal(member, number)
+        return pid
 
     def _known(self, name: str) -> None:
         if name not in self.description.health_urls:

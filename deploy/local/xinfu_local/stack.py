@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from types import FrameType, TracebackType
 from typing import Self
 
 from xinfu_local import kafka, mongodb, proc
+from xinfu_local.apache_kafka import CACHE_DIR, Listener
 from xinfu_local.errors import StackError
 from xinfu_local.kafka import Broker
 from xinfu_local.lock import DirectoryLock
@@ -23,9 +24,7 @@ from xinfu_local.process import Process
 from xinfu_local.running import Description, RunningStack
 from xinfu_local.supervision import SupervisorError, socket_path, write_configuration
 
-REPOSITORY = Path(__file__).resolve().parents[3]
-DEFAULT_DATA_DIR = REPOSITORY / ".xinfu" / "run"
-CACHE_DIR = REPOSITORY / ".xinfu"
+DEFAULT_DATA_DIR = CACHE_DIR / "run"
 
 # Every process of a stack inherits this with the stack's data directory as its value, whoever restarted it since:
 # so the processes of a stack that was killed are found again, whatever their pids.
@@ -52,6 +51,8 @@ class Stack(RunningStack):
         *,
         kafka_port: int | None = None,
         mongodb_port: int | None = None,
+        mongodb_nodes: int = 1,
+        kafka_listeners: Mapping[str, Listener] | None = None,
         prepare: Callable[["Stack"], None] | None = None,
         ready_timeout_seconds: float = 60,
     ) -> None:
@@ -61,7 +62,10 @@ class Stack(RunningStack):
         process gets both variables, with what the stack really uses, unless its own environment sets them.
 
         :param processes: the services, in the order they are started; all are started before any is waited for.
-        :param kafka_port: taken when it is free, else any other; the same for mongodb_port.
+        :param kafka_port: taken when it is free, else any other; the same for mongodb_port (the first node's).
+        :param mongodb_nodes: members of the replica set, each a process: mongodb, mongodb-2, mongodb-3.
+        :param kafka_listeners: more addresses of Apache Kafka, by name; a process comes that way when its own
+            environment sets KAFKA_BOOTSTRAP_SERVERS to the advertised port.
         :param prepare: called when the bus and the database answer, before the services start.
         :param ready_timeout_seconds: for the database, the bus and the services, each.
         :raises StackError: two processes have the same name.
@@ -72,19 +76,21 @@ class Stack(RunningStack):
         self._prepare = prepare
         self._ready_timeout_seconds = ready_timeout_seconds
         self._kafka_port = None
-        self._mongodb_port = None
+        self._kafka_listeners = kafka_listeners or {}
+        self._mongodb_ports: list[int] = []
         bootstrap = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "").strip()
         uri = os.environ.get("MONGODB_URI", "").strip()
         if not bootstrap:
             self._kafka_port = free_port(kafka_port)
             bootstrap = f"{HOST}:{self._kafka_port}"
         if not uri:
-            self._mongodb_port = free_port(mongodb_port)
-            uri = mongodb.mongodb_uri(self._mongodb_port)
+            self._mongodb_ports = [free_port(mongodb_port), *(free_port() for _ in range(mongodb_nodes - 1))]
+            uri = mongodb.mongodb_uri(self._mongodb_ports)
+        self._server_names = [*mongodb.node_names(mongodb_nodes), kafka.NAME]
         names = [process.name for process in self._services]
-        if len({*names, mongodb.NAME, kafka.NAME}) != len(names) + 2:
+        if len({*names, *self._server_names}) != len(names) + len(self._server_names):
             raise StackError(
-                f"process names must differ from each other and from {mongodb.NAME}, {kafka.NAME}: {names}"
+                f"process names must differ from each other and from {', '.join(self._server_names)}: {names}"
             )
         self.kafka_bootstrap = bootstrap
         self.mongodb_uri = uri
@@ -193,10 +199,14 @@ class Stack(RunningStack):
 
     def _servers(self) -> list[Process]:
         servers = []
-        if self._mongodb_port is not None:
-            servers.append(mongodb.mongodb_process(self.data_dir, self._mongodb_port))
+        if self._mongodb_ports:
+            servers += mongodb.mongodb_processes(self.data_dir, self._mongodb_ports)
         if self._kafka_port is not None:
-            servers.append(kafka.kafka_process(self._broker, self.data_dir, self._kafka_port, CACHE_DIR))
+            servers.append(
+                kafka.kafka_process(
+                    self._broker, self.data_dir, self._kafka_port, CACHE_DIR, self._kafka_listeners
+                )
+            )
         return servers
 
     def _start_supervisord(self, configuration: Path) -> subprocess.Popen[bytes]:
@@ -228,13 +238,13 @@ class Stack(RunningStack):
     def _wait_for_servers(self, names: Sequence[str]) -> None:
         timeout_seconds = self._ready_timeout_seconds
         # A server of one's own that is not there is known first: it takes no waiting for the others.
-        if self._mongodb_port is None:
+        if not self._mongodb_ports:
             mongodb.check_own_mongodb(self.mongodb_uri, _OWN_SERVER_TIMEOUT_SECONDS)
         if self._kafka_port is None:
             kafka.wait_for_bootstrap(self.kafka_bootstrap, _OWN_SERVER_TIMEOUT_SECONDS)
         self.wait_ready(names, timeout_seconds)
-        if self._mongodb_port is not None:
-            mongodb.ensure_replica_set(self._mongodb_port, timeout_seconds)
+        if self._mongodb_ports:
+            mongodb.ensure_replica_set(self._mongodb_ports, timeout_seconds)
         if self._kafka_port is not None:
             kafka.wait_for_kafka(self.kafka_bootstrap, timeout_seconds)
 
@@ -242,7 +252,7 @@ class Stack(RunningStack):
         """Services first, then what they need. What does not stop in time is left to _end_leftovers."""
         try:
             known = self._supervisor.processes()
-            servers = [name for name in (kafka.NAME, mongodb.NAME) if name in known]
+            servers = [name for name in self._server_names if name in known]
             services = [process for process in self._services if process.name in known]
             longest = max((process.stop_wait_seconds for process in services), default=0)
             self._stop_all([process.name for process in services], longest + 5)

@@ -20,24 +20,27 @@ from contracts.clock import CHINA_STANDARD_TIME
 from xinfu.client import Citizenry, Client, RefusedError
 from xinfu.compose import KAFKA_PORT, MONGODB_PORT, Endpoints, compose, replay_outboxes
 from xinfu.demo import Demo, DemoFailedError
+from xinfu.dlq import dlq_app
+from xinfu.doctor import doctor
+from xinfu.lag import lag
 from xinfu.openapi import write as write_openapi
+from xinfu.outbox import outbox_app
+from xinfu.parity import parity
 from xinfu.records import ImportFailedError, import_records, show_report
+from xinfu.terminal import DataDir, console, fail
 from xinfu.trace import render, spans_of, submission
+from xinfu.verify import verify_command
 from xinfu_local import DEFAULT_DATA_DIR, Broker, RunningStack, Stack, StackError, broker_from_environment
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="信复：信用修复“一件事”。")
 records_app = typer.Typer(no_args_is_help=True, help="失信记录。")
 app.add_typer(records_app, name="records")
-console = Console()
-
-DataDir = Annotated[
-    Path, typer.Option(envvar="XINFU_DATA_DIR", help="本地环境的数据目录", show_default=False)
-]
-
-
-def _fail(text: object) -> None:
-    Console(stderr=True).print(f"[red]{text}[/red]", highlight=False)
-    raise typer.Exit(1)
+app.add_typer(dlq_app, name="dlq")
+app.add_typer(outbox_app, name="outbox")
+app.command()(lag)
+app.command()(parity)
+app.command("verify")(verify_command)
+app.command()(doctor)
 
 
 def _with_session(work: Callable[[ClientSession], Awaitable[None]]) -> None:
@@ -48,7 +51,7 @@ def _with_session(work: Callable[[ClientSession], Awaitable[None]]) -> None:
     try:
         asyncio.run(main())
     except (StackError, RefusedError, DemoFailedError, ImportFailedError, ClientError, OSError) as error:
-        _fail(error)
+        fail(error)
 
 
 def _stack(data_dir: Path, broker: Broker) -> tuple[Stack, Endpoints]:
@@ -101,7 +104,7 @@ def _run(data_dir: Path, timeout_seconds: float, *, keep: bool = False, stay: bo
                 console.print("按 Ctrl-C 停止")
                 signal.pause()
     except StackError as error:
-        _fail(error)
+        fail(error)
     except KeyboardInterrupt:
         console.print("已停止")
     finally:

@@ -108,15 +108,15 @@ class Citizenry:
         )
         return Client(self._session, answer["access_token"])
 
-    async def ops(self) -> Client:
-        """The ops client (client credentials)."""
+    async def ops(self, patience_seconds: float = 30) -> Client:
+        """The ops client (client credentials). ``patience_seconds``: see Client."""
         form = {
             "grant_type": "client_credentials",
-            "client_id": "ops",
+            "client_id": self._endpoints.ops_client,
             "client_secret": self._endpoints.ops_secret,
         }
         async with self._session.post(f"{self._endpoints.oidc}/token", data=form) as response:
             text = await response.text()
             if response.status >= 400:
                 raise RefusedError("POST", f"{self._endpoints.oidc}/token", response.status, text)
-        return Client(self._session, json.loads(text)["access_token"])
+        return Client(self._session, json.loads(text)["access_token"], patience_seconds)

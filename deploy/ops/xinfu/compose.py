@@ -2,9 +2,11 @@
 
 import base64
 import json
+import os
 import secrets
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,16 +37,21 @@ _CLIENT_SCOPES = {
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Base URLs of a stack, and the secret of the client ``ops``; kept in ``endpoints.json`` while it runs."""
+    """Base URLs of a stack, and the client that operates it; kept in ``endpoints.json`` while it runs.
+
+    ``issuer``: None for the sandbox's own. An installation without sandbox is named by environment variables (``read``).
+    """
 
     services: dict[str, str]
     sandbox: str
     ops_secret: str
+    ops_client: str = "ops"
+    issuer: str | None = None
 
     @property
     def oidc(self) -> str:
         """The issuer."""
-        return f"{self.sandbox}/oidc"
+        return self.issuer or f"{self.sandbox}/oidc"
 
     def write(self, data_dir: Path) -> None:
         """Leave them for other commands."""
@@ -54,11 +61,29 @@ class Endpoints:
 
     @classmethod
     def read(cls, data_dir: Path) -> Self:
-        """Those of the stack in this directory. Raises StackError when there is none."""
+        """Those of the installation XINFU_OPERATIONS_URLS names, else of the stack in this directory.
+
+        Raises StackError when there is none.
+        """
+        if os.environ.get("XINFU_OPERATIONS_URLS"):
+            return cls._named_by(os.environ)
         try:
             return cls(**json.loads((data_dir / "endpoints.json").read_text()))
         except (OSError, TypeError, ValueError):
             raise StackError(f"no local stack runs in {data_dir}: start one with `make run`") from None
+
+    @classmethod
+    def _named_by(cls, environment: Mapping[str, str]) -> Self:
+        try:
+            urls = json.loads(environment["XINFU_OPERATIONS_URLS"])
+            services = {name: str(url).rstrip("/") for name, url in urls.items()}
+        except (AttributeError, ValueError):
+            raise StackError('XINFU_OPERATIONS_URLS must be JSON like {"intake": "https://…"}') from None
+        names = ("XINFU_OIDC_ISSUER", "XINFU_OPERATIONS_CLIENT_ID", "XINFU_OPERATIONS_CLIENT_SECRET")
+        if missing := [name for name in names if not environment.get(name)]:
+            raise StackError(f"XINFU_OPERATIONS_URLS is set: {', '.join(missing)} must be too")
+        issuer, client, secret = (environment[name] for name in names)
+        return cls(services, "", secret, client, issuer.rstrip("/"))
 
 
 def _kept_secrets(data_dir: Path) -> dict[str, str]:
@@ -84,8 +109,21 @@ def _named(kept: dict[str, str], kind: str) -> dict[str, str]:
     }
 
 
-def compose(data_dir: Path, broker: Broker) -> tuple[list[Process], Endpoints]:
-    """The processes of the local stack and where they answer. Ports are the usual ones when free, else any."""
+def compose(
+    data_dir: Path,
+    broker: Broker,
+    *,
+    replicas: Mapping[str, int] | None = None,
+    environment: Mapping[str, Mapping[str, str]] | None = None,
+    parity: bool = True,
+) -> tuple[list[Process], Endpoints]:
+    """The processes of the local stack and where they answer. Ports are the usual ones when free, else any.
+
+    :param replicas: by service, one when it is not named. Their processes are ``sync``, ``sync-2``, …; the endpoints name the first.
+    :param environment: by process (``sync-2``), settings on top of those made here.
+    :param parity: with the process that publishes again what the bus has lost.
+    """
+    replicas, environment = replicas or {}, environment or {}
     kept = _kept_secrets(data_dir)
     ports = {name: free_port(port) for name, port in _PREFERRED_PORTS.items()}
     urls = {name: f"http://127.0.0.1:{ports[name]}" for name in (*SERVICES, "sandbox")}
@@ -112,7 +150,6 @@ def compose(data_dir: Path, broker: Broker) -> tuple[list[Process], Endpoints]:
         "routing": {},
         "dept-adapter": {
             **client("dept-adapter"),
-            "DEPT_ADAPTER_PUBLIC_URL": urls["dept-adapter"],
             "DEPT_ADAPTER_DEPARTMENT_URLS": json.dumps(
                 {s: f"{sandbox}/departments/{s}" for s in departments}
             ),
@@ -156,17 +193,36 @@ def compose(data_dir: Path, broker: Broker) -> tuple[list[Process], Endpoints]:
         },
         f"{sandbox}/livez",
     )
+    processes = [outside]
+    for service in SERVICES:
+        prefix = service.upper().replace("-", "_")
+        for number in range(1, replicas.get(service, 1) + 1):
+            port = ports[service] if number == 1 else free_port()
+            url = f"http://127.0.0.1:{port}"
+            settings = {**common, **own[service], f"{prefix}_HTTP_PORT": str(port)}
+            if service == "dept-adapter":  # departments call back the replica that pushed
+                settings["DEPT_ADAPTER_PUBLIC_URL"] = url
+            processes.append(
+                Process(
+                    service if number == 1 else f"{service}-{number}",
+                    [sys.executable, "-m", prefix.lower()],
+                    settings,
+                    f"{url}/readyz",
+                    stop_wait_seconds=20,
+                )
+            )
+    if parity:
+        # the embedded broker keeps nothing when it is restarted; this makes up for it
+        schedule = ("--repair", "--every-seconds", "15", "--grace-seconds", "10")
+        command = [sys.executable, "-m", "xinfu", "parity", *schedule]
+        processes.append(Process("parity", command, {"XINFU_DATA_DIR": str(data_dir)}))
+    if unknown := {*environment, *replicas} - {process.name for process in processes}:
+        raise StackError(f"no such process in the local stack: {', '.join(sorted(unknown))}")
     processes = [
-        Process(
-            name,
-            [sys.executable, "-m", name.replace("-", "_")],
-            {**common, **own[name], f"{name.upper().replace('-', '_')}_HTTP_PORT": str(ports[name])},
-            f"{urls[name]}/readyz",
-            stop_wait_seconds=20,
-        )
-        for name in SERVICES
+        replace(process, environment={**process.environment, **environment.get(process.name, {})})
+        for process in processes
     ]
-    return [outside, *processes], Endpoints(urls, sandbox, clients["ops"])
+    return processes, Endpoints(urls, sandbox, clients["ops"])
 
 
 def replay_outboxes(mongodb_uri: str) -> None:
