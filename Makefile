@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 export BROKER
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: help install run demo test check test-fast test-real bench generate lock clean
+.PHONY: help install run demo test check test-fast test-real bench chaos chaos-short hostile lost-bus backlog generate lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -46,6 +46,28 @@ test-real: install ## tests on a real broker, a real MongoDB and all services
 
 bench: install ## events/s of one hop beside two yardsticks, in one run
 	PYTHONPATH=tests $(RUN)/python tests/bench/hop.py
+
+SEED ?= 1
+MINUTES ?= 8
+APPLICATIONS ?= 3000
+chaos: install ## load and faults on Apache Kafka, then every invariant (SEED=, MINUTES=, APPLICATIONS=, SABOTAGE=inbox|offset|version)
+	PYTHONPATH=tests $(RUN)/python -m chaos --seed $(SEED) --minutes $(MINUTES) --applications $(APPLICATIONS) $(if $(SABOTAGE),--sabotage $(SABOTAGE))
+
+chaos-short: install ## the same in under 4 minutes
+	PYTHONPATH=tests $(RUN)/python -m chaos --seed 1 --minutes 1 --applications 300
+
+COUNT ?= 100000
+hostile lost-bus backlog: BROKER = apache
+hostile: install ## hostile events into every topic, and an account of each one (COUNT=)
+	PYTHONPATH=tests $(RUN)/python -m chaos.hostile --count $(COUNT) --broker $(BROKER)
+
+lost-bus: APPLICATIONS = 300
+lost-bus: install ## Kafka loses all its data in the middle of the flow; the outboxes are replayed (APPLICATIONS=)
+	PYTHONPATH=tests $(RUN)/python -m chaos.lost_bus --applications $(APPLICATIONS) --broker $(BROKER)
+
+backlog: APPLICATIONS = 20000
+backlog: install ## a backlog with the consumers down, then the drain rate beside the steady rate (APPLICATIONS=)
+	PYTHONPATH=tests $(RUN)/python -m chaos.backlog --applications $(APPLICATIONS) --broker $(BROKER)
 
 generate: install ## JSON Schemas, AsyncAPI and OpenAPI from the code
 	$(RUN)/python -m contracts.generate

@@ -1,0 +1,289 @@
+"""Load: citizens who apply and do not give up, officers and operators who decide. What was acknowledged to them is kept."""
+
+import asyncio
+import json
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from aiohttp import ClientError
+from chaos.population import API, DESKS, Company, Population, Record
+from e2e.people import Answer, Document, World
+
+from contracts.tokens import Scope
+
+_REQUEST_SECONDS = 10.0
+_CITIZENS_AT_ONCE = 64
+_OFFICERS_AT_ONCE = 12
+_LOOK_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 5.0
+_OFFICE_HOURS_SECONDS = 86_400
+_LATEST_REVOCATION_SECONDS = 20.0
+_REVOCATION = "经查，修复申请材料不实"
+_AGAIN = frozenset({401, 408, 425, 429})
+"""401: a service whose clock is wrong refuses good tokens."""
+
+
+class UnexpectedAnswerError(Exception):
+    """A definite answer that should not have been given."""
+
+
+class Persistent:
+    """HTTP as good clients do it: the same request again, after a pause, until there is a definite answer."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.again: Counter[str] = Counter()
+        """Why requests were repeated."""
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        token: str | None = None,
+        *,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """The first answer that is neither a 5xx nor one of ``_AGAIN``."""
+        pause = 0.2
+        while True:
+            wait = pause * random.uniform(0.5, 1)
+            try:
+                async with asyncio.timeout(_REQUEST_SECONDS):
+                    answer = await self._world.ask(method, url, token, json=json, headers=headers)
+                if answer.status < 500 and answer.status not in _AGAIN:
+                    return answer
+                self.again[str(answer.status)] += 1
+                wait = max(wait, float(answer.headers.get("retry-after") or 0))
+            except (ClientError, OSError) as error:  # OSError holds TimeoutError
+                self.again[type(error).__name__] += 1
+            await asyncio.sleep(wait)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    async def ok(self, method: str, url: str, token: str | None = None, *, json: Any = None) -> Any:
+        """The body of a 2xx. Raises UnexpectedAnswerError for a 4xx."""
+        answer = await self.ask(method, url, token, json=json)
+        if answer.status >= 400:
+            raise UnexpectedAnswerError(f"{method} {url} → {answer.status} {answer.body}")
+        return answer.body
+
+
+class Citizens:
+    """Each company files one application for all its records, under one Idempotency-Key."""
+
+    def __init__(self, world: World, population: Population, seed: int) -> None:
+        self.http = Persistent(world)
+        self.acknowledged: dict[str, Company] = {}
+        """Application id -> who filed it."""
+        self.items: dict[str, Record] = {}
+        """Item id -> its record, of everything acknowledged."""
+        self.refused: list[str] = []
+        """Definite answers other than 201."""
+        self.replayed = 0
+        """Repetitions that intake recognised."""
+        self._world = world
+        self._population = population
+        self._rng = random.Random(f"citizens {seed}")
+
+    async def apply_all(self, seconds: float) -> None:
+        """File everything, spread over so many seconds; returns when all is answered. 0: as fast as intake takes it."""
+        slots = asyncio.Semaphore(_CITIZENS_AT_ONCE)
+        pause = seconds / max(len(self._population.companies), 1)
+        async with asyncio.TaskGroup() as group:
+            for company in self._population.companies:
+                await slots.acquire()
+                clicks = 2 if self._rng.random() < 0.03 else 1
+                task = group.create_task(self._apply(company, clicks))
+                task.add_done_callback(lambda _: slots.release())
+                await asyncio.sleep(pause)
+
+    async def _apply(self, company: Company, clicks: int) -> None:
+        body = self._world.body([record.record_id for record in company.records], statement=company.statement)
+        url, headers = self._world.url("intake", "/v1/applications"), {"idempotency-key": company.code}
+        answers = await asyncio.gather(
+            *(self.http.ask("POST", url, company.token, json=body, headers=headers) for _ in range(clicks))
+        )
+        for answer in answers:
+            if answer.status != 201:
+                self.refused.append(f"{company.name}: {answer.status} {answer.body}")
+                continue
+            self.replayed += answer.headers.get("idempotency-replayed") == "true"
+            self.acknowledged[answer.body["application_id"]] = company
+            for item in answer.body["items"]:
+                self.items[item["item_id"]] = self._population.records[item["record_id"]]
+
+
+class Officers:
+    """Those who decide: officers at desks, an operator who assigns, departments that take back what they granted."""
+
+    def __init__(self, world: World, population: Population, citizens: Citizens, seed: int) -> None:
+        self.http = Persistent(world)
+        self.decided: dict[str, list[str]] = {}
+        """Item id -> what a desk decided on it, in order, as acknowledged: granted, refused, revoked."""
+        self.assigned: dict[str, str] = {}
+        """Item id -> slug of the department an operator named."""
+        self.problems: list[str] = []
+        """Answers they should not have been given."""
+        self._world = world
+        self._population = population
+        self._citizens = citizens
+        self._seed = seed
+        self._slots = asyncio.Semaphore(_OFFICERS_AT_ONCE)
+        self._in_hand: dict[str, asyncio.Task[None]] = {}
+        self._revoking: set[str] = set()
+        self._token = self._clerk = ""
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Work until the block ends."""
+        self._token = await self._world.sign_in(
+            Scope.DESK,
+            sub="officer",
+            departments=[self._world.department(slug).code for slug in DESKS],
+            expires_in_seconds=_OFFICE_HOURS_SECONDS,
+        )
+        self._clerk = await self._world.sign_in(
+            Scope.ROUTING_ASSIGN, sub="operator", expires_in_seconds=_OFFICE_HOURS_SECONDS
+        )
+        looks: list[Callable[[], Awaitable[None]]] = [
+            partial(self._desk, slug, state) for slug in DESKS for state in ("received", "accepted")
+        ]
+        looks += [self._referrals, self._revocations]
+        loops = [asyncio.create_task(self._again(look)) for look in looks]
+        try:
+            yield
+        finally:
+            tasks = [*loops, *self._in_hand.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def busy(self) -> int:
+        """What they have begun and not ended."""
+        return len(self._in_hand)
+
+    async def _again(self, look: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await look()
+            except Exception as error:
+                self.problems.append(f"{type(error).__name__}: {error}")
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    # --- what they see
+
+    async def _desk(self, slug: str, state: str) -> None:
+        code = self._world.department(slug).code
+        url = self._world.url("dept-adapter", f"/v1/departments/{code}/reviews?state={state}&limit=200")
+        for review in (await self.http.ok("GET", url, self._token))["reviews"]:
+            item_id = review["item_id"]
+            if item_id not in self.decided:
+                record = self._population.records[review["record"]["record_id"]]
+                self._begin(item_id, self._decide(item_id, record))
+
+    async def _referrals(self) -> None:
+        url = self._world.url("routing", "/v1/referrals?status=open&limit=200")
+        for referral in (await self.http.ok("GET", url, self._clerk))["referrals"]:
+            record = self._population.records[referral["record"]["record_id"]]
+            if record.assigned_to is not None:
+                self._begin(referral["item_id"], self._assign(referral["item_id"], record.assigned_to))
+
+    async def _revocations(self) -> None:
+        for item_id, record in list(self._citizens.items.items()):
+            if record.revoked and record.slug in API and item_id not in self._revoking:
+                self._revoking.add(item_id)
+                self._begin(item_id, self._revoke_at_department(item_id, record, record.slug))
+
+    def _begin(self, item_id: str, work: Coroutine[Any, Any, None]) -> None:
+        if item_id in self._in_hand:
+            work.close()
+            return
+
+        async def run() -> None:
+            try:
+                await work
+            except Exception as error:
+                self.problems.append(f"{type(error).__name__}: {error}")
+            finally:
+                del self._in_hand[item_id]
+
+        self._in_hand[item_id] = asyncio.create_task(run())
+
+    # --- what they do
+
+    async def _decide(self, item_id: str, record: Record) -> None:
+        rng = random.Random(f"{self._seed} {record.record_id}")
+        hasty, double, contrary, later = (
+            rng.random() < 0.1,
+            rng.random() < 0.1,
+            rng.random() < 0.05,
+            rng.random(),
+        )
+        clicks = 2 if double else 1
+        if not hasty:
+            await self._command(item_id, "accept", None, clicks)
+        refusal = {"reason": "经核查，整改未到位，不符合信用修复条件"}
+        if not record.granted:
+            await self._command(item_id, "refuse", refusal, clicks)
+            self.decided[item_id] = ["refused"]
+            return
+        await self._command(item_id, "grant", None, clicks)
+        self.decided[item_id] = ["granted"]
+        if contrary:
+            await self._command(item_id, "refuse", refusal, 1, expected=409)
+        if record.revoked:
+            await asyncio.sleep(_revocation_pause(later))
+            await self._command(item_id, "revoke", {"reason": _REVOCATION}, clicks)
+            self.decided[item_id].append("revoked")
+
+    async def _command(self, item_id: str, action: str, body: Any, clicks: int, expected: int = 200) -> None:
+        url = self._world.url("dept-adapter", f"/v1/reviews/{item_id}/{action}")
+        async with self._slots:
+            answers = await asyncio.gather(
+                *(self.http.ask("POST", url, self._token, json=body) for _ in range(clicks))
+            )
+        for answer in answers:
+            if answer.status != expected:
+                raise UnexpectedAnswerError(f"{action} {item_id} → {answer.status} {answer.body}")
+
+    async def _assign(self, item_id: str, slug: str) -> None:
+        url = self._world.url("routing", f"/v1/referrals/{item_id}/assign")
+        body = {"department_code": self._world.department(slug).code}
+        await self.http.ok("POST", url, self._clerk, json=body)
+        self.assigned[item_id] = slug
+
+    async def _revoke_at_department(self, item_id: str, record: Record, slug: str) -> None:
+        """A department's own system revokes once its grant was answered, as the protocol asks for."""
+        url = self._world.url("sandbox", f"/departments/{slug}")
+        while True:
+            said = outcomes(await self.http.ok("GET", f"{url}/cases?item_id={item_id}"))
+            if said:
+                break
+            await asyncio.sleep(2)
+        if said != ["granted"]:
+            return
+        later = random.Random(f"{self._seed} {record.record_id}").random()
+        await asyncio.sleep(_revocation_pause(later))
+        decision = {"item_id": item_id, "outcome": "revoked", "reason": _REVOCATION}
+        await self.http.ok("POST", f"{url}/sandbox/decisions", json=decision)
+
+
+def _revocation_pause(draw: float) -> float:
+    """Seconds between a grant and its revocation, mostly few: while the targets are still being told of the grant."""
+    return draw**3 * _LATEST_REVOCATION_SECONDS
+
+
+def outcomes(cases: Iterable[Document]) -> list[str]:
+    """What departments decided in these cases, in order, as far as dept-adapter has taken it: granted, refused, revoked."""
+    said = [
+        (json.loads(callback["body"])["outcome"], callback["last_status"])
+        for case in cases
+        for callback in case["callbacks"]
+        if callback["settled_at"]
+    ]
+    return [outcome for outcome, status in said if outcome != "accepted" and status == 200]

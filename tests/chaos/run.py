@@ -1,0 +1,207 @@
+"""One run: population, load and faults together, drain, judgement."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import ClientSession, ClientTimeout
+from chaos.faults import Saboteur, schedule
+from chaos.judge import Judge, gather_evidence
+from chaos.load import Citizens, Officers
+from chaos.population import Population
+from chaos.report import Result
+from chaos.topology import Topology
+from e2e.people import World
+from rich.console import Console
+
+from xinfu.client import Citizenry
+from xinfu.compose import SERVICES
+from xinfu.operators import Services
+from xinfu.verify import show, verify
+
+_LOAD_SHARE = 0.9
+"""Of the window of faults; the rest of it is for what was filed last."""
+_LATE_SECONDS = 300
+_DRAIN_SECONDS = 600
+_STALL_SECONDS = 200
+"""Longer than any lease or pause, and than a clock was wrong."""
+_LOOK_SECONDS = 2.0
+_PROGRESS_SECONDS = 15
+_HELD_BACK_SECONDS = 10
+_VERIFY_SECONDS = 180
+
+console = Console(width=140, highlight=False)
+
+
+class Run:
+    """One chaos run on a stack that is up."""
+
+    def __init__(self, topology: Topology, world: World, result: Result) -> None:
+        self._topology = topology
+        self._world = world
+        self._result = result
+        self.population = Population.draw(result.seed, result.applications, world.catalogue)
+        self.citizens = Citizens(world, self.population, result.seed)
+        self.officers = Officers(world, self.population, self.citizens, result.seed)
+
+    async def go(self) -> None:
+        """All of it; fills in the result."""
+        result = self._result
+        await self.population.publish(self._world, self._topology.stack.data_dir)
+        records = len(self.population.records)
+        console.print(f"{result.applications:,} companies with {records:,} records; seed {result.seed}")
+        window = result.minutes * 60
+        targets = [target.id for target in self._world.catalogue.targets]
+        faults = schedule(result.seed, window, self._topology.services, targets)
+        saboteur = Saboteur(self._topology, self._world, console.print)
+        started = time.monotonic()
+        async with self.officers.working(), _watching(self._progress):
+            load = asyncio.create_task(self.citizens.apply_all(window * _LOAD_SHARE))
+            try:
+                await saboteur.run(faults)
+                console.print(f"{time.monotonic() - started:6.1f} s  all faults ended")
+                await asyncio.wait([load], timeout=_LATE_SECONDS)
+            finally:
+                load.cancel()
+                (failure,) = await asyncio.gather(load, return_exceptions=True)
+            if isinstance(failure, Exception):
+                raise failure
+            draining = time.monotonic()
+            await asyncio.to_thread(self._topology.stack.wait_ready, None, 120)
+            result.drained = await self._drain()
+            result.drain_seconds = time.monotonic() - draining
+        result.faults = {kind.value: number for kind, number in saboteur.done.items()}
+        await self._judge()
+        result.wall_seconds = time.monotonic() - started
+
+    def _documents(self, service: str, collection: str, query: dict[str, Any]) -> int:
+        return int(self._world.database(service)[collection].count_documents(query))
+
+    def _progress(self) -> str:
+        count = self._documents
+        filed, ended = (
+            count("intake", "applications", {}),
+            count("intake", "applications", {"status": "completed"}),
+        )
+        return f"acknowledged {len(self.citizens.acknowledged):,}, filed {filed:,}, ended {ended:,}, in officers' hands {self.officers.busy:,}"
+
+    # --- drain
+
+    async def _drain(self) -> bool:
+        """Wait until nothing is left to do; False when something still is after a bounded time."""
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        # pushes a target holds back take effect when it is looked at
+        await asyncio.sleep(_HELD_BACK_SECONDS)
+        for target in self._world.catalogue.targets:
+            await self._world.ask(
+                "GET", self._world.url("sandbox", f"/targets/{target.id}/sandbox/records?limit=1")
+            )
+        since, moved_at = time.time(), time.monotonic()
+        before: dict[str, int] = {}
+        while left := await asyncio.to_thread(self._left, since):
+            now = time.monotonic()
+            if left != before:
+                moved_at, before = now, left
+            if now > deadline or now - moved_at > _STALL_SECONDS:
+                console.print(f"not done, and nothing moves for {now - moved_at:.0f} s: {left}", style="red")
+                return False
+            await asyncio.sleep(_LOOK_SECONDS)
+        return True
+
+    def _left(self, since: float) -> dict[str, int]:
+        """What is left to do. ``since``: epoch seconds after which sync has to have looked at every target once."""
+        count = self._documents
+        waiting = sum(
+            any(r.department is None for r in c.records) for c in self.citizens.acknowledged.values()
+        )
+        moment = datetime.fromtimestamp(since, UTC)
+        left = {
+            "open applications": count("intake", "applications", {"status": "open"}) - waiting,
+            "in officers' hands": self.officers.busy,
+            "differing deliveries": count("sync", "deliveries", {"differs_since": {"$type": "date"}}),
+            "deliveries not looked at": count("sync", "deliveries", {"seen_at": {"$lt": moment}}),
+            "mails": count("notify", "emails", {"state": {"$in": ["pending", "sending"]}}),
+        }
+        for service in SERVICES:
+            left[f"outbox of {service}"] = count(service, "outbox", {"pending": True, "bucket": {"$gte": 0}})
+            left[f"parked at {service}"] = count(service, "parked_keys", {"state": "parked"})
+        return {what: number for what, number in left.items() if number}
+
+    # --- judgement
+
+    async def _judge(self) -> None:
+        result = self._result
+        evidence = await gather_evidence(self._world, self.citizens)
+        judge = Judge(self.population, self.citizens, self.officers, evidence)
+        findings = judge.findings()
+        for finding in findings:
+            console.print(str(finding), style=None if not finding.broken else "red", markup=False)
+        result.broken = {finding.name: len(finding.broken) for finding in findings if finding.broken}
+        await self._verify()
+        result.submitted = len(evidence.applications)
+        result.terminal = sum(view["status"] == "completed" for view in evidence.applications.values())
+        result.waiting = dict(judge.waiting())
+        result.converged = judge.converged()
+        pushes = [line for log in evidence.log.values() for line in log if line["cause"] == "push"]
+        result.effects = sum(line["effect"] for line in pushes)
+        result.duplicates = {
+            "events": await self._duplicate_events(),
+            "pushes": sum(
+                line["status"] == "applied" and not line["effect"] and not line["held"] for line in pushes
+            ),
+            "mails": sum(mail["deliveries"] - 1 for mail in evidence.mails),
+            "submissions": self.citizens.replayed,
+        }
+        result.parked = sum(
+            self._topology.stack.logs(name).count('"key parked"') for name in self._topology.services
+        )
+        result.dead = sum(self._documents(s, "dead_letters", {}) for s in SERVICES)
+        result.dead += sum(self._documents(s, "parked_keys", {"state": "dead"}) for s in SERVICES)
+        if result.dead:
+            result.broken["nothing-dead"] = result.dead
+        result.again = dict(self.citizens.http.again + self.officers.http.again)
+
+    async def _verify(self) -> None:
+        """The services' own invariants."""
+        async with ClientSession(timeout=ClientTimeout(total=_VERIFY_SECONDS)) as session:
+            client = await Citizenry(session, self._topology.endpoints).ops()
+            verification = await verify(Services(client, self._topology.endpoints.services), settle_seconds=0)
+        show(verification, console)
+        self._result.broken |= verification.violated
+        self._result.unchecked = verification.failures
+
+    async def _duplicate_events(self) -> int:
+        """Of the lives that are left: what a killed process had counted is gone."""
+        total = 0.0
+        for name in self._topology.services:
+            url = (self._topology.stack.description.health_urls[name] or "").replace("/readyz", "/metrics")
+            text = str((await self._world.ask("GET", url)).ok())
+            total += sum(
+                float(line.rsplit(" ", 1)[1])
+                for line in text.splitlines()
+                if line.startswith("xinfu_events_duplicate_total{")
+            )
+        return int(total)
+
+
+@asynccontextmanager
+async def _watching(describe: Callable[[], str]) -> AsyncIterator[None]:
+    async def watch() -> None:
+        started = time.monotonic()
+        while True:
+            await asyncio.sleep(_PROGRESS_SECONDS)
+            try:
+                text = await asyncio.to_thread(describe)
+            except Exception as error:
+                text = f"{type(error).__name__}"
+            console.print(f"{time.monotonic() - started:6.1f} s  {text}", style="dim")
+
+    task = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,78 @@
+"""The stack of a chaos run: Apache Kafka behind a link for each service process, three mongods, two replicas where there is work to
+share, and hooks in every service process.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from chaos.proxy import BusLinks
+
+from xinfu.compose import SERVICES, Endpoints, compose
+from xinfu_local import Broker, Stack
+
+REPLICAS = {"routing": 2, "dept-adapter": 2, "sync": 2, "notify": 2}
+MONGODS = ("mongodb", "mongodb-2", "mongodb-3")
+_HOOKS = Path(__file__).resolve().parent / "hooks"
+_SETTINGS = {
+    # what is tried again or looked at again comes back within a run
+    "XINFU_PARK_BASE_SECONDS": "2",
+    "XINFU_PARK_MAX_SECONDS": "20",
+    "DEPT_ADAPTER_PUSH_BACKOFF_MAX_SECONDS": "15",
+    "DEPT_ADAPTER_BREAKER_SECONDS": "5",
+    "SYNC_BACKOFF_MAX_SECONDS": "15",
+    "SYNC_BREAKER_SECONDS": "5",
+    "SYNC_RECHECK_SCHEDULE_SECONDS": "[5, 20, 45]",
+    "NOTIFY_EMAIL_RETRY_MAX_SECONDS": "15",
+    # the processor is for the work
+    "OTEL_SDK_DISABLED": "true",
+}
+
+
+@dataclass(frozen=True)
+class Topology:
+    """The stack, not started yet, and what breaks it. ``services``: names of all service processes."""
+
+    stack: Stack
+    endpoints: Endpoints
+    links: BusLinks
+    services: tuple[str, ...]
+    clocks: Path
+
+    def set_clock(self, name: str, wrong_by_seconds: float) -> None:
+        """Let a process's clock be wrong by so much; 0: right."""
+        path = self.clocks / name
+        partial = path.with_suffix(".partial")
+        partial.write_text(str(wrong_by_seconds))
+        partial.replace(path)
+
+
+def build(data_dir: Path, sabotage: str | None = None) -> Topology:
+    """Choose ports and write the settings; start nothing."""
+    services = tuple(
+        service if number == 1 else f"{service}-{number}"
+        for service in SERVICES
+        for number in range(1, REPLICAS.get(service, 1) + 1)
+    )
+    links = BusLinks(services)
+    clocks = data_dir / "clocks"
+    clocks.mkdir(parents=True)
+    path = os.pathsep.join(filter(None, [str(_HOOKS), os.environ.get("PYTHONPATH")]))
+    common = {**_SETTINGS, "PYTHONPATH": path, **({"XINFU_CHAOS_SABOTAGE": sabotage} if sabotage else {})}
+    environment = {
+        name: {**common, **links.environment(name), "XINFU_CHAOS_CLOCK": str(clocks / name)}
+        for name in services
+    }
+    processes, endpoints = compose(
+        data_dir, Broker.APACHE, replicas=REPLICAS, environment=environment, parity=False
+    )
+    stack = Stack(
+        [links.process, *processes],
+        Broker.APACHE,
+        data_dir,
+        mongodb_nodes=len(MONGODS),
+        kafka_listeners=links.listeners,
+        prepare=lambda _: endpoints.write(data_dir),
+        ready_timeout_seconds=180,
+    )
+    return Topology(stack, endpoints, links, services, clocks)
