@@ -124,7 +124,7 @@ def report(applications: int, taken_seconds: float, rates: Sequence[tuple[str, R
 async def drill(applications: int, seed: int, broker: Broker) -> None:
     """Run it. Raises DrillFailedError when a promise did not hold."""
     promises = Promises()
-    few = max(applications // _STEADY_SHARE, 50)
+    few = max(applications // _STEADY_SHARE, min(applications, 500))
     async with drill_world(broker, _SETTINGS) as world:
         everybody = population(seed, few + applications, people=False)
         await everybody.publish(world, world.stack.data_dir)
