@@ -191,10 +191,7 @@ def after_push(
     delivery: Delivery, record: Record, result: RepairResult | Failure, policy: Policy, now: datetime
 ) -> Step:
     """Take in the answer to a push of ``record``; one that is no longer asked for changes nothing."""
-    if (
-        record.version != delivery.desired_version
-        or delivery.acknowledged_version == delivery.desired_version
-    ):
+    if record.version != delivery.desired_version or next_action(delivery) is not Action.PUSH:
         return delivery, ()
     if isinstance(result, Failure):
         return _failed(delivery, result, policy, now), ()
