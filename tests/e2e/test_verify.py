@@ -415,6 +415,8 @@ async def test_what_the_bus_loses_is_published_again(case: Case) -> None:
     try:
         applications = [(await world.submit(company)).ok() for company in companies]
         await asyncio.to_thread(stack.kill, "kafka")
+        # the services see another cluster and start anew
+        await asyncio.to_thread(stack.wait_ready, None, 120)
         applications += [(await world.submit(await world.company())).ok()]
         items = [item["item_id"] for application in applications for item in application["items"]]
         reviews = case.documents("dept-adapter", "reviews")
@@ -433,6 +435,7 @@ async def test_what_the_bus_loses_is_published_again(case: Case) -> None:
             return ended.count_documents({"_id": {"$in": ids}, "status": "completed"}) == len(ids)
 
         await eventually(all_ended, 120)
+        await asyncio.to_thread(stack.wait_ready, None, 120)
         await _quiet(case, 60)
     finally:
         parity.terminate()
