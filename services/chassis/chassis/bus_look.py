@@ -55,6 +55,9 @@ class Bus:
             for partition in topic["partitions"]
         ]
         committed = await self._admin.list_consumer_group_offsets(group, partitions=partitions)
+        # a reader that does not know its topics asks for them one by one, a tenth of a second each
+        self._reader.assign(partitions)
+        self._reader.pause(*partitions)
         starts = await self._reader.beginning_offsets(partitions)
         ends = await self._reader.end_offsets(partitions)
         # nothing committed so far: the group begins at the start
