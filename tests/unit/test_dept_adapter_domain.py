@@ -1,23 +1,20 @@
 """dept-adapter's decisions: whatever a department and the pushing say, in any order and however often, one decision comes out."""
 
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unit.review_samples import REQUESTED, REQUESTED_AT
 
 from contracts.events import (
     Event,
     RepairGranted,
-    RepairRefused,
     RepairRevoked,
     ReviewAccepted,
-    ReviewRequested,
 )
-from contracts.records import DepartmentRef, RecordFacts, SubjectType
 from dept_adapter.domain import (
-    DECIDED,
     TRANSITIONS,
     Action,
     Command,
@@ -32,28 +29,7 @@ from dept_adapter.domain import (
 )
 from dept_adapter.push import retry_after
 
-NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
-RECORD = RecordFacts(
-    record_id="rec_" + "1" * 32,
-    subject_id="sub_" + "2" * 32,
-    subject_type=SubjectType.LEGAL_PERSON,
-    category="samr_administrative_penalty",
-    document_number="杭市监罚〔2026〕1号",
-    authority_code=None,
-    authority_name="杭州市市场监督管理局",
-    decided_on=date(2026, 1, 5),
-)
-REQUESTED = ReviewRequested(
-    application_id="app_" + "3" * 32,
-    item_id="itm_" + "4" * 32,
-    record_id=RECORD.record_id,
-    subject_id=RECORD.subject_id,
-    department=DepartmentRef(code="11330100XF0000028L", slug="hz-samr", name="杭州市市场监督管理局"),
-    record=RECORD,
-    accept_due_on=date(2026, 11, 26),
-    decide_due_on=date(2026, 12, 7),
-    requested_at=NOW - timedelta(days=1),
-)
+NOW = REQUESTED_AT + timedelta(days=1)
 
 actions = st.sampled_from(Action)
 numbers = st.sampled_from(["甲", "乙"])
@@ -98,46 +74,6 @@ def refuse(number: str = "甲") -> Command:
 
 def revoke(number: str = "撤", *, at: datetime | None = None) -> Command:
     return Command(Action.REVOKE, "callback", False, number, "材料虚假", at)
-
-
-@given(st.booleans(), st.lists(commands(), max_size=12), st.data())
-def test_at_most_one_decision_and_exactly_one_acceptance_before_it(
-    at_desk: bool, sequence: list[Command], data: st.DataObject
-) -> None:
-    # every command comes again, anywhere after its first time
-    for position, command in list(enumerate(sequence)):
-        if data.draw(st.booleans()):
-            sequence.insert(data.draw(st.integers(position + 1, len(sequence))), command)
-    review, events = run(receive(REQUESTED, at_desk=at_desk), sequence)
-
-    decisions = [e for e in events if isinstance(e, RepairGranted | RepairRefused)]
-    revocations = [e for e in events if isinstance(e, RepairRevoked)]
-    acceptances = [e for e in events if isinstance(e, ReviewAccepted)]
-    assert len(decisions) == (review.state in DECIDED)
-    assert (
-        len(acceptances) == (review.accepted_at is not None) == (review.state in {State.ACCEPTED, *DECIDED})
-    )
-    assert events == [*acceptances, *decisions, *revocations]
-    assert len(revocations) == (review.state is State.REVOKED)
-    if decisions:
-        assert review.decision is not None
-        assert isinstance(decisions[0], RepairGranted) == (review.state in {State.GRANTED, State.REVOKED})
-        assert decisions[0].decision_number == review.decision.number
-        last = NOW + timedelta(minutes=len(sequence))
-        assert REQUESTED.requested_at <= acceptances[0].accepted_at <= decisions[0].decided_at <= last
-    if revocations:
-        assert revocations[0].decided_at > decisions[0].decided_at
-
-
-@given(st.lists(commands(), max_size=12))
-def test_repeating_a_whole_history_changes_nothing(sequence: list[Command]) -> None:
-    review, _ = run(receive(REQUESTED, at_desk=False), sequence)
-    if review.state not in DECIDED:
-        return
-    # a revocation that came before its grant was not taken; when it comes again, it is
-    revoked = review.state is State.REVOKED
-    again = [command for command in sequence if revoked or command.action is not Action.REVOKE]
-    assert run(review, again) == (review, [])
 
 
 @given(st.lists(commands(), max_size=12))

@@ -1,7 +1,7 @@
 """dept-adapter: whatever pushes, callbacks and officers say, in any order and however often, each item is decided once."""
 
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 from unit.interleavings import deliveries
+from unit.review_samples import REQUESTED, REQUESTED_AT
 
 from contracts.events import (
     Decision,
@@ -17,9 +18,7 @@ from contracts.events import (
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
-    ReviewRequested,
 )
-from contracts.records import DepartmentRef, RecordFacts, SubjectType
 from dept_adapter.domain import (
     DECIDED,
     TRANSITIONS,
@@ -35,28 +34,7 @@ from dept_adapter.domain import (
     receive,
 )
 
-START = datetime(2026, 11, 23, 8, tzinfo=UTC)
-RECORD = RecordFacts(
-    record_id="rec_" + "1" * 32,
-    subject_id="sub_" + "2" * 32,
-    subject_type=SubjectType.LEGAL_PERSON,
-    category="samr_administrative_penalty",
-    document_number="杭市监罚〔2026〕1号",
-    authority_code=None,
-    authority_name="杭州市市场监督管理局",
-    decided_on=date(2026, 1, 5),
-)
-REQUESTED = ReviewRequested(
-    application_id="app_" + "3" * 32,
-    item_id="itm_" + "4" * 32,
-    record_id=RECORD.record_id,
-    subject_id=RECORD.subject_id,
-    department=DepartmentRef(code="11330100XF0000028L", slug="hz-samr", name="杭州市市场监督管理局"),
-    record=RECORD,
-    accept_due_on=date(2026, 11, 26),
-    decide_due_on=date(2026, 12, 7),
-    requested_at=START,
-)
+START = REQUESTED_AT
 PUSHED = (Action.DELIVER, Action.GIVE_UP)
 SPOKEN = [action for action in Action if action not in PUSHED]
 RANK = {

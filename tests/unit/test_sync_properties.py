@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 from unit.interleavings import Consumer, batches, received
+from unit.target_samples import KEY, POLICIES, Site, policy
 
 from chassis.db import Session
 from chassis.inbox import Received
@@ -24,13 +25,12 @@ from contracts.events import (
     TargetEvent,
     TargetVerified,
 )
-from contracts.http.target import RecordKey, RecordView, RepairResult, RepairStatus
+from contracts.http.target import RecordView, RepairResult, RepairStatus
 from contracts.records import DepartmentRef, DisplayState, RecordFacts, SubjectType
 from sync.domain import (
     Action,
     Delivery,
     Failure,
-    Policy,
     Record,
     after_push,
     after_read_back,
@@ -48,25 +48,9 @@ from sync.store import Store
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 PUBLISHED, ENDED = DisplayState.PUBLISHED, DisplayState.PUBLICATION_ENDED
 DEPARTMENT = DepartmentRef(code="11330100002489591C", slug="hangzhou-jyj", name="杭州市教育局")
-KEY = RecordKey(
-    subject_code="91330100MA27XF1Q0T", document_number="杭测罚〔2026〕1号", authority_name=DEPARTMENT.name
-)
 Ruling = RepairGranted | RepairRevoked
 
 
-def policy(target_id: str, *, reads_back: bool = True) -> Policy:
-    return Policy(
-        target_id=target_id,
-        target_name=target_id.upper(),
-        reads_back=reads_back,
-        read_back_delay=timedelta(seconds=0.5),
-        recheck=(timedelta(seconds=60), timedelta(seconds=600)),
-        backoff_base=timedelta(seconds=1),
-        backoff_max=timedelta(seconds=300),
-    )
-
-
-POLICIES = {"alpha": policy("alpha"), "beta": policy("beta"), "mute": policy("mute", reads_back=False)}
 names = st.sampled_from(sorted(POLICIES))
 
 
@@ -118,20 +102,6 @@ def last(told: Iterable[Ruling]) -> Ruling:
 
 def desired(event: Ruling) -> DisplayState:
     return PUBLISHED if isinstance(event, RepairRevoked) else ENDED
-
-
-@dataclass
-class Site:
-    """A target outside, by contracts.http.target: it applies what is newer."""
-
-    state: DisplayState | None = PUBLISHED
-    version: int = 0
-
-    def take(self, record: Record) -> RepairStatus:
-        if record.version < self.version:
-            return RepairStatus.SUPERSEDED
-        self.state, self.version = record.state, record.version
-        return RepairStatus.APPLIED
 
 
 @dataclass
@@ -202,7 +172,7 @@ class Propagating(RuleBasedStateMachine):
         """The request is processed, again or for the first time. A careless target takes an older version after a newer one."""
         site = self.sites[request.target]
         if request.action is Action.READ_BACK:
-            request.answer = RecordView(record=KEY, state=site.state, version=site.version or None)
+            request.answer = site.view()
         else:
             if not keeps_order:
                 site.version = 0

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from chassis.audit import Audit, audit_id
-from chassis.db import Database, Session
+from chassis.db import Database, Document, Session
 from chassis.outbox import Outbox
 from contracts.http.operations import COUNTED_AT_MOST, REPLAY_STEP, OutboxStatus, OutboxTopic
 
@@ -95,25 +95,9 @@ class Replays:
 
     async def some(self, ids: Sequence[str], by: str, reason: str) -> int:
         """Mark these events, at most REPLAY_STEP; returns how many were published and are known here."""
-
-        async def work(session: Session) -> int:
-            # ``replays`` tells the parity check what it has asked for already
-            marked = await self._outbox.update_many(
-                {"_id": {"$in": list(ids)}, **_PUBLISHED}, {**_MARK, "$inc": {"replays": 1}}, session=session
-            )
-            await self._audit.add(
-                by=by,
-                action="replay",
-                reason=reason,
-                subject=f"{len(ids)} events",
-                result=f"marked {marked.modified_count}",
-                session=session,
-            )
-            return marked.modified_count
-
-        marked = await self._db.transaction(work)
-        self._writer.wake()
-        return marked
+        # ``replays`` tells the parity check what it has asked for already
+        mark = {**_MARK, "$inc": {"replays": 1}}
+        return await self._mark({"_id": {"$in": list(ids)}}, mark, by, reason, f"{len(ids)} events")
 
     async def step(
         self, topic: str | None, since: datetime | None, after: Place | None, by: str, reason: str
@@ -135,23 +119,9 @@ class Replays:
         )
         until = int(found[0]["seq"]) if found else place.end
         newer = {"created_at": {"$gte": since}} if since else {}
-        step = {"topic": place.topic, "seq": {"$gte": place.seq, "$lt": until}, **_PUBLISHED, **newer}
-
-        async def work(session: Session) -> int:
-            marked = await self._outbox.update_many(step, _MARK, hint="by_topic", session=session)
-            await self._audit.add(
-                identity=place.replay,
-                by=by,
-                action="replay",
-                reason=reason,
-                subject=f"{topic or 'all topics'} since {since.isoformat() if since else 'the oldest'}",
-                result=f"marked {place.marked + marked.modified_count}",
-                session=session,
-            )
-            return marked.modified_count
-
-        marked = await self._db.transaction(work)
-        self._writer.wake()
+        step = {"topic": place.topic, "seq": {"$gte": place.seq, "$lt": until}, **newer}
+        subject = f"{topic or 'all topics'} since {since.isoformat() if since else 'the oldest'}"
+        marked = await self._mark(step, _MARK, by, reason, subject, before=place, hint="by_topic")
         total = place.marked + marked
         if found:
             return marked, Place(place.replay, place.topic, until, place.end, total)
@@ -160,6 +130,39 @@ class Replays:
             return marked, None
         start = await self._start(rest[0], since)
         return marked, Place(place.replay, rest[0], start, place.end, total)
+
+    async def _mark(
+        self,
+        which: Document,
+        mark: Document,
+        by: str,
+        reason: str,
+        subject: str,
+        *,
+        before: Place | None = None,
+        hint: str | None = None,
+    ) -> int:
+        """Mark and audit; ``before``: how far the replay was that this is a step of (one audit entry a replay)."""
+
+        async def work(session: Session) -> int:
+            updated = await self._outbox.update_many(
+                {**which, **_PUBLISHED}, mark, hint=hint, session=session
+            )
+            marked = updated.modified_count
+            await self._audit.add(
+                identity=before.replay if before else None,
+                by=by,
+                action="replay",
+                reason=reason,
+                subject=subject,
+                result=f"marked {marked + (before.marked if before else 0)}",
+                session=session,
+            )
+            return marked
+
+        marked = await self._db.transaction(work)
+        self._writer.wake()
+        return marked
 
     async def _begin(self, topics: Sequence[str], since: datetime | None) -> Place | None:
         if not topics:
