@@ -129,14 +129,14 @@ def operations_router(settings: ChassisSettings, topics: Mapping[str, Topic]) ->
         return Replayed(marked=marked, next=place and place.write())
 
     @router.get("/audit", summary="操作记录")
-    async def audit_page(
+    async def audit(
         _operator: Operator,
-        audit: Annotated[Audit, Depends(_audit)],
+        book: Annotated[Audit, Depends(_audit)],
         after: str | None = None,
         limit: Limit = 50,
     ) -> AuditPage:
         """Who changed what, when and why; the newest first."""
-        documents = await audit.page(after, limit)
+        documents = await book.page(after, limit)
         entries = [AuditEntry(id=document["_id"], **document) for document in documents]
         return AuditPage(entries=entries, next=entries[-1].id if len(entries) == limit else None)
 
