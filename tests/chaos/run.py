@@ -11,12 +11,13 @@ from aiohttp import ClientSession, ClientTimeout
 from chaos.faults import Saboteur, schedule
 from chaos.judge import Judge, gather_evidence
 from chaos.load import Citizens, Officers
-from chaos.population import Population
+from chaos.population import API, Population
 from chaos.report import Result
 from chaos.topology import Topology
 from e2e.people import World
 from rich.console import Console
 
+from contracts.http.operations import ServiceStatus
 from xinfu.client import Citizenry
 from xinfu.compose import SERVICES
 from xinfu.operators import Services
@@ -101,7 +102,7 @@ class Run:
             )
         since, moved_at = time.time(), time.monotonic()
         before: dict[str, int] = {}
-        while left := await asyncio.to_thread(self._left, since):
+        while left := await self._left(since):
             now = time.monotonic()
             if left != before:
                 moved_at, before = now, left
@@ -111,8 +112,33 @@ class Run:
             await asyncio.sleep(_LOOK_SECONDS)
         return True
 
-    def _left(self, since: float) -> dict[str, int]:
+    async def _left(self, since: float) -> dict[str, int]:
         """What is left to do. ``since``: epoch seconds after which sync has to have looked at every target once."""
+        left = await asyncio.to_thread(self._left_at_services, since)
+        for slug in API:
+            url = self._world.url("sandbox", f"/departments/{slug}/sandbox/unsettled-callbacks")
+            left[f"callbacks of {slug}"] = (await self._world.ask("GET", url)).ok()["unsettled"]
+        # dear, so only when all else is done: what is on the bus and nowhere else yet
+        if not any(left.values()):
+            left |= await self._behind()
+        return {what: number for what, number in left.items() if number}
+
+    async def _behind(self) -> dict[str, int]:
+        behind = {}
+        async with self._operators() as services:
+            for name in SERVICES:
+                for consumer in (await services.ask(ServiceStatus, name, "status")).consumers:
+                    topics = consumer.bus_lag
+                    behind[f"waiting for {name}"] = 1 if topics is None else sum(t.lag for t in topics)
+        return behind
+
+    @asynccontextmanager
+    async def _operators(self) -> AsyncIterator[Services]:
+        async with ClientSession(timeout=ClientTimeout(total=_VERIFY_SECONDS)) as session:
+            client = await Citizenry(session, self._topology.endpoints).ops()
+            yield Services(client, self._topology.endpoints.services)
+
+    def _left_at_services(self, since: float) -> dict[str, int]:
         count = self._documents
         waiting = sum(
             any(r.department is None for r in c.records) for c in self.citizens.acknowledged.values()
@@ -128,7 +154,7 @@ class Run:
         for service in SERVICES:
             left[f"outbox of {service}"] = count(service, "outbox", {"pending": True, "bucket": {"$gte": 0}})
             left[f"parked at {service}"] = count(service, "parked_keys", {"state": "parked"})
-        return {what: number for what, number in left.items() if number}
+        return left
 
     # --- judgement
 
@@ -166,9 +192,8 @@ class Run:
 
     async def _verify(self) -> None:
         """The services' own invariants."""
-        async with ClientSession(timeout=ClientTimeout(total=_VERIFY_SECONDS)) as session:
-            client = await Citizenry(session, self._topology.endpoints).ops()
-            verification = await verify(Services(client, self._topology.endpoints.services), settle_seconds=0)
+        async with self._operators() as services:
+            verification = await verify(services, settle_seconds=0)
         show(verification, console)
         self._result.broken |= verification.violated
         self._result.unchecked = verification.failures

@@ -202,6 +202,9 @@ async def test_doctor(world: World) -> None:
         assert ended.status == 0, ended.text
     world.database("routing")["outbox"].drop_index("by_topic")
     world.stack.stop_process("notify")
+    admin, lifetime = world.database("sync").client.admin, "transactionLifetimeLimitSeconds"
+    before = admin.command({"getParameter": 1, lifetime: 1})[lifetime]
+    admin.command({"setParameter": 1, lifetime: 60})
     try:
         found = await xinfu(world, "doctor")
         assert found.status == 1
@@ -212,11 +215,13 @@ async def test_doctor(world: World) -> None:
             "✗ notify 概况",
         ]
         assert "outbox.by_topic" in wrong[1]
+        assert f"{lifetime}=15" in found.text
         for command in (["dlq", "list"], ["outbox", "status"], ["lag"]):
             ended = await xinfu(world, *command)
             assert (ended.status, "notify 没有回答" in ended.text) == (1, True), ended.text
         assert "intake" in ended.text
     finally:
+        admin.command({"setParameter": 1, lifetime: before})
         world.stack.start_process("notify")
         world.stack.restart("routing")
     await all_well()

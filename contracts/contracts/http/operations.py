@@ -91,6 +91,10 @@ class DatabaseStatus(Shape):
     clock_ahead_seconds: float = Field(
         default=0.0, description="The primary's clock minus the service's; negative: it is behind"
     )
+    transaction_lifetime_seconds: int | None = Field(
+        default=None,
+        description="transactionLifetimeLimitSeconds of the primary; null when the service's user may not read it",
+    )
     missing_indexes: list[str] = Field(
         default=[], description="collection.index, declared but absent or different"
     )

@@ -17,6 +17,7 @@ from xinfu_local.process import Process
 
 NAME = "mongodb"
 REPLICA_SET = "rs0"
+_TRANSACTION_LIFETIME_SECONDS = 15
 _NOT_YET_INITIALIZED = 94
 _ALREADY_INITIALIZED = 23
 _PRIMARY, _SECONDARY = 1, 2
@@ -97,6 +98,8 @@ def mongodb_processes(data_dir: Path, ports: Sequence[int]) -> list[Process]:
             "--setParameter", "diagnosticDataCollectionEnabled=false",
             # A stopping primary waits 15 s for its clients to go elsewhere.
             "--setParameter", "shutdownTimeoutMillisForSignaledShutdown=500",
+            # What a killed process had begun holds its documents for up to one and a half times this (60 by default).
+            "--setParameter", f"transactionLifetimeLimitSeconds={_TRANSACTION_LIFETIME_SECONDS}",
         ]
         # fmt: on
         processes.append(Process(name, command, health_url=f"tcp://{HOST}:{port}", stop_wait_seconds=15))

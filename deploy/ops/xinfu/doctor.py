@@ -25,6 +25,7 @@ _DATE_SECONDS = 1.0
 """An HTTP Date has whole seconds."""
 _PENDING_SECONDS = 60.0
 _STALLED_SECONDS = 60.0
+_LONGEST_TRANSACTION_SECONDS = 30
 _DIFFERENCE_SECONDS = 3600.0
 
 
@@ -173,6 +174,11 @@ def _database(status: ServiceStatus) -> Iterator[Check]:
         yield Check(Grade.BAD, what, f"缺少或与声明不同的索引 {missing}", todo)
     else:
         yield Check(Grade.GOOD, what, f"{found}，索引齐全")
+    lifetime = database.transaction_lifetime_seconds
+    if lifetime is not None and lifetime > _LONGEST_TRANSACTION_SECONDS:
+        found = f"事务可以开着 {lifetime} 秒：进程在事务中途被杀，它写过的文档至多一倍半这么久写不了"
+        todo = "以 --setParameter transactionLifetimeLimitSeconds=15 启动 mongod（大于 XINFU_HANDLER_TIMEOUT_SECONDS）"
+        yield Check(Grade.NOTICE, what, found, todo)
 
 
 def _bus(status: ServiceStatus) -> Iterator[Check]:

@@ -99,6 +99,13 @@ class Callbacks:
             (slug, item_id),
         )
 
+    def unsettled(self, slug: str) -> int:
+        """How many callbacks of a department are neither taken nor finally refused."""
+        counted = self._db.one(
+            "SELECT count(*) AS n FROM department_callback WHERE slug = ? AND settled_at IS NULL", (slug,)
+        )
+        return int(counted["n"]) if counted else 0
+
     async def run(self, slug: str) -> None:
         """Send what is due for one department, for ever."""
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS)

@@ -212,6 +212,11 @@ def router(
             for case in found
         ]
 
+    @api.get("/sandbox/unsettled-callbacks")
+    def unsettled_callbacks(slug: str) -> dict[str, int]:
+        find(slug)
+        return {"unsettled": callbacks.unsettled(slug)}
+
     @api.post("/sandbox/decisions", status_code=202)
     async def decide(slug: str, decision: OfficerDecision) -> DecisionCallback:
         department = find(slug)

@@ -228,6 +228,17 @@ class Database:
         found: Document = await self._db.command("hello", codec_options=self._db.codec_options)
         return found
 
+    async def transaction_lifetime_seconds(self) -> int | None:
+        """How long a transaction may last on the primary; None when it may not be read (privilege ``getParameter``)."""
+        name = "transactionLifetimeLimitSeconds"
+        try:
+            answer = await self._client.admin.command({"getParameter": 1, name: 1})
+        except OperationFailure as error:
+            if error.code != 13:  # Unauthorized
+                raise
+            return None
+        return int(answer[name])
+
     async def missing_indexes(self) -> list[str]:
         """Indexes that ``ensure`` was told of and that are not there as declared, as ``collection.index``."""
         missing = []

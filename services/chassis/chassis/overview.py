@@ -83,6 +83,7 @@ class Overview:
                 began = datetime.now(UTC)
                 hello = await self._db.hello()
                 middle = began + (datetime.now(UTC) - began) / 2
+                lifetime = await self._db.transaction_lifetime_seconds()
                 missing = await self._db.missing_indexes()
         except (PyMongoError, TimeoutError) as error:
             return DatabaseStatus(problem=describe(error))
@@ -92,6 +93,7 @@ class Overview:
             primary=hello.get("me"),
             members=len(hello.get("hosts", [])),
             clock_ahead_seconds=round((hello["localTime"] - middle).total_seconds(), 3),
+            transaction_lifetime_seconds=lifetime,
             missing_indexes=missing,
         )
 

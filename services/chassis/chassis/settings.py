@@ -106,11 +106,12 @@ class ChassisSettings(BaseSettings):
     )
     max_event_bytes: int = Field(900_000, ge=1000, validation_alias=_shared("XINFU_MAX_EVENT_BYTES"))
     handler_timeout_seconds: float = Field(
-        30.0,
+        10.0,
         gt=0,
-        le=50,  # below MongoDB's transactionLifetimeLimitSeconds (60)
+        le=50,
         validation_alias=_shared("XINFU_HANDLER_TIMEOUT_SECONDS"),
-        description="A handler that takes longer for a batch is stopped, and the batch divided",
+        description="A handler that takes longer for a batch is stopped, and the batch divided; below MongoDB's"
+        " transactionLifetimeLimitSeconds",
     )
     inbox_retention_days: int = Field(60, ge=1, validation_alias=_shared("XINFU_INBOX_RETENTION_DAYS"))
     stalled_after_seconds: float = Field(
