@@ -268,6 +268,7 @@ class Judge:
     def _told_the_truth(self) -> Finding:
         broken, checked = [], 0
         for application_id, view in self.evidence.applications.items():
+            told: Counter[tuple[str, Key, int]] = Counter()
             for entry in view["timeline"]:
                 if not entry["type"].startswith("target_"):
                     continue
@@ -278,12 +279,16 @@ class Judge:
                 if entry["type"] == "target_drifted":
                     true = any(line["cause"] != "push" or line["held"] for line in lines)
                 else:
-                    true = any(line["status"] == "applied" and line["version"] == version for line in lines)
+                    told[target, key, version] += entry["type"] == "target_acknowledged"
+                    answers = sum(
+                        line["status"] == "applied" and line["version"] == version for line in lines
+                    )
+                    true = answers >= max(told[target, key, version], 1)
                 if not true:
                     broken.append(
                         f"{application_id} {target} {key}: told {entry['type']} of version {version}"
                     )
-        title = "what is told of a target has happened there"
+        title = "what is told of a target has happened there, each acknowledgement by an answer of its own"
         return Finding("told-the-truth", title, checked, broken)
 
     def _told_once(self) -> Finding:

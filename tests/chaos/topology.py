@@ -14,6 +14,8 @@ from xinfu_local import Broker, Stack
 REPLICAS = {"routing": 2, "dept-adapter": 2, "sync": 2, "notify": 2}
 MONGODS = ("mongodb", "mongodb-2", "mongodb-3")
 _HOOKS = Path(__file__).resolve().parent / "hooks"
+_TARGET_DELAY_SECONDS = 1
+"""So that some decisions come while an older one is being told."""
 _SETTINGS = {
     # what is tried again or looked at again comes back within a run
     "XINFU_PARK_BASE_SECONDS": "2",
@@ -62,7 +64,7 @@ def build(data_dir: Path, sabotage: str | None = None) -> Topology:
     environment = {
         name: {**common, **links.environment(name), "XINFU_CHAOS_CLOCK": str(clocks / name)}
         for name in services
-    }
+    } | {"sandbox": {"SANDBOX_TARGET_DELAY_SECONDS": str(_TARGET_DELAY_SECONDS)}}
     processes, endpoints = compose(
         data_dir, Broker.APACHE, replicas=REPLICAS, environment=environment, parity=False
     )

@@ -4,14 +4,16 @@ import asyncio
 import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
+import time_machine
 from aiokafka import AIOKafkaConsumer
 
 from chassis.bus import ensure_topics, make_producer
 from chassis.db import Database
 from chassis.outbox import Outbox, outbox_collections
-from chassis.relay import Relay
+from chassis.relay import BucketLeases, Relay
 from chassis.unit_of_work import UnitOfWork
 from contracts.topics import RECORDS
 from support import TestSettings, eventually, published, settings_for
@@ -116,6 +118,25 @@ async def test_two_relays_and_a_third_that_vanishes_keep_order_per_key(
 async def _write_key(box: Outbox, prefix: str, key: int, _settings: TestSettings) -> None:
     for number in range(ROUNDS):
         await write(box, prefix, key, number)
+
+
+async def test_a_relay_whose_clock_is_ahead_holds_its_buckets_no_longer(
+    settings: TestSettings, database: Database
+) -> None:
+    """Killed with a clock two minutes ahead, it stops nobody for two minutes."""
+
+    def leases() -> BucketLeases:
+        return BucketLeases(database, buckets=8, lease_seconds=settings.outbox_lease_seconds)
+
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=2), tick=True):
+        assert await leases().held() == [*range(8)]
+    successor = leases()
+
+    async def all_taken_over() -> bool:
+        return await successor.held() == [*range(8)]
+
+    assert not await all_taken_over()
+    await eventually(all_taken_over, 20)
 
 
 async def test_a_replayed_outbox_publishes_the_same_ids(

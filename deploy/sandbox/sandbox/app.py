@@ -85,7 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     add_problem_handlers(app)
     app.include_router(faults.router(switches))
-    app.include_router(targets.router(db, switches, served))
+    app.include_router(targets.router(db, switches, served, settings.target_delay_seconds))
     app.include_router(departments.router(db, switches, offices, callbacks, settings.decision_delay_seconds))
     app.include_router(oidc.router(db, switches, settings.oidc_clients, settings.issuer))
     app.include_router(mail.router(db))

@@ -53,6 +53,12 @@ class Settings(BaseSettings):
     decision_delay_seconds: float = Field(
         default=1.0, ge=0, description="From receipt to accepted, and again from accepted to the decision"
     )
+    target_delay_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=60,
+        description="How long every target takes before it does what a push or a query asks",
+    )
     issuer_url: str = Field(default="", description="iss of the tokens; default: derived from the port")
 
     @property

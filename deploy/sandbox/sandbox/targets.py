@@ -1,5 +1,6 @@
 """Targets: 信用中国, 信用浙江 and two data vendors, as far as contracts.http.target sees them, and their public pages."""
 
+import asyncio
 import json
 import re
 import sqlite3
@@ -296,7 +297,7 @@ def _page(target: Target, subject_code: str, records: list[Row]) -> str:
     )
 
 
-def router(db: Database, faults: Faults, targets: Mapping[str, Target]) -> APIRouter:
+def router(db: Database, faults: Faults, targets: Mapping[str, Target], delay_seconds: float) -> APIRouter:
     """Endpoints under /targets/{target_id}."""
     db.create(SCHEMA)
     api = APIRouter(prefix="/targets/{target_id}", tags=["targets"])
@@ -312,6 +313,7 @@ def router(db: Database, faults: Faults, targets: Mapping[str, Target]) -> APIRo
     async def repairs(target_id: str, request: Request) -> RepairBatchResult:
         target = find(target_id)
         body = await verified_body(request, target.webhook)
+        await asyncio.sleep(delay_seconds)
         await faults.outage(target.id, request)
         if not request.headers.get("idempotency-key"):
             raise Problem(
@@ -334,6 +336,7 @@ def router(db: Database, faults: Faults, targets: Mapping[str, Target]) -> APIRo
     async def query(target_id: str, request: Request) -> RecordQueryResult:
         target = find(target_id)
         body = await verified_body(request, target.webhook)
+        await asyncio.sleep(delay_seconds)
         await faults.outage(target.id, request)
         keys = parse(RecordQuery, body).records
         if not target.natural_persons and any(looks_like_id_number(key.subject_code) for key in keys):

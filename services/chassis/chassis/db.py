@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from bson.codec_options import CodecOptions
@@ -227,6 +227,11 @@ class Database:
         # a command does not take the client's codec options by itself
         found: Document = await self._db.command("hello", codec_options=self._db.codec_options)
         return found
+
+    async def now(self) -> datetime:
+        """The primary's clock: one time for all who share something. Raises when there is no primary."""
+        at: datetime = (await self.hello())["localTime"]
+        return at
 
     async def transaction_lifetime_seconds(self) -> int | None:
         """How long a transaction may last on the primary; None when it may not be read (privilege ``getParameter``)."""

@@ -8,6 +8,7 @@ A relay that wakes up after its lease was taken can only publish duplicates, whi
 import asyncio
 import contextlib
 import secrets
+import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -40,22 +41,24 @@ class BucketLeases:
     """A fair share of the buckets, held by lease.
 
     A replica holds at most its share (buckets divided by living replicas, rounded up), takes what is free or expired, and gives
-    back what is too much.
+    back what is too much. All times are the database's: one whose own clock is ahead would hold its buckets that much longer.
     """
 
     def __init__(self, database: Database, *, buckets: int, lease_seconds: float) -> None:
+        self._database = database
         self._leases = database.relaxed("outbox_leases")
         self._buckets = buckets
         self._lease = timedelta(seconds=lease_seconds)
         self._owner = secrets.token_hex(8)
         self._held: list[int] = []
-        self._renew_at = datetime.min.replace(tzinfo=UTC)
+        self._renew_at = 0.0
 
     async def held(self) -> list[int]:
         """The buckets this relay may publish now; renews the leases when a third of their time is over."""
-        now = datetime.now(UTC)
-        if now < self._renew_at:
+        asked_at = time.monotonic()
+        if asked_at < self._renew_at:
             return self._held
+        now = await self._database.now()
         until = now + self._lease
         await self._leases.update_one(
             {"_id": f"replica:{self._owner}"}, {"$set": {"until": until}}, upsert=True
@@ -84,7 +87,7 @@ class BucketLeases:
             if await self._take(bucket, now, until):
                 mine.append(bucket)
         self._held = sorted(mine)
-        self._renew_at = now + self._lease / 3
+        self._renew_at = asked_at + self._lease.total_seconds() / 3
         return self._held
 
     async def _take(self, bucket: int, now: datetime, until: datetime) -> bool:
@@ -101,7 +104,8 @@ class BucketLeases:
     async def release(self) -> None:
         """Give everything back, so that another replica can take over at once."""
         with contextlib.suppress(Exception):
-            await self._leases.update_many({"owner": self._owner}, {"$set": {"until": datetime.now(UTC)}})
+            now = await self._database.now()
+            await self._leases.update_many({"owner": self._owner}, {"$set": {"until": now}})
             await self._leases.delete_one({"_id": f"replica:{self._owner}"})
 
 
