@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -124,12 +125,12 @@ class Run:
         return {what: number for what, number in left.items() if number}
 
     async def _behind(self) -> dict[str, int]:
-        behind = {}
+        behind: Counter[str] = Counter()
         async with self._operators() as services:
             for name in SERVICES:
                 for consumer in (await services.ask(ServiceStatus, name, "status")).consumers:
                     topics = consumer.bus_lag
-                    behind[f"waiting for {name}"] = 1 if topics is None else sum(t.lag for t in topics)
+                    behind[f"waiting for {name}"] += 1 if topics is None else sum(t.lag for t in topics)
         return behind
 
     @asynccontextmanager

@@ -216,16 +216,14 @@ class Database:
 
     async def ping(self) -> None:
         """Raises when no primary answers."""
-        await self._client.admin.command("ping")
-        hello = await self._client.admin.command("hello")
-        if not hello.get("isWritablePrimary"):
-            raise ConnectionFailure("no writable primary")
+        await self.hello()
 
     async def hello(self) -> Document:
         """The primary's answer to ``hello`` (setName, hosts, me, localTime). Raises when there is none."""
-        await self.ping()
         # a command does not take the client's codec options by itself
         found: Document = await self._db.command("hello", codec_options=self._db.codec_options)
+        if not found.get("isWritablePrimary"):
+            raise ConnectionFailure("no writable primary")
         return found
 
     async def now(self) -> datetime:
@@ -234,12 +232,12 @@ class Database:
         return at
 
     async def transaction_lifetime_seconds(self) -> int | None:
-        """How long a transaction may last on the primary; None when it may not be read (privilege ``getParameter``)."""
+        """How long a transaction may last on the primary; None when that may not be read (privilege ``getParameter``)."""
         name = "transactionLifetimeLimitSeconds"
         try:
             answer = await self._client.admin.command({"getParameter": 1, name: 1})
         except OperationFailure as error:
-            if error.code != 13:  # Unauthorized
+            if error.code not in (13, 59, 8000):  # Unauthorized, CommandNotFound, AtlasError
                 raise
             return None
         return int(answer[name])
