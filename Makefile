@@ -42,7 +42,7 @@ test-fast: install ## unit and contract tests
 	$(RUN)/pytest -q tests/unit tests/contract
 
 test-real: install ## tests on a real broker, a real MongoDB and all services
-	$(RUN)/pytest -q tests/integration tests/e2e
+	$(RUN)/pytest -q --durations=12 tests/integration tests/e2e
 
 bench: install ## events/s of one hop beside two yardsticks, in one run
 	PYTHONPATH=tests $(RUN)/python tests/bench/hop.py
