@@ -130,6 +130,25 @@ class PenaltyKind(Row):
     evidence: Evidence
 
 
+class Condition(Row):
+    """What a rule asks for beside time. ``judged_by``: ``records``, the other records of the subject as far as they are known here
+    (``list_category``: on no such list; else no later penalty of the same kind); ``department``: nothing here can tell.
+    """
+
+    id: str
+    name: Text
+    judged_by: Literal["records", "department"]
+    list_category: str | None = None
+    source: Text
+    evidence: Evidence
+
+    @model_validator(mode="after")
+    def _list_only_in_records(self) -> Self:
+        if self.list_category is not None and self.judged_by != "records":
+            raise ValueError("list_category 只用于 judged_by 为 records 的条件")
+        return self
+
+
 class Rule(InForce):
     """When and how a record of one category may be repaired. Months count from the decision date; null is 'not known'."""
 
@@ -140,6 +159,7 @@ class Rule(InForce):
     repair: Literal["on_application", "by_itself", "referred", "not_repairable"]
     min_publication_months: Months | None
     max_publication_months: Months | None
+    conditions: tuple[str, ...] = ()
     materials: tuple[Text, ...]
     accept_working_days: WorkingDays | None
     decide_working_days: WorkingDays | None
@@ -241,6 +261,7 @@ class Catalogue(Row):
     categories: tuple[Category, ...]
     scopes: tuple[Scope, ...]
     penalty_kinds: tuple[PenaltyKind, ...]
+    conditions: tuple[Condition, ...]
     rules: tuple[Rule, ...]
     overlays: tuple[Overlay, ...]
     targets: tuple[Target, ...]
@@ -262,6 +283,10 @@ class Catalogue(Row):
         return {c.id: c for c in self.categories}
 
     @cached_property
+    def _by_condition(self) -> dict[str, Condition]:
+        return {c.id: c for c in self.conditions}
+
+    @cached_property
     def _kind_by_word(self) -> dict[str, PenaltyKind]:
         return {word: kind for kind in self.penalty_kinds for word in kind.words}
 
@@ -281,6 +306,10 @@ class Catalogue(Row):
     def category(self, category: str) -> Category | None:
         """The record category with this id."""
         return self._by_category.get(category)
+
+    def conditions_of(self, rule: Rule) -> tuple[Condition, ...]:
+        """What the rule asks for beside time, in its order."""
+        return tuple(self._by_condition[condition] for condition in rule.conditions)
 
     def target(self, target: str) -> Target | None:
         """The target with this id."""
@@ -500,6 +529,7 @@ def _load(directory: Path) -> Catalogue:
     categories = rows("rules.yaml", "categories", Category)
     scopes = rows("rules.yaml", "scopes", Scope)
     kinds = rows("rules.yaml", "penalty_kinds", PenaltyKind)
+    conditions = rows("rules.yaml", "conditions", Condition)
     rules = rows("rules.yaml", "rules", Rule)
     overlays = rows("rules.yaml", "overlays", Overlay)
     targets = rows("targets.yaml", "targets", Target)
@@ -526,17 +556,24 @@ def _load(directory: Path) -> Catalogue:
     problems += _check_unique(((w, s.id) for w, s in scopes), "领域")
     problems += _check_unique(((w, k.id) for w, k in kinds), "处罚种类")
     problems += _check_unique(((w, word) for w, k in kinds for word in k.words), "处罚类别用词")
+    problems += _check_unique(((w, c.id) for w, c in conditions), "条件")
     problems += _check_unique(((w, r.number) for w, r in rules), "规则编号")
     problems += _check_unique(((w, o.id) for w, o in overlays), "叠加规则")
     problems += _check_unique(((w, t.id) for w, t in targets), "平台")
     category_ids = {c.id for _, c in categories}
     scope_ids = {s.id for _, s in scopes}
+    condition_ids = {c.id for _, c in conditions}
     shown = [(w, d.categories) for w, d in departments] + [(w, t.categories) for w, t in targets]
     for where, ids in shown:
         problems += _check_known(where, ids, category_ids, "记录类别")
     for where, rule in rules:
         problems += _check_known(where, (rule.category,), category_ids, "记录类别")
         problems += _check_known(where, rule.scopes, scope_ids, "领域")
+        problems += _check_known(where, rule.conditions, condition_ids, "条件")
+    for where, condition in conditions:
+        problems += _check_known(
+            where, [condition.list_category] if condition.list_category else [], category_ids, "记录类别"
+        )
     problems += _check_rule_targets(rules, {t.id: t for _, t in targets})
     problems += _check_overlaps(rules)
     if problems or queue is None:
@@ -551,6 +588,7 @@ def _load(directory: Path) -> Catalogue:
         categories=bare(categories),
         scopes=bare(scopes),
         penalty_kinds=bare(kinds),
+        conditions=bare(conditions),
         rules=bare(rules),
         overlays=bare(overlays),
         targets=bare(targets),

@@ -1,14 +1,15 @@
 """Intake's decisions: pseudonyms, eligibility, the state of an item under every interleaving, phone numbers."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from unit.record_samples import CATALOGUE, DEPARTMENT, NOW, SUBJECT, TODAY, facts, record
 
-from contracts.catalogue import Catalogue, Rule, add_months, load_catalogue
+from contracts.catalogue import Catalogue, Rule, add_months
 from contracts.events import (
     ItemEvent,
     ItemOutcome,
@@ -26,16 +27,15 @@ from contracts.events import (
     TargetDrifted,
     TargetVerified,
 )
+from contracts.http.eligibility import Repair, RepairStatus
 from contracts.http.intake import Contact
-from contracts.records import DepartmentRef, DisplayState, RecordFacts, SubjectType
+from contracts.records import DisplayState, SubjectType
 from intake import texts
 from intake.contact import normalise_phone
 from intake.domain import (
     Application,
-    Display,
     Item,
     ItemStatus,
-    Record,
     TargetState,
     apply,
     completed,
@@ -43,45 +43,10 @@ from intake.domain import (
     subject_id,
     withdraw,
 )
-from intake.eligibility import Repair, RepairStatus, assess
+from intake.eligibility import assess
 from intake.submission import NewApplication
 
 APPLICATION = "app_" + "a" * 32
-SUBJECT = "sub_" + "b" * 32
-NOW = datetime(2026, 11, 23, 4, tzinfo=UTC)
-TODAY = date(2026, 11, 23)
-DEPARTMENT = DepartmentRef(code="11330100XF00000033", slug="hz-jyj", name="杭州市教育局")
-CATALOGUE = load_catalogue()
-
-
-def facts(**changes: Any) -> RecordFacts:
-    return RecordFacts(
-        **{
-            "record_id": "rec_" + "c" * 32,
-            "subject_id": SUBJECT,
-            "subject_type": SubjectType.LEGAL_PERSON,
-            "category": "administrative_penalty",
-            "document_number": "杭教罚〔2026〕12号",
-            "authority_code": DEPARTMENT.code,
-            "authority_name": DEPARTMENT.name,
-            "decided_on": date(2026, 8, 31),
-            "penalty_kinds": "罚款",
-            "tier": "general",
-            **changes,
-        }
-    )
-
-
-def record(*, legal_basis: str = "", **changes: Any) -> Record:
-    own = {name: changes.pop(name) for name in list(changes) if name in Record.model_fields}
-    return Record(
-        record_id="rec_" + "c" * 32,
-        subject_id=SUBJECT,
-        facts=facts(**changes),
-        display=Display(legal_basis=legal_basis),
-        published_at=NOW,
-        **own,
-    )
 
 
 # --- pseudonyms ------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from xinfu.openapi import write as write_openapi
 from xinfu.outbox import outbox_app
 from xinfu.parity import parity
 from xinfu.records import ImportFailedError, import_records, show_report
+from xinfu.rules import rules_app
 from xinfu.terminal import DataDir, console, fail
 from xinfu.trace import render, spans_of, submission
 from xinfu.verify import verify_command
@@ -37,6 +38,7 @@ records_app = typer.Typer(no_args_is_help=True, help="失信记录。")
 app.add_typer(records_app, name="records")
 app.add_typer(dlq_app, name="dlq")
 app.add_typer(outbox_app, name="outbox")
+app.add_typer(rules_app, name="rules")
 app.command()(lag)
 app.command()(parity)
 app.command("verify")(verify_command)

@@ -35,7 +35,9 @@ async def my_records(
     day = today()
     return RecordPage(
         subject_id=subject_id,
-        records=[RecordView.of(record, intake.catalogue, day) for record in records],
+        records=[
+            RecordView.of(record, intake.catalogue, day, intake.settings.transition) for record in records
+        ],
         next=records[-1].record_id if len(records) == limit else None,
     )
 

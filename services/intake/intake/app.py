@@ -8,7 +8,7 @@ from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.catalogue import load_catalogue
 from contracts.topics import APPLICATIONS, DECISIONS, PROPAGATION, RECORDS, ROUTING
-from intake import api, feed_api
+from intake import api, feed_api, rules_api
 from intake import invariants as checks
 from intake.handlers import ProgressHandler
 from intake.importing import Importer
@@ -34,7 +34,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             settings,
             catalogue,
             store,
-            Submission(store, runtime.outbox, catalogue, settings.idempotency_retention_days),
+            Submission(store, runtime.outbox, catalogue, settings),
             Importer(store, runtime.outbox, gate.room),
             TimelineWakeups(store.settled_timeline, settings.max_event_streams),
             gate,
@@ -50,7 +50,7 @@ def build(settings: IntakeSettings) -> FastAPI:
         "信复 · 申请受理",
         COLLECTIONS,
         {topic.name: topic for topic in (APPLICATIONS, *_CONSUMED)},
-        routers=[api.router, feed_api.router, checks.router],
+        routers=[api.router, rules_api.router, feed_api.router, checks.router],
         consumers=consumers,
         loops=loops,
         invariants=lambda runtime: checks.invariants(

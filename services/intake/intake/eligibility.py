@@ -2,40 +2,18 @@
 
 A row refuses nobody unless the evidence of the very cell is binding (``Evidence.binding``). Where it is not certain which row
 holds, all that may hold have to refuse: the field of law is only guessed from 处罚依据, and no text was read that says whether
-the rule of the day of the decision or of the day of the application holds (domain notes, section 11, gap 8). Everything
-else is advice, and the department decides.
+the rule of the day of the decision or of the day of the application holds (domain notes, section 11, gap 8): a setting says
+which (``Transition``). Everything else is advice, and the department decides. Why, check by check: ``intake.explanation``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from datetime import date
-from enum import StrEnum
 from typing import NamedTuple
 
-from pydantic import ConfigDict, Field
-
 from contracts.catalogue import Catalogue, Evidence, Rule, add_months
-from contracts.records import RecordFacts, Shape, SubjectType
+from contracts.http.eligibility import Repair, RepairStatus, Transition
+from contracts.records import RecordFacts, SubjectType
 from intake.domain import Record
-
-
-class RepairStatus(StrEnum):
-    """Whether a record may be applied for now."""
-
-    REPAIRABLE = "repairable"
-    NOT_YET = "not_yet"
-    ADVISED = "advised"
-    UNDER_APPLICATION = "under_application"
-    ENDED = "ended"
-    NOT_OURS = "not_ours"
-    REPAIRED = "repaired"
-    REVOKED = "revoked"
-    WITHDRAWN = "withdrawn"
-
-    @property
-    def may_apply(self) -> bool:
-        """Whether an application is taken."""
-        return self in (RepairStatus.REPAIRABLE, RepairStatus.ADVISED)
-
 
 STATUS_TEXT = {
     RepairStatus.REPAIRABLE: "可申请修复",
@@ -48,24 +26,6 @@ STATUS_TEXT = {
     RepairStatus.REVOKED: "修复已撤销",
     RepairStatus.WITHDRAWN: "记录已撤回",
 }
-
-
-class Repair(Shape):
-    """The answer for one record, with the rule it rests on."""
-
-    model_config = ConfigDict(populate_by_name=True)
-
-    status: RepairStatus
-    status_text: str = Field(description="给人看的状态")
-    from_: date | None = Field(None, alias="from", description="按该规则可以申请的第一天；advised 时仅供参考")
-    until: date | None = Field(None, description="公示期满、自动停止公示之日")
-    rule: str | None = Field(None, description="规则目录中的编号")
-    source: str | None = Field(None, description="规则依据")
-    evidence: Evidence | None = Field(
-        None, description="所依据数字的证据等级；F、X、D、M 只作提示，不据以拒绝"
-    )
-    refer_to: str | None = Field(None, description="应向谁申请（not_ours）")
-    advice: str = Field(description="给申请人的说明")
 
 
 class _Verdict(NamedTuple):
@@ -86,7 +46,9 @@ class _Verdict(NamedTuple):
 _UNSURE = "现有依据不足以自动判断，可以提交申请，由认定单位决定。"
 
 
-def assess(record: Record, catalogue: Catalogue, today: date) -> Repair:
+def assess(
+    record: Record, catalogue: Catalogue, today: date, transition: Transition = Transition.EITHER
+) -> Repair:
     """Whether ``record`` may be repaired on ``today`` (the day in China), and what to tell the subject."""
     if record.status == "withdrawn":
         return _plain(RepairStatus.WITHDRAWN, "该记录已由认定单位撤回，无需申请。")
@@ -108,10 +70,10 @@ def assess(record: Record, catalogue: Catalogue, today: date) -> Repair:
             f"“{category.name}”不由本平台受理，请向{category.refer_to}申请。",
             category.refer_to,
         )
-    rules = list(_rules(facts, record.display.legal_basis, catalogue, today))
+    rules = applicable(record, catalogue, today, transition)
     if not rules:
         return _plain(RepairStatus.ADVISED, f"规则目录中没有适用的规则。{_UNSURE}")
-    tier_is_binding = _tier_is_binding(facts, catalogue)
+    tier_is_binding = is_tier_binding(facts, catalogue)
     return _answer([_verdict(rule, facts, today, tier_is_binding=tier_is_binding) for rule in rules])
 
 
@@ -119,28 +81,35 @@ def _plain(status: RepairStatus, advice: str, refer_to: str | None = None) -> Re
     return Repair(status=status, status_text=STATUS_TEXT[status], advice=advice, refer_to=refer_to)
 
 
-def _rules(facts: RecordFacts, legal_basis: str, catalogue: Catalogue, today: date) -> Iterator[Rule]:
-    """The row that holds most exactly today, then the others that may hold; nothing when none holds today."""
-    scope = catalogue.scope_of(legal_basis)
-    first = catalogue.rule_for(facts.category, facts.tier, scope, today)
-    if first is None:
-        return
-    days = [today, facts.decided_on] if facts.decided_on < first.effective_from else [today]
-    found = [
-        catalogue.rule_for(facts.category, facts.tier, each, day) for day in days for each in (scope, None)
-    ]
-    yield from {rule.number: rule for rule in found if rule is not None}.values()
+def applicable(record: Record, catalogue: Catalogue, today: date, transition: Transition) -> Sequence[Rule]:
+    """The row that holds most exactly, then the others that may hold; none when the catalogue has none for today."""
+    facts, scope = record.facts, catalogue.scope_of(record.display.legal_basis)
+
+    def rows(*days: date) -> Sequence[Rule]:
+        found = [
+            catalogue.rule_for(facts.category, facts.tier, each, day)
+            for day in days
+            for each in (scope, None)
+        ]
+        return [*{rule.number: rule for rule in found if rule is not None}.values()]
+
+    now = rows(today)
+    if not now or facts.decided_on >= now[0].effective_from or transition is Transition.APPLICATION_DAY:
+        return now
+    if transition is Transition.DECISION_DAY:
+        return rows(facts.decided_on) or now
+    return rows(today, facts.decided_on)
 
 
-def _tier_is_binding(facts: RecordFacts, catalogue: Catalogue) -> bool:
+def is_tier_binding(facts: RecordFacts, catalogue: Catalogue) -> bool:
     """A tier read from words is as certain as the row of these words; one that a feed gave is certain."""
     found = catalogue.tier_of(facts.penalty_kinds)
     return found is None or found[0] != facts.tier or found[1].evidence.binding
 
 
 def _verdict(rule: Rule, facts: RecordFacts, today: date, *, tier_is_binding: bool) -> _Verdict:
-    first_day = _after(facts.decided_on, rule.min_publication_months)
-    last_day = _after(facts.decided_on, rule.max_publication_months)
+    first_day = day_after(facts.decided_on, rule.min_publication_months)
+    last_day = day_after(facts.decided_on, rule.max_publication_months)
     # 36号令 may not hold for natural persons: the final text was not read (domain notes 3.2).
     certain = (rule.tier is None or tier_is_binding) and facts.subject_type is not SubjectType.NATURAL_PERSON
 
@@ -170,7 +139,8 @@ def _verdict(rule: Rule, facts: RecordFacts, today: date, *, tier_is_binding: bo
     )
 
 
-def _after(day: date, months: int | None) -> date | None:
+def day_after(day: date, months: int | None) -> date | None:
+    """The day so many months later; None when the number is not known."""
     if months is None:
         return None
     return date.max if day.year + months // 12 >= date.max.year else add_months(day, months)

@@ -6,6 +6,7 @@ from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from chassis.settings import ChassisSettings
+from contracts.http.eligibility import Transition
 
 
 class IntakeSettings(ChassisSettings):
@@ -19,6 +20,11 @@ class IntakeSettings(ChassisSettings):
     subject_key: SecretStr = Field(
         min_length=32,
         description="Key of the pseudonyms (HMAC-SHA256). Changing it gives every subject another id: never change it",
+    )
+    transition: Transition = Field(
+        Transition.EITHER,
+        description="whose day the rules are of, for a record decided before they changed: either (refused only when both"
+        " refuse), application_day or decision_day",
     )
     max_import_bytes: int = Field(200_000_000, ge=1000, description="bytes of one CSV file")
     idempotency_retention_days: int = Field(30, ge=1, le=3650, description="days an Idempotency-Key is known")

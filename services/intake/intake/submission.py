@@ -18,13 +18,15 @@ from contracts.catalogue import Catalogue
 from contracts.clock import china_date
 from contracts.errors import ProblemCode
 from contracts.events import ApplicationSubmitted
+from contracts.http.eligibility import RepairStatus
 from contracts.http.intake import Contact, Subject
 from contracts.identifiers import item_id
 from contracts.records import RecordId
 from intake import texts
 from intake.contact import normalise_phone
 from intake.domain import Application, Entry, Item, Record
-from intake.eligibility import RepairStatus, assess
+from intake.eligibility import assess
+from intake.settings import IntakeSettings
 from intake.store import Store
 
 MAX_RECORDS = 200
@@ -116,13 +118,12 @@ class Submitted:
 class Submission:
     """Takes applications."""
 
-    def __init__(
-        self, store: Store, outbox: Outbox, catalogue: Catalogue, idempotency_retention_days: int
-    ) -> None:
+    def __init__(self, store: Store, outbox: Outbox, catalogue: Catalogue, settings: IntakeSettings) -> None:
         self._store = store
         self._outbox = outbox
         self._catalogue = catalogue
-        self._retention_days = idempotency_retention_days
+        self._retention_days = settings.idempotency_retention_days
+        self._transition = settings.transition
 
     async def submit(self, applicant: Applicant, new: NewApplication, idempotency_key: str) -> Submitted:
         """Take the application, or give again what was taken under the same key.
@@ -199,7 +200,7 @@ class Submission:
                 "reason": repair.advice,
             }
             for i in ids
-            if not (repair := assess(own[i], self._catalogue, today)).status.may_apply
+            if not (repair := assess(own[i], self._catalogue, today, self._transition)).status.may_apply
         ]
         if refused:
             raise Problem(

@@ -6,10 +6,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from contracts.catalogue import Catalogue
+from contracts.http.eligibility import Repair, Transition
 from contracts.records import DepartmentRef, RecordFacts, Shape, Timestamp
 from intake import texts
 from intake.domain import Application, Display, Entry, Item, ItemStatus, Record, TargetState
-from intake.eligibility import Repair, assess
+from intake.eligibility import assess
 
 
 class RecordView(Shape):
@@ -25,7 +26,7 @@ class RecordView(Shape):
     repair: Repair
 
     @staticmethod
-    def of(record: Record, catalogue: Catalogue, today: date) -> "RecordView":
+    def of(record: Record, catalogue: Catalogue, today: date, transition: Transition) -> "RecordView":
         """The record as its subject sees it on ``today``."""
         category = catalogue.category(record.facts.category)
         return RecordView(
@@ -36,7 +37,7 @@ class RecordView(Shape):
             published_at=record.published_at,
             application_id=record.application_id,
             item_id=record.item_id,
-            repair=assess(record, catalogue, today),
+            repair=assess(record, catalogue, today, transition),
         )
 
 

@@ -1,0 +1,112 @@
+"""Whether a record may be repaired, and why: what intake answers to its subject and to operators.
+
+Services: intake. Paths: ``GET /v1/subjects/me/records/{record_id}/repair?on=``, ``GET /v1/operations/records/{record_id}/repair?on=``.
+"""
+
+from datetime import date
+from enum import StrEnum
+
+from pydantic import ConfigDict, Field
+
+from contracts.catalogue import Evidence
+from contracts.records import Shape
+
+
+class RepairStatus(StrEnum):
+    """Whether a record may be applied for now."""
+
+    REPAIRABLE = "repairable"
+    NOT_YET = "not_yet"
+    ADVISED = "advised"
+    UNDER_APPLICATION = "under_application"
+    ENDED = "ended"
+    NOT_OURS = "not_ours"
+    REPAIRED = "repaired"
+    REVOKED = "revoked"
+    WITHDRAWN = "withdrawn"
+
+    @property
+    def may_apply(self) -> bool:
+        """Whether an application is taken."""
+        return self in (RepairStatus.REPAIRABLE, RepairStatus.ADVISED)
+
+
+class Transition(StrEnum):
+    """Whose day the rules are of, for a record decided before they changed: of the application, of the decision, or both, so that
+    only what both refuse is refused.
+    """
+
+    EITHER = "either"
+    APPLICATION_DAY = "application_day"
+    DECISION_DAY = "decision_day"
+
+
+class Repair(Shape):
+    """The answer for one record, with the rule it rests on."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    status: RepairStatus
+    status_text: str = Field(description="给人看的状态")
+    from_: date | None = Field(None, alias="from", description="按该规则可以申请的第一天；advised 时仅供参考")
+    until: date | None = Field(None, description="公示期满、自动停止公示之日")
+    rule: str | None = Field(None, description="规则目录中的编号")
+    source: str | None = Field(None, description="规则依据")
+    evidence: Evidence | None = Field(
+        None, description="所依据数字的证据等级；F、X、D、M 只作提示，不据以拒绝"
+    )
+    refer_to: str | None = Field(None, description="应向谁申请（not_ours）")
+    advice: str = Field(description="给申请人的说明")
+
+
+class CheckResult(StrEnum):
+    """``person``: what is known here does not tell, so the department looks."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    PERSON = "person"
+
+
+class Check(Shape):
+    """一项条件的核对结果。"""
+
+    name: str = Field(description="条件")
+    result: CheckResult
+    result_text: str
+    detail: str = Field(description="为什么；涉及的日期、记录")
+    source: str = Field(description="依据")
+    evidence: Evidence = Field(description="依据的证据等级；F、X、D、M 只作提示，不据以拒绝")
+    records: list[str] = Field(default=[], description="使其不符合的其他记录（record_id）")
+
+
+class RegimeAnswer(Shape):
+    """按某一日的规则，这条记录怎样。"""
+
+    regime: Transition
+    regime_text: str
+    repair: Repair
+    rule: str = Field(description="规则目录中的编号")
+    decided_by: str = Field(description="由谁决定")
+    materials: list[str]
+    accept_working_days: int | None
+    decide_working_days: int | None
+    extend_working_days: int | None
+    total_working_days: int | None = Field(description="自申请之日起合计")
+    targets: list[str] = Field(description="须同步的平台")
+    checks: list[Check]
+
+
+class Explanation(Shape):
+    """一条记录在某一天能否修复，及其理由。"""
+
+    record_id: str
+    document_number: str
+    category_name: str
+    decided_on: date
+    on: date = Field(description="假定在这一天申请")
+    transition: Transition = Field(description="规则变更前作出的决定适用哪一日的规则（设置）")
+    repair: Repair = Field(description="本平台据此接受或不接受申请")
+    first: list[str] = Field(description="应先办理的其他记录（record_id）")
+    regimes: list[RegimeAnswer] = Field(
+        description="两种适用各自的结果；规则未曾变更时只有一种；无须看规则时为空"
+    )
