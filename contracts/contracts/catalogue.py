@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from enum import StrEnum
 from functools import cached_property, lru_cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
@@ -505,6 +506,21 @@ def _check_overlaps(rules: Iterable[tuple[str, Rule]]) -> Iterator[str]:
             earlier.append((where, rule))
 
 
+def _check_circles(
+    rules: Iterable[tuple[str, Rule]], conditions: Iterable[tuple[str, Condition]]
+) -> Iterator[str]:
+    """A record that had to wait for itself would wait for ever."""
+    lists = {c.id: c.list_category for _, c in conditions if c.list_category}
+    first: dict[str, set[str]] = defaultdict(set)
+    for where, rule in rules:
+        first[rule.category] |= {lists[condition] for condition in rule.conditions if condition in lists}
+        try:
+            TopologicalSorter(first).prepare()
+        except CycleError as error:
+            yield f"{where}: 条件使记录类别互相等待：{' → '.join(error.args[1])}"
+            return
+
+
 def _check_rule_targets(rules: Iterable[tuple[str, Rule]], targets: Mapping[str, Target]) -> Iterator[str]:
     for where, rule in rules:
         yield from _check_known(where, rule.targets, targets, "同步平台")
@@ -574,6 +590,7 @@ def _load(directory: Path) -> Catalogue:
         problems += _check_known(
             where, [condition.list_category] if condition.list_category else [], category_ids, "记录类别"
         )
+    problems += _check_circles(rules, conditions)
     problems += _check_rule_targets(rules, {t.id: t for _, t in targets})
     problems += _check_overlaps(rules)
     if problems or queue is None:

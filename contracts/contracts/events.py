@@ -84,6 +84,11 @@ class ApplicationSubmitted(Event):
     subject_id: SubjectId
     subject_type: SubjectType
     records: Annotated[tuple[RecordFacts, ...], Field(min_length=1, max_length=200)]
+    held: tuple[RecordId, ...] = Field(
+        default=(),
+        max_length=200,
+        description="Records of this application that wait for another one of it: routed when ItemStarted says so",
+    )
     submitted_at: Timestamp
 
 
@@ -93,6 +98,8 @@ class ItemOutcome(StrEnum):
     REPAIRED = "repaired"
     REFUSED = "refused"
     REVOKED = "revoked"
+    NOT_ACCEPTED = "not_accepted"
+    WITHDRAWN = "withdrawn"
 
 
 class CompletedItem(Shape):
@@ -104,7 +111,7 @@ class CompletedItem(Shape):
 
 
 class ApplicationCompleted(Event):
-    """Every item of an application has ended: refused, revoked, or repaired and seen right at every target.
+    """Every item of an application has ended: not accepted, refused, withdrawn, revoked, or repaired and seen right at every target.
 
     Told once: a repair that is revoked later does not complete the application again.
     """
@@ -119,9 +126,6 @@ class ApplicationCompleted(Event):
     completed_at: Timestamp
 
 
-# --- xinfu.routing ---------------------------------------------------------------------------------------
-
-
 class ItemEvent(Event):
     """What every event about one item carries."""
 
@@ -129,6 +133,44 @@ class ItemEvent(Event):
     item_id: ItemId
     record_id: RecordId
     subject_id: SubjectId
+
+
+class ItemStarted(ItemEvent):
+    """An item that was held has its turn: what it waited for has been granted, or has ended otherwise."""
+
+    TYPE = "cn.xinfu.item.started.v1"
+    TOPIC = "xinfu.applications"
+    KEY = "application_id"
+
+    record: RecordFacts
+    started_at: Timestamp
+
+
+class SupplementProvided(ItemEvent):
+    """The applicant provided what the department had found missing. The text itself is asked of intake (cases)."""
+
+    TYPE = "cn.xinfu.supplement.provided.v1"
+    TOPIC = "xinfu.applications"
+    KEY = "application_id"
+
+    department: DepartmentRef
+    provided_at: Timestamp
+
+
+class WithdrawalRequested(ItemEvent):
+    """The applicant wants to withdraw an item that is not decided. Whoever has the item says whether that came in time."""
+
+    TYPE = "cn.xinfu.withdrawal.requested.v1"
+    TOPIC = "xinfu.applications"
+    KEY = "application_id"
+
+    department: DepartmentRef | None = Field(
+        description="Who has the item; null while it waits in the human queue"
+    )
+    requested_at: Timestamp
+
+
+# --- xinfu.routing ---------------------------------------------------------------------------------------
 
 
 class ItemRouted(ItemEvent):
@@ -173,28 +215,68 @@ class ItemReferred(ItemEvent):
     referred_at: Timestamp
 
 
+class ItemWithdrawn(ItemEvent):
+    """The applicant withdrew an item that waited in the human queue: no department has had it."""
+
+    TYPE = "cn.xinfu.item.withdrawn.v1"
+    TOPIC = "xinfu.routing"
+    KEY = "application_id"
+
+    withdrawn_at: Timestamp
+
+
 # --- xinfu.reviews.<department> --------------------------------------------------------------------------
 
 
-class ReviewRequested(ItemEvent):
+class ReviewEvent(ItemEvent):
+    """What every event to one department carries."""
+
+    department: DepartmentRef
+
+    @property
+    def topic(self) -> str:
+        return self.TOPIC.format(department=self.department.slug)
+
+
+class ReviewRequested(ReviewEvent):
     """A department is asked to decide on one item."""
 
     TYPE = "cn.xinfu.review.requested.v1"
     TOPIC = "xinfu.reviews.{department}"
     KEY = "item_id"
 
-    department: DepartmentRef
     record: RecordFacts
     accept_due_on: date = Field(description="Day by which the department has to accept or not")
     decide_due_on: date = Field(description="Day by which the department has to decide")
     due_provisional: bool = Field(
         default=False, description="A due day is in a year whose working days are not published yet"
     )
+    extend_working_days: int | None = Field(
+        default=None,
+        ge=0,
+        description="By how many working days the decision may be put off; null: not at all",
+    )
     requested_at: Timestamp
 
-    @property
-    def topic(self) -> str:
-        return self.TOPIC.format(department=self.department.slug)
+
+class SupplementForwarded(ReviewEvent):
+    """The applicant provided what this department had found missing."""
+
+    TYPE = "cn.xinfu.supplement.forwarded.v1"
+    TOPIC = "xinfu.reviews.{department}"
+    KEY = "item_id"
+
+    provided_at: Timestamp
+
+
+class ReviewCancelled(ReviewEvent):
+    """The applicant wants to withdraw: unless it is decided already, this department has nothing left to decide."""
+
+    TYPE = "cn.xinfu.review.cancelled.v1"
+    TOPIC = "xinfu.reviews.{department}"
+    KEY = "item_id"
+
+    requested_at: Timestamp
 
 
 # --- xinfu.decisions -------------------------------------------------------------------------------------
@@ -209,6 +291,109 @@ class ReviewAccepted(ItemEvent):
 
     department: DepartmentRef
     accepted_at: Timestamp
+
+
+class ReviewNotAccepted(ItemEvent):
+    """The department does not accept the application for this record (不予受理), with its reason. The item has ended."""
+
+    TYPE = "cn.xinfu.review.notaccepted.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    reason: str = Field(min_length=1, max_length=2000)
+    not_accepted_at: Timestamp
+
+
+class SupplementRequested(ItemEvent):
+    """The department tells everything that is missing, once (一次性告知补正). Its clocks stand still until it is provided."""
+
+    TYPE = "cn.xinfu.supplement.requested.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    missing: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=500)], ...], Field(min_length=1, max_length=20)
+    ]
+    supplement_due_on: date = Field(
+        description="Last day to provide it; afterwards the item counts as withdrawn"
+    )
+    due_provisional: bool = Field(
+        default=False, description="A due day is in a year whose working days are not published yet"
+    )
+    requested_at: Timestamp
+
+
+class SupplementReceived(ItemEvent):
+    """The department has what was missing, and its clocks run again with the working days that were left."""
+
+    TYPE = "cn.xinfu.supplement.received.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    accept_due_on: date = Field(description="Day by which the department has to accept or not")
+    decide_due_on: date = Field(description="Day by which the department has to decide")
+    due_provisional: bool = Field(
+        default=False, description="A due day is in a year whose working days are not published yet"
+    )
+    received_at: Timestamp
+
+
+class ReviewExtended(ItemEvent):
+    """The department puts its decision off, once, before it is due, and says why (延期)."""
+
+    TYPE = "cn.xinfu.review.extended.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    reason: str = Field(min_length=1, max_length=2000)
+    decide_due_on: date = Field(description="Day by which the department has to decide")
+    due_provisional: bool = Field(
+        default=False, description="A due day is in a year whose working days are not published yet"
+    )
+    extended_at: Timestamp
+
+
+class ReviewStep(StrEnum):
+    """What a department owes by a day."""
+
+    ACCEPT = "accept"
+    DECIDE = "decide"
+
+
+class ReviewOverdue(ItemEvent):
+    """The last day for a step has passed without it. Told once for each step and day; the review goes on."""
+
+    TYPE = "cn.xinfu.review.overdue.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    step: ReviewStep
+    due_on: date
+    noticed_at: Timestamp
+
+
+class WithdrawalReason(StrEnum):
+    """Why an item ended without a decision."""
+
+    APPLICANT = "applicant"
+    SUPPLEMENT_OVERDUE = "supplement_overdue"
+
+
+class ReviewWithdrawn(ItemEvent):
+    """The item ended before it was decided: withdrawn by the applicant, or what was missing did not come in time."""
+
+    TYPE = "cn.xinfu.review.withdrawn.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    reason_code: WithdrawalReason
+    withdrawn_at: Timestamp
 
 
 class Decision(ItemEvent):

@@ -18,6 +18,18 @@ EVENT_TITLES: dict[str, str] = {
     "TargetAcknowledged": "平台已确认",
     "TargetDrifted": "平台显示不一致",
     "TargetVerified": "平台已核验",
+    "ItemStarted": "事项开始办理",
+    "ItemWithdrawn": "事项已撤回（未分派）",
+    "ReviewCancelled": "请停止审核",
+    "ReviewExtended": "认定单位延期",
+    "ReviewNotAccepted": "认定单位不予受理",
+    "ReviewOverdue": "办理超期",
+    "ReviewWithdrawn": "事项已撤回",
+    "SupplementForwarded": "补正材料转送认定单位",
+    "SupplementProvided": "申请人已补正",
+    "SupplementReceived": "认定单位收到补正",
+    "SupplementRequested": "认定单位要求补正",
+    "WithdrawalRequested": "申请人请求撤回",
 }
 """Event class name -> title."""
 
@@ -39,6 +51,18 @@ EVENT_MEANINGS: dict[str, str] = {
     "TargetAcknowledged": "平台答复已接受应显示的状态（尚未核验）。",
     "TargetDrifted": "回读发现平台显示的与它确认过的不一致，将再次推送。",
     "TargetVerified": "回读核验：平台显示的就是应显示的状态。",
+    "ItemStarted": "排队的事项轮到办理：所等待的事项已准予修复，或以其他方式结束。",
+    "ItemWithdrawn": "申请人撤回了尚在人工分派席的事项，未经任何认定单位。",
+    "ReviewCancelled": "申请人请求撤回；尚未决定的，认定单位不必再办理。",
+    "ReviewExtended": "认定单位在期限届满前延长一次决定期限，并说明理由。",
+    "ReviewNotAccepted": "认定单位不予受理，并说明理由；事项结束。",
+    "ReviewOverdue": "某一步骤的期限已过而未办；每个步骤和期限只告知一次，审核继续。",
+    "ReviewWithdrawn": "事项未经决定而结束：申请人撤回，或逾期未补正。",
+    "SupplementForwarded": "申请人已提供该认定单位要求补正的内容。",
+    "SupplementProvided": "申请人提供了认定单位要求补正的内容（正文向受理端查询）。",
+    "SupplementReceived": "认定单位收到补正，期限按剩余的工作日重新起算。",
+    "SupplementRequested": "认定单位一次性告知全部需要补正的内容；补正期间期限中止。",
+    "WithdrawalRequested": "申请人请求撤回尚未决定的事项；是否来得及，由正在办理的一方答复。",
 }
 """Event class name -> what happened, in one sentence."""
 
@@ -51,6 +75,8 @@ SHAPE_TITLES: dict[str, str] = {
     "RecordFacts": "失信记录",
     "ReferralReason": "转人工的原因",
     "SubjectType": "信用主体类别",
+    "ReviewStep": "应办的步骤",
+    "WithdrawalReason": "撤回的原因",
 }
 """Shape or enum class name -> title."""
 
@@ -107,5 +133,16 @@ FIELD_TITLES: dict[str, str] = {
     "verified_at": "核验时间",
     "version": "状态版本",
     "withdrawn_at": "撤回时间",
+    "extend_working_days": "可以延长的工作日数",
+    "extended_at": "延期时间",
+    "held": "排队等待的记录",
+    "missing": "需要补正的内容",
+    "not_accepted_at": "不予受理时间",
+    "noticed_at": "发现超期的时间",
+    "provided_at": "补正时间",
+    "received_at": "收到补正的时间",
+    "started_at": "开始办理时间",
+    "step": "应办的步骤",
+    "supplement_due_on": "补正期限",
 }
 """Field name -> title."""

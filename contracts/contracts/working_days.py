@@ -34,3 +34,8 @@ def working_days_after(start: date, days: int) -> Deadline:
         provisional = provisional or guess
         left -= works
     return Deadline(day, provisional)
+
+
+def working_days_between(start: date, end: date) -> int:
+    """How many working days come after ``start`` and not after ``end``; 0 when ``end`` is not later."""
+    return sum(is_working_day(start + timedelta(days=n))[0] for n in range(1, (end - start).days + 1))

@@ -359,6 +359,29 @@ BROKEN: dict[str, tuple[str, Callable[[Content], object], str]] = {
         _set("rules", ("number", "6"), scopes=["food", "no_such"]),
         r"第6行（6）: 未知的领域“no_such”",
     ),
+    "unknown condition": (
+        "rules.yaml",
+        _set("rules", ("number", "9"), conditions=["no_such"]),
+        r"第9行（9）: 未知的条件“no_such”",
+    ),
+    "unknown list of a condition": (
+        "rules.yaml",
+        _set("conditions", ("id", "not_on_serious_list"), list_category="no_such"),
+        r"（未在严重违法失信名单中）: 未知的记录类别“no_such”",
+    ),
+    "a list that only a department can tell": (
+        "rules.yaml",
+        _set("conditions", ("id", "cause_gone"), list_category="serious_illegal_list"),
+        r"（列入.*）: .*list_category 只用于",
+    ),
+    "categories that wait for each other": (
+        "rules.yaml",
+        lambda c: (
+            _row(c, "rules", number="12").update(conditions=["not_on_serious_list"]),
+            _row(c, "rules", number="14").update(conditions=["not_on_abnormal_list"]),
+        ),
+        r"互相等待：",
+    ),
     "unknown target of a rule": (
         "rules.yaml",
         _set("rules", ("number", "3"), targets=["no-such"]),

@@ -1,16 +1,19 @@
 """dept-adapter: whatever pushes, callbacks and officers say, in any order and however often, each item is decided once."""
 
+import re
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 
 import pytest
+from contract.architecture import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 from unit.interleavings import deliveries
 from unit.review_samples import REQUESTED, REQUESTED_AT
 
+from contracts.clock import china_date
 from contracts.events import (
     Decision,
     Event,
@@ -18,34 +21,67 @@ from contracts.events import (
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewExtended,
+    ReviewNotAccepted,
+    ReviewOverdue,
+    ReviewStep,
+    ReviewWithdrawn,
+    SupplementReceived,
+    SupplementRequested,
 )
+from contracts.working_days import is_working_day, working_days_after, working_days_between
 from dept_adapter.domain import (
-    DECIDED,
-    TRANSITIONS,
-    Action,
     Command,
     DecisionConflictError,
+    NotAllowedError,
     NotAtDeskError,
     Review,
-    State,
     Transition,
-    changed_by,
     decide,
+    notice_day,
     receive,
 )
+from dept_adapter.states import DECIDED, ENDED, Action, State, after, changed_by, diagram
 
 START = REQUESTED_AT
 PUSHED = (Action.DELIVER, Action.GIVE_UP)
-SPOKEN = [action for action in Action if action not in PUSHED]
+OTHERS = (Action.SUPPLEMENT, Action.WITHDRAW, Action.LAPSE)
+SPOKEN = [action for action in Action if action not in (*PUSHED, *OTHERS)]
 RANK = {
     State.RECEIVED: 0,
     State.UNDELIVERABLE: 1,
     State.DELIVERED: 2,
-    State.ACCEPTED: 3,
-    State.GRANTED: 4,
-    State.REFUSED: 4,
-    State.REVOKED: 5,
+    State.SUPPLEMENT: 3,
+    State.ACCEPTED: 10,
+    State.EXTENDED: 11,
+    State.GRANTED: 12,
+    State.REFUSED: 12,
+    State.NOT_ACCEPTED: 12,
+    State.WITHDRAWN: 12,
+    State.REVOKED: 13,
 }
+EXTENDABLE = REQUESTED.model_copy(update={"extend_working_days": 10})
+NUMBERED = (Action.GRANT, Action.REFUSE, Action.REVOKE)
+LETTERS: dict[type[Event], str] = {
+    SupplementRequested: "S",
+    SupplementReceived: "R",
+    ReviewAccepted: "A",
+    ReviewNotAccepted: "N",
+    ReviewExtended: "X",
+    RepairGranted: "G",
+    RepairRefused: "F",
+    RepairRevoked: "V",
+    ReviewWithdrawn: "W",
+}
+STORY = re.compile("(SR?)?(N|W|A(X?(W|GV?|F)?)?)?")
+
+
+def rank(review: Review) -> int:
+    """Rises with everything that happens; a supplement is received once."""
+    received = review.supplement is not None and review.supplement.received_at is not None
+    return RANK[review.state] + 4 * (received and RANK[review.state] < RANK[State.ACCEPTED])
+
+
 clocks = st.none() | st.integers(-(10**10), 10**10).map(lambda us: START + timedelta(microseconds=us))
 
 
@@ -57,9 +93,11 @@ def spoken(
         action,
         "officer" if from_desk else "callback",
         from_desk,
-        None if action is Action.ACCEPT else f"{number}号",
-        "材料虚假" if action in (Action.REFUSE, Action.REVOKE) else None,
+        f"{number}号" if action in NUMBERED else None,
+        None if action in (Action.ACCEPT, Action.GRANT, Action.REQUEST_SUPPLEMENT) else "材料虚假",
         occurred_at,
+        missing=(number,) if action is Action.REQUEST_SUPPLEMENT else (),
+        supplement_working_days=15,
     )
 
 
@@ -73,8 +111,10 @@ def stored(review: Review) -> Review:
         made and replace(made, decided_at=cut(made.decided_at))
         for made in (review.decision, review.revocation)
     )
+    asked = review.supplement
     return replace(
         review,
+        supplement=asked and replace(asked, received_at=asked.received_at and cut(asked.received_at)),
         accepted_at=review.accepted_at and cut(review.accepted_at),
         decision=decision,
         revocation=revocation,
@@ -85,7 +125,7 @@ def attempt(review: Review, command: Command, now: datetime) -> Transition | Non
     """What a command leads to; None when it is refused, which changes nothing."""
     try:
         return decide(review, command, now)
-    except (DecisionConflictError, NotAtDeskError):
+    except (DecisionConflictError, NotAtDeskError, NotAllowedError):
         return None
 
 
@@ -96,25 +136,25 @@ class Reviewing(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.review = receive(REQUESTED, at_desk=False)
+        self.review = receive(EXTENDABLE, at_desk=False)
         self.events: list[Event] = []
         self.now = START
 
     @initialize(at_desk=st.booleans())
     def request(self, at_desk: bool) -> None:
-        self.review = receive(REQUESTED, at_desk=at_desk)
+        self.review = receive(EXTENDABLE, at_desk=at_desk)
 
     def say(self, command: Command) -> Command:
         before, self.now = self.review, self.now + timedelta(microseconds=700)
         transition = attempt(before, command, self.now)
-        after, events = (transition.review, transition.events) if transition else (before, ())
-        assert (after == before) or RANK[after.state] > RANK[before.state], "a state never goes back"
-        assert bool(events) == (before.state is not after.state and command.action not in PUSHED)
+        then, events = (transition.review, transition.events) if transition else (before, ())
+        assert (then == before) or rank(then) > rank(before), "nothing goes back"
+        assert bool(events) == (before.state is not then.state and command.action not in PUSHED)
         if command.action in (Action.GRANT, Action.REFUSE) and (made := before.decision) is not None:
             same = (command.number, command.action is Action.REFUSE) == (made.number, made.reason is not None)
             assert same or transition is None, "a contradiction is told"
-        assert attempt(after, command, self.now) in (None, Transition(after, ())), "it has no second effect"
-        self.review = stored(after)
+        assert attempt(then, command, self.now) in (None, Transition(then, ())), "it has no second effect"
+        self.review = stored(then)
         self.events += events
         return command
 
@@ -130,25 +170,45 @@ class Reviewing(RuleBasedStateMachine):
     def desk(self, action: Action, number: str) -> Command:
         return self.say(spoken(action, number, from_desk=True))
 
+    @rule(target=commands, action=st.sampled_from(OTHERS), at=clocks)
+    def applicant_or_clock(self, action: Action, at: datetime | None) -> Command:
+        return self.say(Command(action, "applicant", from_desk=False, occurred_at=at))
+
+    @rule(days=st.integers(0, 60))
+    def days_pass(self, days: int) -> None:
+        self.now += timedelta(days=days)
+        before, due = self.review, self.review.due_on
+        noticed = notice_day(before, self.now)
+        assert notice_day(noticed.review, self.now).events == (), "a deadline is noticed once"
+        late = due is not None and due < china_date(self.now) and before.overdue_told != due
+        assert bool(noticed.events) == late
+        self.review = stored(noticed.review)
+        self.events += [event for event in noticed.events if not isinstance(event, ReviewOverdue)]
+
     @rule(command=commands)
     def again(self, command: Command) -> None:
         self.say(command)
 
     @invariant()
     def one_story_is_told(self) -> None:
-        """Accepted, then granted or refused, then perhaps revoked: each at most once, at times that rise, as stored."""
-        kinds = [type(event) for event in self.events]
-        story: list[type[Event]] = [ReviewAccepted, RepairGranted, RepairRevoked]
-        refusal: list[type[Event]] = [ReviewAccepted, RepairRefused]
-        assert kinds in (story[: len(kinds)], refusal[: len(kinds)])
+        """Supplemented perhaps; not accepted, or accepted, decided, revoked: each at most once, at times that rise, as stored."""
+        assert STORY.fullmatch("".join(LETTERS[type(event)] for event in self.events))
         state = self.review.state
         told = {
+            SupplementRequested: State.SUPPLEMENT,
             ReviewAccepted: State.ACCEPTED,
+            ReviewExtended: State.EXTENDED,
+            ReviewNotAccepted: State.NOT_ACCEPTED,
+            ReviewWithdrawn: State.WITHDRAWN,
             RepairGranted: State.GRANTED,
             RepairRefused: State.REFUSED,
             RepairRevoked: State.REVOKED,
         }
-        assert state is told[type(self.events[-1])] if self.events else RANK[state] < RANK[State.ACCEPTED]
+        last = type(self.events[-1]) if self.events else SupplementReceived
+        assert state is told[last] if last in told else RANK[state] < RANK[State.SUPPLEMENT]
+        assert (self.review.due_on is None) == (state in ENDED), (
+            "somebody has to act by a day, until it has ended"
+        )
         accepted = [e.accepted_at for e in self.events if isinstance(e, ReviewAccepted)]
         decided = [e.decided_at for e in self.events if isinstance(e, Decision)]
         assert decided == sorted(set(decided)), "a revocation is later than its grant, as both are told"
@@ -198,8 +258,74 @@ def test_answers_to_pushes_decide_nothing_however_they_mix_with_callbacks(
 @pytest.mark.parametrize("state", State)
 def test_the_table_is_total_and_leads_only_forward(state: State) -> None:
     for action in Action:
-        after = TRANSITIONS[state, action]
-        assert after in (None, state) or RANK[after] > RANK[state]
-        assert (state in changed_by(action)) == (after not in (None, state))
-        if state in DECIDED and after not in (None, state):
-            assert (state, action, after) == (State.GRANTED, Action.REVOKE, State.REVOKED)
+        then = after(state, action)
+        back_for_the_supplement = (state, action) == (State.SUPPLEMENT, Action.SUPPLEMENT)
+        assert then in (None, state) or RANK[then] > RANK[state] or back_for_the_supplement
+        assert (state in changed_by(action)) == (then not in (None, state))
+        if state in ENDED and then not in (None, state):
+            assert (state, action, then) == (State.GRANTED, Action.REVOKE, State.REVOKED)
+    assert state in ENDED or State.WITHDRAWN in {after(state, action) for action in Action}
+    assert DECIDED < ENDED
+
+
+def test_the_documented_diagram_is_that_of_the_table() -> None:
+    assert diagram() in (REPOSITORY / "docs" / "states.md").read_text(encoding="utf-8")
+
+
+days = st.dates(date(2025, 1, 1), date(2027, 12, 31))
+
+
+@given(asked=days, wait=st.integers(0, 40), accept=st.integers(0, 15), decide_in=st.integers(0, 20))
+def test_clocks_stand_still_while_the_applicant_supplements(
+    asked: date, wait: int, accept: int, decide_in: int
+) -> None:
+    """Spring Festival and make-up days included: the working days left are those that were left, one at least."""
+    accept_due = working_days_after(asked, accept).on
+    decide_due = working_days_after(accept_due, decide_in).on
+    due = {"accept_due_on": accept_due, "decide_due_on": decide_due}
+    noon = datetime.combine(asked, time(4), UTC)
+    review = receive(REQUESTED.model_copy(update={**due, "requested_at": noon}), at_desk=True)
+    demand = replace(spoken(Action.REQUEST_SUPPLEMENT, "甲"), supplement_working_days=15)
+    waiting = decide(review, demand, noon).review
+    assert waiting.supplement
+    assert is_working_day(waiting.supplement.due_on)[0]
+    received = noon + timedelta(days=wait)
+    then = decide(waiting, Command(Action.SUPPLEMENT, "applicant", False), received).review
+    today = china_date(received)
+    assert working_days_between(today, then.accept_due_on) == max(1, accept)
+    assert working_days_between(then.accept_due_on, then.decide_due_on) == decide_in
+    assert is_working_day(then.accept_due_on)[0]
+    assert is_working_day(then.decide_due_on)[0]
+
+
+def test_what_is_missing_is_told_once() -> None:
+    review = receive(REQUESTED, at_desk=True)
+    asked = decide(review, spoken(Action.REQUEST_SUPPLEMENT, "甲"), START).review
+    back = decide(asked, Command(Action.SUPPLEMENT, "applicant", False), START).review
+    for state in (asked, back):
+        assert decide(state, spoken(Action.REQUEST_SUPPLEMENT, "甲"), START).events == ()
+        with pytest.raises(NotAllowedError, match="一次性告知"):
+            decide(state, spoken(Action.REQUEST_SUPPLEMENT, "乙"), START)
+
+
+def test_an_extension_is_in_time_or_not_at_all() -> None:
+    accepted = decide(receive(EXTENDABLE, at_desk=True), spoken(Action.ACCEPT, ""), START).review
+    last_moment = datetime.combine(accepted.decide_due_on, time(15, 59), UTC)
+    extended = decide(accepted, spoken(Action.EXTEND, ""), last_moment).review
+    assert working_days_between(accepted.decide_due_on, extended.decide_due_on) == 10
+    with pytest.raises(NotAllowedError, match="届满"):
+        decide(accepted, spoken(Action.EXTEND, ""), last_moment + timedelta(minutes=1))
+    with pytest.raises(NotAllowedError, match="没有"):
+        decide(replace(accepted, extend_working_days=None), spoken(Action.EXTEND, ""), START)
+
+
+def test_a_deadline_of_the_same_day_is_another_one() -> None:
+    """Accepted late, and to be decided by the same day: both are told."""
+    late = START + timedelta(days=60)
+    same_day = replace(receive(REQUESTED, at_desk=True), decide_due_on=REQUESTED.accept_due_on)
+    noticed = notice_day(same_day, late)
+    accepted = decide(noticed.review, spoken(Action.ACCEPT, ""), late).review
+    (first,), (second,) = noticed.events, notice_day(accepted, late).events
+    assert isinstance(first, ReviewOverdue)
+    assert isinstance(second, ReviewOverdue)
+    assert (first.step, second.step) == (ReviewStep.ACCEPT, ReviewStep.DECIDE)

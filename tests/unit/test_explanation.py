@@ -12,6 +12,7 @@ from contracts.http.eligibility import Check, CheckResult, Explanation, RepairSt
 from intake.domain import Display, Record
 from intake.eligibility import assess
 from intake.explanation import explain
+from intake.plan import plan, prerequisites
 
 SAMR = "samr_administrative_penalty"
 BOUNDARIES = {rule.effective_from for rule in CATALOGUE.rules} | {
@@ -151,3 +152,28 @@ def test_within_a_regime_time_only_opens_and_then_ends(
     assume(transition is not Transition.EITHER)
     before, after = (assess(record(**changes), CATALOGUE, day, transition) for day in (on, later))
     assert STAGES[before.status] <= STAGES[after.status]
+
+
+@given(st.lists(records, min_size=1, max_size=12), days, st.sampled_from(Transition))
+def test_a_plan_holds_every_record_once_and_nothing_before_what_it_waits_for(
+    drawn: list[dict[str, Any]], on: date, transition: Transition
+) -> None:
+    subjects = [record(record_id=f"rec_{n:032d}", **each) for n, each in enumerate(drawn)]
+    told = plan(subjects, CATALOGUE, on, transition)
+    listed = [r.record_id for step in told.steps for r in step.records] + [r.record_id for r in told.later]
+    assert sorted(listed) == sorted(each.record_id for each in subjects)
+    done: set[str] = set()
+    for number, step in enumerate(told.steps, start=1):
+        assert step.step == number
+        assert all(set(r.after) <= done and r.repair.status.may_apply for r in step.records)
+        assert number == 1 or all(r.after for r in step.records)
+        done |= {r.record_id for r in step.records}
+    assert not any(r.repair.status.may_apply for r in told.later)
+
+
+def test_a_listing_goes_before_the_penalty_it_blocks_and_before_no_other() -> None:
+    penalty = other(1, SAMR, date(2026, 1, 5), tier="general", penalty_kinds="罚款")
+    listing = other(2, "abnormal_operation_list", date(2026, 3, 1), tier=None, penalty_kinds="")
+    elsewhere = other(3, "administrative_penalty", date(2026, 5, 1), tier="general", penalty_kinds="罚款")
+    first = prerequisites([penalty, listing, elsewhere], CATALOGUE, TODAY, Transition.EITHER)
+    assert first == {penalty.record_id: (listing.record_id,), listing.record_id: (), elsewhere.record_id: ()}

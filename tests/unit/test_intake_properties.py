@@ -19,6 +19,7 @@ from contracts.events import (
     ItemOutcome,
     ItemReferred,
     ItemRouted,
+    ItemStarted,
     PropagationCompleted,
     RecordPublished,
     RecordWithdrawn,
@@ -27,6 +28,11 @@ from contracts.events import (
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewExtended,
+    ReviewNotAccepted,
+    ReviewWithdrawn,
+    SupplementReceived,
+    SupplementRequested,
     TargetAcknowledged,
     TargetDrifted,
     TargetEvent,
@@ -72,6 +78,7 @@ class Documents:
                 submitted_at=NOW,
                 item_count=len(items),
                 open_items=len(items),
+                held=sum(bool(item.after) for item in items),
                 timeline_seq=1,
             )
             for application_id, items in applications.items()
@@ -155,7 +162,17 @@ class History:
             return ItemOutcome.REFUSED
         if self.events(item, RepairRevoked):
             return ItemOutcome.REVOKED
+        if self.events(item, ReviewNotAccepted):
+            return ItemOutcome.NOT_ACCEPTED
+        if self.events(item, ReviewWithdrawn):
+            return ItemOutcome.WITHDRAWN
         return ItemOutcome.REPAIRED if self.was_repaired(item) else None
+
+    def has_its_turn(self, item: Item) -> bool:
+        """Whether all that a held item waits for has been decided, or has ended."""
+        by_id = {each.item_id: each for each in self.applications[item.application_id]}
+        first = [by_id[i] for i in item.after]
+        return bool(first) and all(self.outcome(f) or self.events(f, RepairGranted) for f in first)
 
 
 TARGET_EVENTS: list[type[TargetEvent]] = [TargetAcknowledged, TargetVerified, TargetDrifted]
@@ -198,7 +215,13 @@ def histories(draw: st.DrawFn) -> History:
                 record_id=own.record_id,
                 facts=own,
             )
-            history.applications.setdefault(application_id, []).append(item)
+            others = history.applications.setdefault(application_id, [])
+            waits: bool = draw(st.booleans())
+            if others and waits:
+                # nobody hears of a held item before its turn
+                others.append(item.model_copy(update={"after": tuple(each.item_id for each in others)}))
+                continue
+            others.append(item)
             about: dict[str, Any] = {
                 "application_id": application_id,
                 "item_id": item.item_id,
@@ -211,9 +234,33 @@ def histories(draw: st.DrawFn) -> History:
                 code = {"reason_code": ReferralReason.UNKNOWN_DEPARTMENT, "referred_at": NOW}
                 history.add(ItemReferred.model_validate({**about, **queue, **code}))
             history.add(ItemRouted.model_validate({**asked, "routed_at": NOW}))
-            way = draw(st.sampled_from(["open", "accepted", "granted", "revoked", "revoked", "refused"]))
-            if way != "open":
+            ways = [
+                "open",
+                "not_accepted",
+                "withdrawn",
+                "accepted",
+                "granted",
+                "revoked",
+                "revoked",
+                "refused",
+            ]
+            way = draw(st.sampled_from(ways))
+            if draw(st.booleans()):
+                missing = {"missing": ("凭证",), "supplement_due_on": TODAY, "requested_at": NOW}
+                history.add(SupplementRequested.model_validate({**asked, **missing}))
+                received = {"accept_due_on": TODAY, "received_at": NOW}
+                history.add(SupplementReceived.model_validate({**asked, **received}))
+            if way == "not_accepted":
+                rejected = {"reason": "无权限", "not_accepted_at": NOW}
+                history.add(ReviewNotAccepted.model_validate({**asked, **rejected}))
+            if way == "withdrawn":
+                withdrawn = {"reason_code": "applicant", "withdrawn_at": NOW}
+                history.add(ReviewWithdrawn.model_validate({**asked, **withdrawn}))
+            if way not in ("open", "not_accepted", "withdrawn"):
                 history.add(ReviewAccepted.model_validate({**asked, "accepted_at": NOW}))
+            if way not in ("open", "not_accepted", "withdrawn") and draw(st.booleans()):
+                extended = {"reason": "复杂", "decide_due_on": TODAY, "extended_at": NOW}
+                history.add(ReviewExtended.model_validate({**asked, **extended}))
             ruled = {**asked, "record": own, "decision_number": "3号", "decided_at": NOW, "reason": "x"}
             if way == "refused":
                 history.add(RepairRefused.model_validate(ruled))
@@ -236,6 +283,14 @@ def consume(history: History, delivered: Iterable[Sequence[Received]]) -> tuple[
     return documents, consumer.told
 
 
+def _whenever_started(documents: Documents) -> dict[str, Item]:
+    """The items, but for the time at which each had its turn: that is the batch's."""
+    return {
+        i: item.model_copy(update={"started_at": NOW if item.started_at else None})
+        for i, item in documents.kept_items.items()
+    }
+
+
 def _lines(documents: Documents) -> Counter[tuple[str, str]]:
     return Counter((entry.item_id, entry.text) for entry in documents.timeline if entry.item_id)
 
@@ -249,10 +304,14 @@ def test_any_delivery_ends_in_the_same_applications_each_completed_once(
     straight, _ = consume(history, streams)
     documents, told = consume(history, data.draw(batches(streams)))
 
-    assert documents.kept_items == straight.kept_items
+    assert _whenever_started(documents) == _whenever_started(straight)
     assert _lines(documents) == _lines(straight)
     completions = {event.application_id: event for event in told if isinstance(event, ApplicationCompleted)}
-    assert len(completions) == len(told), "each completed once, and nothing else told"
+    started = [event.item_id for event in told if isinstance(event, ItemStarted)]
+    assert len(completions) + len(started) == len(told), "each completed once, and nothing else told"
+    items_held = [item for items in history.applications.values() for item in items]
+    turns = [item.item_id for item in items_held if history.has_its_turn(item)]
+    assert sorted(started) == sorted(turns), "each started once, when what it waits for is over"
     for application_id, items in history.applications.items():
         outcomes = {item.item_id: history.outcome(item) for item in items}
         assert {i: documents.kept_items[i].outcome for i in outcomes} == outcomes
@@ -272,12 +331,12 @@ def test_any_delivery_ends_in_the_same_applications_each_completed_once(
             kept = documents.kept_items[item.item_id]
             assert (kept.repaired_at is not None) == history.was_repaired(item)
             record = documents.kept_records[item.record_id]
-            assert record.application_id == (None if ended else application_id)
+            assert record.application_id == (application_id if history.outcome(item) is None else None)
             revoked = history.outcome(item) is ItemOutcome.REVOKED
             assert (record.revoked_at is not None) == revoked
             if not revoked:
                 repaired = history.outcome(item) is ItemOutcome.REPAIRED
-                assert (record.repaired_at is not None) == (ended and repaired)
+                assert (record.repaired_at is not None) == repaired
 
 
 ORDER = list(ItemStatus)
@@ -297,7 +356,10 @@ def test_an_item_only_goes_forward_even_without_an_inbox(data: st.DataObject, hi
         straight = apply(straight, event)
     for event in data.draw(deliveries(streams, repeats=20)):
         before, item = item, apply(item, event)
-        assert ORDER.index(item.status) >= ORDER.index(before.status)
+        back_with_the_supplement = before.status is ItemStatus.SUPPLEMENT and isinstance(
+            event, SupplementReceived
+        )
+        assert ORDER.index(item.status) >= ORDER.index(before.status) or back_with_the_supplement
         assert before.outcome is None or item.outcome is not None
         for target, progress in before.targets.items():
             assert item.targets[target].version >= progress.version

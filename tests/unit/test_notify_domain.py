@@ -26,6 +26,8 @@ from contracts.events import (
     PropagationCompleted,
     RepairRefused,
     RepairRevoked,
+    ReviewNotAccepted,
+    SupplementRequested,
 )
 from contracts.records import DisplayState
 from notify.domain import CHANNELS, Failure, MailState, Notice, distinct, notices, refused, state_after
@@ -117,10 +119,17 @@ def test_one_message_for_each_fact_and_channel() -> None:
         for channel in Channel
     }
     told = [event for event in ALL if type(event) in CHANNELS]
-    mailed = (ApplicationSubmitted, RepairRefused, RepairRevoked, ApplicationCompleted)
+    mailed = (
+        ApplicationSubmitted,
+        SupplementRequested,
+        ReviewNotAccepted,
+        RepairRefused,
+        RepairRevoked,
+        ApplicationCompleted,
+    )
     # each told event of ALL is a fact of its own
-    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 8 * 2 + 1
-    assert len(by_channel[Channel.EMAIL]) == sum(isinstance(event, mailed) for event in told) == 8
+    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 14 * 2 + 1
+    assert len(by_channel[Channel.EMAIL]) == sum(isinstance(event, mailed) for event in told) == 12
     assert set(by_channel[Channel.EMAIL]) < set(by_channel[Channel.IN_APP])
 
 

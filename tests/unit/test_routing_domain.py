@@ -11,7 +11,7 @@ from contracts.events import ApplicationSubmitted, ReferralReason
 from contracts.identifiers import item_id
 from contracts.records import RecordFacts, SubjectType
 from contracts.working_days import is_working_day, working_days_after
-from routing.domain import Item, Referred, Routed, route, split
+from routing.domain import Item, Referred, Routed, items_to_route, route
 
 CATALOGUE = load_catalogue()
 NOW = datetime(2026, 11, 23, 1, 0, tzinfo=UTC)
@@ -63,7 +63,7 @@ def test_every_record_goes_to_exactly_one_place(records: list[dict[str, object]]
         records=tuple(facts(n).model_copy(update=changes) for n, changes in enumerate(records)),
         submitted_at=NOW,
     )
-    items = split(submitted)
+    items = items_to_route(submitted)
     assert [item.id for item in items] == [item_id(APPLICATION, r.record_id) for r in submitted.records]
     for item in items:
         result = route(item, CATALOGUE, NOW, 2)

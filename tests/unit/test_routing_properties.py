@@ -10,7 +10,8 @@ from unit.interleavings import Consumer, batches, received
 
 from chassis.db import Document, Session
 from chassis.inbox import Received
-from contracts.catalogue import load_catalogue
+from contracts.catalogue import Department, load_catalogue
+from contracts.clock import china_date
 from contracts.events import (
     ApplicationCompleted,
     ApplicationSubmitted,
@@ -20,7 +21,8 @@ from contracts.events import (
 )
 from contracts.identifiers import item_id
 from contracts.records import RecordFacts, SubjectType
-from routing.domain import Referred, Routed, route, split
+from contracts.working_days import is_working_day
+from routing.domain import Item, Referred, Routed, assign, items_to_route, route
 from routing.handlers import ApplicationHandler
 from routing.store import Referrals
 
@@ -116,7 +118,7 @@ def test_a_place_depends_on_the_record_and_the_day_alone(
 
     def places(event: ApplicationSubmitted, hour: int) -> dict[str, tuple[str, date, bool]]:
         found = {}
-        for item in split(event):
+        for item in items_to_route(event):
             # 16:00 UTC is midnight in China: the same day there
             result = route(item, CATALOGUE, DAY - timedelta(hours=8) + timedelta(hours=hour), 2)
             if isinstance(result, Routed):
@@ -138,3 +140,32 @@ def test_a_place_depends_on_the_record_and_the_day_alone(
     some = tuple(order[: data.draw(st.integers(1, len(order)))])
     part = places(submitted.model_copy(update={"records": some}), data.draw(hours))
     assert part.items() <= whole.items()
+
+
+@given(
+    day=st.dates(date(2024, 1, 1), date(2028, 12, 31)),
+    hour=st.integers(0, 23),
+    department=st.sampled_from(CATALOGUE.departments),
+    tier=st.sampled_from([None, "minor", "general", "serious"]),
+    data=st.data(),
+)
+def test_a_deadline_never_falls_on_a_day_off(
+    day: date, hour: int, department: Department, tier: str | None, data: st.DataObject
+) -> None:
+    """Spring Festival, make-up days, and years whose calendar is not published yet."""
+    facts = RecordFacts(
+        record_id="rec_" + "1" * 32,
+        subject_id=SUBJECT,
+        subject_type=SubjectType.LEGAL_PERSON,
+        category=data.draw(st.sampled_from(department.categories)),
+        document_number="罚〔2023〕1号",
+        authority_code=department.code,
+        authority_name=department.name,
+        decided_on=date(2023, 8, 12),
+        tier=tier,
+    )
+    now = datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
+    asked = assign(Item("app_" + "1" * 32, SUBJECT, facts), department, CATALOGUE, now).requested
+    for due in (asked.accept_due_on, asked.decide_due_on):
+        assert is_working_day(due)[0]
+        assert due > china_date(now)

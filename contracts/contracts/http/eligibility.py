@@ -1,6 +1,7 @@
-"""Whether a record may be repaired, and why: what intake answers to its subject and to operators.
+"""Whether a record may be repaired, why, and in which order several: what intake answers to their subject and to operators.
 
-Services: intake. Paths: ``GET /v1/subjects/me/records/{record_id}/repair?on=``, ``GET /v1/operations/records/{record_id}/repair?on=``.
+Services: intake. Paths: ``GET /v1/subjects/me/records/{record_id}/repair?on=``, ``GET /v1/operations/records/{record_id}/repair?on=``,
+``GET /v1/subjects/me/plan?record_id=&on=``.
 """
 
 from datetime import date
@@ -110,3 +111,29 @@ class Explanation(Shape):
     regimes: list[RegimeAnswer] = Field(
         description="两种适用各自的结果；规则未曾变更时只有一种；无须看规则时为空"
     )
+
+
+class PlannedRecord(Shape):
+    """办理次序中的一条记录。"""
+
+    record_id: str
+    document_number: str
+    category_name: str
+    authority_name: str
+    after: list[str] = Field(description="待哪些记录（record_id）准予修复后自动开始；为空即可立即办理")
+    repair: Repair
+
+
+class PlanStep(Shape):
+    """同一步中的记录可以同时办理。"""
+
+    step: int = Field(ge=1)
+    records: list[PlannedRecord]
+
+
+class Plan(Shape):
+    """若干记录一起申请时的办理次序。"""
+
+    on: date = Field(description="假定在这一天申请")
+    steps: list[PlanStep] = Field(description="当天可以申请的，按先后分步；一份申请即可，后面各步自动开始")
+    later: list[PlannedRecord] = Field(description="当天不能申请的及其原因；可以申请之日在前的在先")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from contracts.records import ApplicationId, Shape, SubjectId, SubjectType
+from contracts.records import ApplicationId, ItemId, Shape, SubjectId, SubjectType
 
 
 class Subject(Shape):
@@ -56,6 +56,9 @@ class Case(Shape):
     subject: Subject
     contact: Contact
     statement: str
+    supplements: dict[ItemId, str] = Field(
+        default_factory=dict, description="What was provided later for an item, at its department's demand"
+    )
 
 
 class CaseLookup(Shape):

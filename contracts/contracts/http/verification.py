@@ -137,7 +137,9 @@ class ItemQuestion(Shape):
 
 
 class ItemStanding(Shape):
-    """Where an item stands for one service. ``department``: code. ``decision``: granted, refused or revoked."""
+    """Where an item stands for one service. ``department``: code. ``decision``: how it ended there: granted, refused, revoked, not_accepted
+    or withdrawn.
+    """
 
     item_id: ItemId
     application_id: ApplicationId

@@ -154,6 +154,8 @@ def compose(
                 {s: f"{sandbox}/departments/{s}" for s in departments}
             ),
             "DEPT_ADAPTER_DEPARTMENT_SECRETS": json.dumps(departments),
+            # sooner than the default: here somebody waits to see it
+            "DEPT_ADAPTER_DEADLINE_POLL_SECONDS": "2",
         },
         "sync": {
             **client("sync"),

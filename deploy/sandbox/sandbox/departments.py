@@ -11,7 +11,14 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from contracts.errors import ProblemCode
-from contracts.http.department import DecisionCallback, Outcome, ReviewReceipt, ReviewSubmission
+from contracts.http.department import (
+    NUMBERED,
+    DecisionCallback,
+    Outcome,
+    ReviewCancellation,
+    ReviewReceipt,
+    ReviewSubmission,
+)
 from sandbox.callbacks import Callback, Callbacks
 from sandbox.catalogue import Department
 from sandbox.db import Database, Row
@@ -23,16 +30,20 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS department_case (
   number INTEGER NOT NULL, slug TEXT NOT NULL, item_id TEXT NOT NULL, application_id TEXT NOT NULL,
   record_id TEXT NOT NULL, receipt_number TEXT NOT NULL, received_at TEXT NOT NULL, submission TEXT NOT NULL,
+  cancelled INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (slug, item_id), UNIQUE (slug, number)
 );
 """
 
 _CHINA = timezone(timedelta(hours=8), "CST")
 _DUTIES_DONE = re.compile("履行|整改|缴纳")
+_MISSING = ("罚款缴纳凭证", "整改完成情况的说明")
 _NO_DUTIES = "申请材料未说明行政处罚决定确定的义务已经履行，请补充履行、整改或者缴纳罚款的情况后重新申请"
 _REASONS = {
     Outcome.REFUSED: "经核查，不符合信用修复条件",
     Outcome.REVOKED: "经核查，申请信用修复时提供的材料虚假",
+    Outcome.NOT_ACCEPTED: "申请事项不属于本机关职权范围",
+    Outcome.EXTENDED: "案情复杂，需要进一步核查",
 }
 
 # 机关代字 of decision letters: ours, for the sandbox; the catalogue has none.
@@ -51,12 +62,17 @@ def _callback(
     department: Department, case: Row, outcome: Outcome, reason: str | None, at: datetime
 ) -> DecisionCallback:
     number = None
-    if outcome is not Outcome.ACCEPTED:
+    if outcome in NUMBERED:
         kind = {Outcome.GRANTED: "信修", Outcome.REFUSED: "不予信修", Outcome.REVOKED: "撤销信修"}[outcome]
         prefix = _PREFIXES.get(department.slug, department.name)
         number = f"{prefix}{kind}〔{at.astimezone(_CHINA).year}〕{case['number']}号"
     return DecisionCallback(
-        item_id=case["item_id"], outcome=outcome, decision_number=number, reason=reason, occurred_at=at
+        item_id=case["item_id"],
+        outcome=outcome,
+        decision_number=number,
+        reason=reason,
+        missing=_MISSING if outcome is Outcome.SUPPLEMENT_REQUESTED else (),
+        occurred_at=at,
     )
 
 
@@ -146,7 +162,7 @@ def router(
             }
             connection.execute(
                 "INSERT INTO department_case VALUES (:number, :slug, :item_id, :application_id, :record_id,"
-                " :receipt_number, :received_at, :submission)",
+                " :receipt_number, :received_at, :submission, 0)",
                 case,
             )
             if mode is not Mode.SILENT:
@@ -155,14 +171,50 @@ def router(
                     outcome, reason = Outcome.REFUSED, _REASONS[Outcome.REFUSED]
                 elif not _DUTIES_DONE.search(review.statement):
                     outcome, reason = Outcome.REFUSED, _NO_DUTIES
+                words = [(Outcome.ACCEPTED, None), (outcome, reason)]
+                if mode is Mode.SUPPLEMENT:
+                    words = [(Outcome.SUPPLEMENT_REQUESTED, None)]
                 bodies = [
                     _callback(department, case, what, why, now + step * delay)
-                    for step, (what, why) in enumerate(((Outcome.ACCEPTED, None), (outcome, reason)), start=1)
+                    for step, (what, why) in enumerate(words, start=1)
                 ]
                 for callback in _planned(department, review.callback_url, bodies, fault):
                     callbacks.plan(connection, callback)
         callbacks.wake(department.slug)
         return ReviewReceipt(item_id=review.item_id, receipt_number=str(case["receipt_number"]))
+
+    def supplemented(department: Department, review: ReviewSubmission) -> None:
+        """What was missing has come: accept and grant, once."""
+        now = datetime.now(UTC)
+        with db.transaction() as connection:
+            fresh = connection.execute(
+                "UPDATE department_case SET submission = ? WHERE slug = ? AND item_id = ? AND submission <> ?"
+                " RETURNING *",
+                (review.model_dump_json(), department.slug, review.item_id, review.model_dump_json()),
+            ).fetchone()
+            if fresh is None:
+                return
+            steps = ((Outcome.ACCEPTED, None), (Outcome.GRANTED, None))
+            for step, (what, why) in enumerate(steps, start=1):
+                body = _callback(department, fresh, what, why, now + step * delay)
+                due = body.occurred_at.timestamp()
+                callbacks.plan(connection, Callback(department.slug, review.callback_url, body, due))
+        callbacks.wake(department.slug)
+
+    @api.post("/reviews/{item_id}/cancellation", status_code=202)
+    async def cancellation(slug: str, item_id: str, request: Request) -> dict[str, bool]:
+        department = find(slug)
+        body = await verified_body(request, department.webhook)
+        await faults.outage(slug, request)
+        cancelled = parse(ReviewCancellation, body)
+        if cancelled.item_id != item_id:
+            raise Problem(422, ProblemCode.VALIDATION, "item_id of the body has to be that of the path")
+        with db.transaction() as connection:
+            found = connection.execute(
+                "UPDATE department_case SET cancelled = 1 WHERE slug = ? AND item_id = ? RETURNING item_id",
+                (department.slug, item_id),
+            ).fetchone()
+        return {"known": found is not None}
 
     @api.post("/reviews", status_code=202)
     async def reviews(slug: str, request: Request) -> ReviewReceipt:
@@ -176,16 +228,21 @@ def router(
                 ProblemCode.WRONG_DEPARTMENT,
                 f"department_code {review.department_code} is not ours: {department.name} is {department.code}",
             )
-        if request.headers["webhook-id"] != review.item_id:
-            raise Problem(422, ProblemCode.VALIDATION, "webhook-id has to be the item_id of the body")
+        if request.headers["webhook-id"].partition(":")[0] != review.item_id:
+            raise Problem(422, ProblemCode.VALIDATION, "webhook-id has to begin with the item_id of the body")
         if not review.callback_url.startswith(("http://", "https://")):
             raise Problem(422, ProblemCode.VALIDATION, "callback_url has to start with http:// or https://")
         receipt = known(department, review)
         fault = faults.take(slug, frozenset({Mode.APPLY_THEN_FAIL}))
         if receipt is None:
-            plan = faults.take(slug, frozenset({Mode.REFUSE, Mode.SILENT, Mode.ANSWER_TWICE, Mode.REORDER}))
+            plan = faults.take(
+                slug,
+                frozenset({Mode.REFUSE, Mode.SILENT, Mode.ANSWER_TWICE, Mode.REORDER, Mode.SUPPLEMENT}),
+            )
             # Nothing was awaited since known(): two pushes of one item cannot both come here.
             receipt = store(department, review, plan)
+        elif review.supplement is not None:
+            supplemented(department, review)
         if fault:
             raise fault.failure()
         return receipt

@@ -35,13 +35,14 @@ class Mode(StrEnum):
     OUT_OF_ORDER = "out_of_order"
     FORGET = "forget"
     REORDER = "reorder"
+    SUPPLEMENT = "supplement"
 
 
 OUTAGES = frozenset({Mode.SLOW, Mode.FAIL, Mode.TIMEOUT})
 OIDC = OUTAGES | {Mode.OK}
 SMTP = OIDC | {Mode.APPLY_THEN_FAIL}
 TARGET = SMTP | {Mode.ANSWER_TWICE, Mode.PARTIAL, Mode.OUT_OF_ORDER, Mode.FORGET}
-DEPARTMENT = SMTP | {Mode.ANSWER_TWICE, Mode.REFUSE, Mode.SILENT, Mode.REORDER}
+DEPARTMENT = SMTP | {Mode.ANSWER_TWICE, Mode.REFUSE, Mode.SILENT, Mode.REORDER, Mode.SUPPLEMENT}
 
 
 class Fault(BaseModel):

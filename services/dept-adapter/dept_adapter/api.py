@@ -20,8 +20,9 @@ from contracts.errors import ProblemCode
 from contracts.records import DepartmentRef
 from contracts.tokens import Claims, Scope
 from dept_adapter.decisions import apply
-from dept_adapter.domain import Action, Command, State, changed_by, decision_number
+from dept_adapter.domain import Command, decision_number
 from dept_adapter.push import Pusher
+from dept_adapter.states import Action, State, changed_by
 from dept_adapter.store import Reviews, StoredReview
 from dept_adapter.views import DepartmentView, ReviewDetail, ReviewPage, ReviewSummary, detail, summary
 
@@ -40,6 +41,27 @@ class Grant(BaseModel):
 
 class Refusal(BaseModel):
     """Body of refuse; the reason is told to the applicant."""
+
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+
+
+class NonAcceptance(BaseModel):
+    """Body of not-accept; the reason is told to the applicant."""
+
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+
+
+class SupplementDemand(BaseModel):
+    """Body of request-supplement: everything that is missing, at once. The applicant is told each line."""
+
+    missing: Annotated[
+        list[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]],
+        Field(min_length=1, max_length=20),
+    ]
+
+
+class Extension(BaseModel):
+    """Body of extend; the reason is told to the applicant."""
 
     reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 
@@ -118,6 +140,31 @@ async def accept_review(request: Request, officer: Officer, item_id: str) -> Rev
     return await _command(request, officer, item_id, Action.ACCEPT)
 
 
+@router.post("/reviews/{item_id}/not-accept", summary="不予受理")
+async def not_accept_review(
+    request: Request, officer: Officer, item_id: str, body: NonAcceptance
+) -> ReviewSummary:
+    """Do not accept the application for this record: the item ends. Repeating it changes nothing; after an acceptance, a 409."""
+    return await _command(request, officer, item_id, Action.NOT_ACCEPT, reason=body.reason)
+
+
+@router.post("/reviews/{item_id}/request-supplement", summary="一次性告知补正")
+async def request_supplement(
+    request: Request, officer: Officer, item_id: str, body: SupplementDemand
+) -> ReviewSummary:
+    """Ask the applicant for everything that is missing, once and before the acceptance; the clocks stand still meanwhile.
+
+    Repeating it changes nothing; asking for something else afterwards is a 409 problem.
+    """
+    return await _command(request, officer, item_id, Action.REQUEST_SUPPLEMENT, missing=tuple(body.missing))
+
+
+@router.post("/reviews/{item_id}/extend", summary="延期")
+async def extend_review(request: Request, officer: Officer, item_id: str, body: Extension) -> ReviewSummary:
+    """Put the decision off by the working days the rules allow: once, before it is due. Otherwise it is a 409 problem."""
+    return await _command(request, officer, item_id, Action.EXTEND, reason=body.reason)
+
+
 @router.post("/reviews/{item_id}/grant", summary="准予修复")
 async def grant_review(
     request: Request, officer: Officer, item_id: str, body: Grant | None = None
@@ -142,6 +189,9 @@ async def revoke_review(request: Request, officer: Officer, item_id: str, body: 
     return await _command(request, officer, item_id, Action.REVOKE, reason=body.reason)
 
 
+_NUMBERED = frozenset({Action.GRANT, Action.REFUSE, Action.REVOKE})
+
+
 async def _command(
     request: Request,
     officer: Claims,
@@ -150,6 +200,7 @@ async def _command(
     *,
     number: str | None = None,
     reason: str | None = None,
+    missing: tuple[str, ...] = (),
 ) -> ReviewSummary:
     reviews: Reviews = request.app.state.reviews
     departments: Mapping[str, Department] = request.app.state.departments
@@ -158,11 +209,19 @@ async def _command(
         stored = await _find(request, officer, item_id, unit)
         code = stored.review.department.code
         given = number
-        if action is not Action.ACCEPT and given is None and stored.review.state in changed_by(action):
+        if action in _NUMBERED and given is None and stored.review.state in changed_by(action):
             year = china_date(unit.now).year
             serial = await reviews.next_serial(code, year, unit.session)
             given = decision_number(departments[code].short_name, action, year, serial)
-        command = Command(action, by=officer.sub, from_desk=True, number=given, reason=reason)
+        command = Command(
+            action,
+            by=officer.sub,
+            from_desk=True,
+            number=given,
+            reason=reason,
+            missing=missing,
+            supplement_working_days=request.app.state.settings.supplement_working_days,
+        )
         await apply(unit, reviews, stored, command, cause=f"desk:{action.value}:{item_id}")
 
     await request.app.state.runtime.outbox.run(work)

@@ -14,6 +14,7 @@ from contracts.tokens import Scope
 from contracts.topics import DECISIONS, REVIEWS, Topic, review_topic
 from dept_adapter import api, callbacks
 from dept_adapter import invariants as checks
+from dept_adapter.clock import Clock
 from dept_adapter.handlers import ReviewHandler
 from dept_adapter.push import Pusher
 from dept_adapter.settings import DeptAdapterSettings
@@ -40,6 +41,10 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
         pushers = {
             d.code: Pusher(d, settings, reviews, cases, runtime.http) for d in served if d.mode == "api"
         }
+        app.state.settings = settings
+        app.state.clock = Clock(
+            runtime.outbox, reviews, [d.code for d in served], settings.deadline_poll_seconds
+        )
         app.state.departments = {d.code: d for d in served}
         app.state.secrets = {
             d.code: settings.department_secrets[d.slug]
@@ -65,7 +70,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
 
     def loops(_runtime: Runtime) -> Sequence[Loop]:
         pushers: dict[str, Pusher] = app.state.pushers
-        return [pusher.loop for pusher in pushers.values()]
+        return [app.state.clock.loop, *(pusher.loop for pusher in pushers.values())]
 
     spec = ServiceSpec(
         NAME,

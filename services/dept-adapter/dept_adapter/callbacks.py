@@ -11,15 +11,20 @@ from chassis.problems import Problem
 from chassis.unit_of_work import UnitOfWork
 from chassis.webhooks import verify
 from contracts.errors import ProblemCode
-from contracts.http.department import CallbackReceipt, DecisionCallback, Outcome
+from contracts.http.department import NUMBERED, REASONED, CallbackReceipt, DecisionCallback, Outcome
 from dept_adapter.decisions import apply
-from dept_adapter.domain import Action, Command
+from dept_adapter.domain import Command
+from dept_adapter.settings import DeptAdapterSettings
+from dept_adapter.states import Action
 from dept_adapter.store import Callbacks, Reviews
 
 router = APIRouter(prefix="/v1/departments", tags=["部门系统回调"])
 
 _ACTIONS = {
     Outcome.ACCEPTED: Action.ACCEPT,
+    Outcome.NOT_ACCEPTED: Action.NOT_ACCEPT,
+    Outcome.SUPPLEMENT_REQUESTED: Action.REQUEST_SUPPLEMENT,
+    Outcome.EXTENDED: Action.EXTEND,
     Outcome.GRANTED: Action.GRANT,
     Outcome.REFUSED: Action.REFUSE,
     Outcome.REVOKED: Action.REVOKE,
@@ -59,7 +64,7 @@ async def take_callback(
     reviews: Reviews = request.app.state.reviews
     callbacks: Callbacks = request.app.state.callbacks
     digest = hashlib.sha256(callback.model_dump_json().encode()).hexdigest()
-    command = _command(callback)
+    command = _command(callback, request.app.state.settings)
 
     async def work(unit: UnitOfWork) -> CallbackReceipt:
         stored = await reviews.get(callback.item_id, unit.session)
@@ -99,13 +104,14 @@ def _parse(body: bytes) -> DecisionCallback:
         ) from None
 
 
-def _command(callback: DecisionCallback) -> Command:
-    decided = callback.outcome is not Outcome.ACCEPTED
+def _command(callback: DecisionCallback, settings: DeptAdapterSettings) -> Command:
     return Command(
         _ACTIONS[callback.outcome],
         by="callback",
         from_desk=False,
-        number=callback.decision_number if decided else None,
-        reason=callback.reason if callback.outcome in (Outcome.REFUSED, Outcome.REVOKED) else None,
+        number=callback.decision_number if callback.outcome in NUMBERED else None,
+        reason=callback.reason if callback.outcome in REASONED else None,
         occurred_at=callback.occurred_at,
+        missing=callback.missing if callback.outcome is Outcome.SUPPLEMENT_REQUESTED else (),
+        supplement_working_days=settings.supplement_working_days,
     )

@@ -7,14 +7,21 @@ from chassis.problems import Problem
 from chassis.telemetry import remote_context, span_context, tracer
 from chassis.unit_of_work import UnitOfWork
 from contracts.errors import ProblemCode
-from dept_adapter.domain import Command, DecisionConflictError, NotAtDeskError, Transition, decide
-from dept_adapter.store import Reviews, StoredReview
+from dept_adapter.domain import (
+    Command,
+    DecisionConflictError,
+    NotAllowedError,
+    NotAtDeskError,
+    Transition,
+    decide,
+)
+from dept_adapter.store import Change, Reviews, StoredReview
 
 
 async def apply(
     unit: UnitOfWork, reviews: Reviews, stored: StoredReview, command: Command, *, cause: str
 ) -> Transition:
-    """Decide, store and publish. Raises Problem when the command contradicts the decision made, or is not the desk's to give."""
+    """Decide, store and publish. Raises Problem when the command contradicts the decision made, is not allowed now, or not the desk's to give."""
     request = trace.get_current_span().get_span_context()
     own = span_context(stored.trace)
     # The request belongs to the review's trace when the caller carried it on. Otherwise the review's own goes on, linked.
@@ -34,10 +41,10 @@ async def apply(
             transition = decide(stored.review, command, unit.now)
         except DecisionConflictError as error:
             raise Problem(ProblemCode.DECISION_CONFLICT, str(error)) from None
-        except NotAtDeskError as error:
+        except (NotAtDeskError, NotAllowedError) as error:
             raise Problem(ProblemCode.INVALID_TRANSITION, str(error)) from None
         if transition.events:
-            await reviews.save(transition.review, command.by, unit.now, unit.session)
+            await reviews.save([Change(stored, transition.review, command.by)], unit.now, unit.session)
         for event in transition.events:
             unit.emit(event, cause=cause)
     return transition

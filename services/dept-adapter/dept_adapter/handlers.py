@@ -6,13 +6,14 @@ from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Department
 from contracts.errors import DeadLetterReason
-from contracts.events import ReviewRequested
-from dept_adapter.domain import receive
-from dept_adapter.store import NewReview, Reviews
+from contracts.events import ReviewCancelled, ReviewRequested, SupplementForwarded
+from dept_adapter.domain import Command, Review, decide, receive
+from dept_adapter.states import Action
+from dept_adapter.store import Change, NewReview, Reviews
 
 
 class ReviewHandler:
-    """Takes over the reviews requested of the served departments.
+    """Takes over the reviews requested of the served departments, and what their applicants do afterwards.
 
     ``departments``: by slug. ``wakes``: by slug, called after the commit when there is something new to push.
     """
@@ -30,9 +31,12 @@ class ReviewHandler:
     async def __call__(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
         """An item that is here already is not asked for again. Other events of the topics are not for us."""
         new: dict[str, NewReview] = {}
+        follow_ups: list[Received] = []
         for received in batch:
             event = received.event
             if not isinstance(event, ReviewRequested):
+                if isinstance(event, SupplementForwarded | ReviewCancelled):
+                    follow_ups.append(received)
                 continue
             # the chassis has checked that the slug of the event is that of its topic
             department = self._departments[event.department.slug]
@@ -46,6 +50,11 @@ class ReviewHandler:
                 continue
             review = receive(event, at_desk=department.mode == "desk")
             new.setdefault(event.item_id, NewReview(review, department.mode, received.trace))
+        await self._add(unit, new)
+        if follow_ups:
+            await self._follow_up(unit, follow_ups)
+
+    async def _add(self, unit: UnitOfWork, new: dict[str, NewReview]) -> None:
         if not new:
             return
         for item_id in await self._reviews.known(list(new), unit.session):
@@ -53,5 +62,34 @@ class ReviewHandler:
         if not new:
             return
         await self._reviews.add(list(new.values()), unit.now, unit.session)
-        for slug in {added.review.department.slug for added in new.values()} & set(self._wakes):
+        self._wake(unit, {added.review.department.slug for added in new.values()})
+
+    async def _follow_up(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
+        """After the reviews of the same batch: of one item they come in order."""
+        stored = await self._reviews.load([received.key for received in batch], unit.session)
+        now: dict[str, Review] = {}
+        for received in batch:
+            event = received.event
+            if not isinstance(event, SupplementForwarded | ReviewCancelled):
+                continue
+            found = stored.get(event.item_id)
+            if found is None or found.review.department.code != event.department.code:
+                detail = f"{event.department.slug} was not asked to review {event.item_id}"
+                unit.reject(received, DeadLetterReason.UNKNOWN_AGGREGATE, detail)
+                continue
+            cancelled = isinstance(event, ReviewCancelled)
+            action = Action.WITHDRAW if cancelled else Action.SUPPLEMENT
+            at = event.requested_at if isinstance(event, ReviewCancelled) else event.provided_at
+            command = Command(action, by="applicant", from_desk=False, occurred_at=at)
+            transition = decide(now.get(event.item_id, found.review), command, unit.now)
+            for told in transition.events:
+                unit.emit(told, cause=received.id, trace=received.trace)
+            if transition.events:
+                now[event.item_id] = transition.review
+        changes = [Change(stored[item_id], review, "applicant") for item_id, review in now.items()]
+        await self._reviews.save(changes, unit.now, unit.session)
+        self._wake(unit, {change.review.department.slug for change in changes})
+
+    def _wake(self, unit: UnitOfWork, slugs: set[str]) -> None:
+        for slug in slugs & set(self._wakes):
             unit.after_commit(self._wakes[slug])

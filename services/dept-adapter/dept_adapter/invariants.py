@@ -10,7 +10,7 @@ from chassis.invariants import Findings, Invariant, Operator, pages
 from contracts.events import RepairGranted, RepairRefused, RepairRevoked
 from contracts.http.verification import ItemQuestion, ItemStanding, ItemStandings
 from contracts.topics import DECISIONS
-from dept_adapter.domain import State
+from dept_adapter.states import ENDED, State
 
 _DECIDED = {
     RepairGranted.TYPE: ({State.GRANTED, State.REVOKED}, "decision"),
@@ -81,14 +81,13 @@ router = APIRouter(prefix="/v1/operations", tags=["运维：不变量"])
 def _standing(review: Document) -> ItemStanding:
     state = State(review["state"])
     made: Any = review.get("revocation") if state is State.REVOKED else review["decision"]
-    decided = state in (State.GRANTED, State.REFUSED, State.REVOKED)
     return ItemStanding(
         item_id=review["_id"],
         application_id=review["application_id"],
         record_id=review["record_id"],
         status=state.value,
         department=review["department"]["code"],
-        decision=state.value if decided else None,
+        decision=state.value if state in ENDED else None,
         decision_number=made["number"] if made else None,
     )
 

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from typing import Literal
 
 from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
@@ -21,9 +22,10 @@ from chassis.parking import RetryPolicy
 from chassis.telemetry import links, remote_context, span_context, tracer
 from chassis.webhooks import sign
 from contracts.catalogue import Department
-from contracts.http.department import ReviewReceipt, ReviewSubmission
+from contracts.http.department import ReviewCancellation, ReviewReceipt, ReviewSubmission
 from contracts.http.intake import Case
 from dept_adapter.settings import DeptAdapterSettings
+from dept_adapter.states import State
 from dept_adapter.store import Claim, PushResult, Reviews, StoredReview
 
 log = get_logger(__name__)
@@ -162,7 +164,7 @@ class Pusher:
 
     def _released(self, stored: StoredReview, wait: timedelta, problem: str | None = None) -> PushResult:
         now = datetime.now(UTC)
-        return PushResult(stored.review.item_id, "released", now, problem=problem, next_attempt_at=now + wait)
+        return self._result(stored, "released", now, problem=problem, next_attempt_at=now + wait)
 
     async def _push(self, stored: StoredReview, case: Case | None) -> PushResult:
         async with self._slots:
@@ -187,21 +189,36 @@ class Pusher:
         PUSHES.labels(self.department.slug, result.result).inc()
         return result
 
+    @staticmethod
+    def _result(
+        stored: StoredReview,
+        result: Literal["delivered", "undeliverable", "retry", "released"],
+        at: datetime,
+        *,
+        receipt_number: str | None = None,
+        problem: str | None = None,
+        next_attempt_at: datetime | None = None,
+    ) -> PushResult:
+        round_ = int((stored.push or {}).get("round", 0))
+        return PushResult(stored.review.item_id, round_, result, at, receipt_number, problem, next_attempt_at)
+
     async def _attempt(self, stored: StoredReview, case: Case | None) -> PushResult:
         item_id = stored.review.item_id
         if case is None:
-            return PushResult(
-                item_id,
+            return self._result(
+                stored,
                 "undeliverable",
                 datetime.now(UTC),
                 problem="受理端查无该申请，无法送部门系统；请在工作台核实后办理。",
             )
         try:
-            body = self._submission(stored, case).model_dump_json().encode()
+            url, message = self._message(stored, case)
+            body = message.model_dump_json().encode()
+            round_ = int((stored.push or {}).get("round", 0))
             async with self._http.post(
-                self._url,
+                url,
                 data=body,
-                headers=sign(self._secret, item_id, body),
+                headers=sign(self._secret, f"{item_id}:{round_}" if round_ else item_id, body),
                 allow_redirects=False,
                 timeout=self._timeout,
             ) as response:
@@ -211,9 +228,16 @@ class Pusher:
             problem = f"部门系统未应答（{type(error).__name__}），将自动重试。"
             return self._retry(stored, problem, timedelta(0))
 
-    def _submission(self, stored: StoredReview, case: Case) -> ReviewSubmission:
+    def _message(self, stored: StoredReview, case: Case) -> tuple[str, ReviewSubmission | ReviewCancellation]:
         review = stored.review
-        return ReviewSubmission(
+        if review.state is State.WITHDRAWN:
+            cancellation = ReviewCancellation(
+                item_id=review.item_id,
+                application_id=review.application_id,
+                department_code=review.department.code,
+            )
+            return f"{self._url}/{review.item_id}/cancellation", cancellation
+        return self._url, ReviewSubmission(
             item_id=review.item_id,
             application_id=review.application_id,
             department_code=review.department.code,
@@ -221,6 +245,7 @@ class Pusher:
             contact=case.contact,
             record=review.record,
             statement=case.statement,
+            supplement=case.supplements.get(review.item_id),
             accept_due_on=review.accept_due_on,
             decide_due_on=review.decide_due_on,
             callback_url=self._callback_url,
@@ -232,11 +257,12 @@ class Pusher:
         item_id, now = stored.review.item_id, datetime.now(UTC)
         if 200 <= status < 300:
             self._breaker.succeeded()
-            return PushResult(item_id, "delivered", now, receipt_number=_receipt_number(answer, item_id))
+            receipt_number = _receipt_number(answer, item_id)
+            return self._result(stored, "delivered", now, receipt_number=receipt_number)
         if 400 <= status < 500 and status not in _RETRIED_4XX:
             self._breaker.succeeded()
-            return PushResult(
-                item_id,
+            return self._result(
+                stored,
                 "undeliverable",
                 now,
                 problem=f"部门系统拒收（HTTP {status}）：{_without(case, _told(answer))}",
@@ -249,7 +275,7 @@ class Pusher:
         now = datetime.now(UTC)
         attempts = int((stored.push or {}).get("attempts", 0)) + 1
         wait = max(self._policy.delay(attempts), min(asked, self._longest))
-        return PushResult(stored.review.item_id, "retry", now, problem=problem, next_attempt_at=now + wait)
+        return self._result(stored, "retry", now, problem=problem, next_attempt_at=now + wait)
 
 
 def retry_after(value: str | None, now: datetime) -> timedelta:

@@ -58,6 +58,15 @@ class DeptAdapterSettings(ChassisSettings):
     breaker_seconds: float = Field(
         20.0, gt=0, description="pause before an open breaker lets a probe through"
     )
+    supplement_working_days: int = Field(
+        15,
+        ge=1,
+        le=60,
+        description="working days an applicant has to supplement (no text with a number was read); then the item ends",
+    )
+    deadline_poll_seconds: float = Field(
+        30.0, gt=0, description="pause between looking for deadlines that have passed"
+    )
     callback_retention_days: int = Field(
         60, ge=1, description="days for which a repeated callback is recognised by its webhook-id"
     )

@@ -16,7 +16,8 @@ from pymongo import ASCENDING, IndexModel, InsertOne, ReturnDocument, UpdateOne
 
 from chassis.db import CollectionSpec, Database, Document, Session
 from contracts.records import DepartmentRef, RecordFacts
-from dept_adapter.domain import Action, Decision, Review, State, changed_by
+from dept_adapter.domain import Decision, Review, Supplement
+from dept_adapter.states import Action, State, changed_by
 
 
 def collections(callback_retention_days: int) -> list[CollectionSpec]:
@@ -30,8 +31,13 @@ def collections(callback_retention_days: int) -> list[CollectionSpec]:
                 IndexModel([("department.code", ASCENDING), ("state", ASCENDING), *by_due]),
                 IndexModel(
                     [("department.slug", ASCENDING), ("push.next_attempt_at", ASCENDING)],
-                    name="due_pushes",
-                    partialFilterExpression={"state": State.RECEIVED.value},
+                    name="pushes_due",
+                    partialFilterExpression={"push.next_attempt_at": {"$exists": True}},
+                ),
+                IndexModel(
+                    [("deadline_on", ASCENDING)],
+                    name="deadlines",
+                    partialFilterExpression={"deadline_on": {"$type": "string"}},
                 ),
             ],
         ),
@@ -63,10 +69,23 @@ class StoredReview:
 
 
 @dataclass(frozen=True)
+class Change:
+    """A review as it was stored, and as it became; ``by`` whom."""
+
+    stored: StoredReview
+    review: Review
+    by: str
+
+
+@dataclass(frozen=True)
 class PushResult:
-    """What came of a claimed review. ``released``: nothing was sent. ``next_attempt_at``: retry and released only."""
+    """What came of a claimed review. ``released``: nothing was sent. ``next_attempt_at``: retry and released only.
+
+    ``round``: which telling of the review it was; a later one (a supplement, a withdrawal) is not settled by it.
+    """
 
     item_id: str
+    round: int
     result: Literal["delivered", "undeliverable", "retry", "released"]
     at: datetime
     receipt_number: str | None = None
@@ -105,7 +124,9 @@ class Reviews:
                         **_document(added.review),
                         "mode": added.mode,
                         "trace": dict(added.trace),
-                        "push": {"attempts": 0, "next_attempt_at": now} if added.mode == "api" else None,
+                        "push": {"attempts": 0, "round": 0, "next_attempt_at": now}
+                        if added.mode == "api"
+                        else None,
                         "history": [_entry(now, State.RECEIVED, "routing")],
                     }
                 )
@@ -120,19 +141,26 @@ class Reviews:
         document = await self._reviews.find_one({"_id": item_id}, session=session)
         return None if document is None else self._stored(document)
 
-    async def save(self, review: Review, by: str, now: datetime, session: Session) -> None:
-        """Store what a command changed."""
-        document = _document(review)
-        changed = {
-            name: document[name] for name in ("state", "at_desk", "accepted_at", "decision", "revocation")
+    async def load(self, item_ids: Sequence[str], session: Session) -> dict[str, StoredReview]:
+        """Those of these items that are here."""
+        cursor = self._reviews.find({"_id": {"$in": list(item_ids)}}, session=session)
+        return {document["_id"]: self._stored(document) async for document in cursor}
+
+    async def save(self, changes: Sequence[Change], now: datetime, session: Session) -> None:
+        """Store what commands changed. A department with a system is told again of a supplement and of a withdrawal."""
+        if changes:
+            await self._reviews.bulk_write(
+                [_saving(change, now) for change in changes], session=session, ordered=True
+            )
+
+    async def overdue(self, department_codes: Sequence[str], today: date, limit: int) -> list[str]:
+        """Items of these departments whose deadline has passed without being noticed, the oldest first."""
+        query = {
+            "deadline_on": {"$lt": today.isoformat()},
+            "department.code": {"$in": list(department_codes)},
         }
-        made = review.revocation or review.decision
-        reason = made.reason if made else None
-        await self._reviews.update_one(
-            {"_id": review.item_id},
-            {"$set": changed, "$push": {"history": _entry(now, review.state, by, reason)}},
-            session=session,
-        )
+        cursor = self._reviews.find(query, {"_id": 1}).sort("deadline_on", ASCENDING).limit(limit)
+        return [document["_id"] for document in await cursor.to_list(limit)]
 
     async def next_serial(self, department_code: str, year: int, session: Session) -> int:
         """The next serial of a department's decisions of a year, without gaps: it is taken only if the session commits."""
@@ -183,7 +211,7 @@ class Reviews:
         token = secrets.token_hex(8)
         due = {
             "department.slug": slug,
-            "state": State.RECEIVED.value,
+            "state": {"$in": [state.value for state in _TOLD]},
             "push.next_attempt_at": {"$lte": now},
         }
         cursor = self._reviews.find(due, {"_id": 1}).sort("push.next_attempt_at", ASCENDING).limit(limit)
@@ -210,6 +238,7 @@ class Reviews:
 
     def _stored(self, document: Document) -> StoredReview:
         decision, revocation = document["decision"], document.get("revocation")
+        supplement = document.get("supplement")
         department = DepartmentRef.model_validate(document["department"])
         review = Review(
             item_id=document["_id"],
@@ -226,6 +255,17 @@ class Reviews:
             accepted_at=document["accepted_at"],
             decision=Decision(**decision) if decision else None,
             revocation=Decision(**revocation) if revocation else None,
+            extend_working_days=document.get("extend_working_days"),
+            supplement=Supplement(
+                missing=tuple(supplement["missing"]),
+                requested_on=date.fromisoformat(supplement["requested_on"]),
+                due_on=date.fromisoformat(supplement["due_on"]),
+                received_at=supplement["received_at"],
+            )
+            if supplement
+            else None,
+            note=document.get("note"),
+            overdue_told=_day(document.get("overdue_told")),
         )
         return StoredReview(
             review, document["mode"], document["trace"], document["push"], document["history"]
@@ -268,7 +308,62 @@ def _document(review: Review) -> Document:
         "accepted_at": review.accepted_at,
         "decision": asdict(review.decision) if review.decision else None,
         "revocation": asdict(review.revocation) if review.revocation else None,
+        "extend_working_days": review.extend_working_days,
+        "supplement": _supplement(review.supplement),
+        "note": review.note,
+        "overdue_told": review.overdue_told.isoformat() if review.overdue_told else None,
+        "deadline_on": _deadline(review),
     }
+
+
+_TOLD = (State.RECEIVED, State.WITHDRAWN)
+"""States of which the system of a department is told."""
+_SAVED = (
+    "state",
+    "at_desk",
+    "accept_due_on",
+    "decide_due_on",
+    "accepted_at",
+    "decision",
+    "revocation",
+    "supplement",
+    "note",
+    "overdue_told",
+    "deadline_on",
+)
+
+
+def _day(text: str | None) -> date | None:
+    return date.fromisoformat(text) if text else None
+
+
+def _supplement(supplement: Supplement | None) -> Document | None:
+    if supplement is None:
+        return None
+    days = {"requested_on": supplement.requested_on.isoformat(), "due_on": supplement.due_on.isoformat()}
+    return {**days, "missing": list(supplement.missing), "received_at": supplement.received_at}
+
+
+def _deadline(review: Review) -> str | None:
+    """The day whose passing is still to be noticed."""
+    due_on = review.due_on
+    return due_on.isoformat() if due_on and due_on != review.overdue_told else None
+
+
+def _saving(change: Change, now: datetime) -> UpdateOne:
+    stored, review = change.stored, change.review
+    document = _document(review)
+    changed: Document = {name: document[name] for name in _SAVED}
+    made = review.revocation or review.decision
+    detail = made.reason if made else review.note
+    if review.state is State.SUPPLEMENT and review.supplement:
+        detail = "；".join(review.supplement.missing)
+    update: Document = {"$set": changed, "$push": {"history": _entry(now, review.state, change.by, detail)}}
+    told_again = review.state is not stored.review.state and review.state in _TOLD
+    if told_again and stored.mode == "api" and not review.at_desk:
+        changed |= {"push.next_attempt_at": now, "push.attempts": 0}
+        update |= {"$inc": {"push.round": 1}, "$unset": {"push.lease": ""}}
+    return UpdateOne({"_id": review.item_id}, update)
 
 
 def _entry(at: datetime, state: State, by: str, detail: str | None = None) -> Document:
@@ -277,12 +372,13 @@ def _entry(at: datetime, state: State, by: str, detail: str | None = None) -> Do
 
 def _settling(token: str, result: PushResult) -> list[UpdateOne]:
     """The writes of one result. The lease guards only what a later holder of it decides again."""
+    mine = {"_id": result.item_id, "push.round": result.round}
     if result.result in ("retry", "released"):
         changed = {"push.next_attempt_at": result.next_attempt_at, "push.problem": result.problem}
         update: Document = {"$set": changed, "$unset": {"push.lease": ""}}
         if result.result == "retry":
             update["$inc"] = {"push.attempts": 1}
-        return [UpdateOne({"_id": result.item_id, "push.lease": token}, update)]
+        return [UpdateOne({**mine, "push.lease": token}, update)]
     delivered = result.result == "delivered"
     action, state = (Action.DELIVER, State.DELIVERED) if delivered else (Action.GIVE_UP, State.UNDELIVERABLE)
     facts: Document = {"push.problem": result.problem}
@@ -290,7 +386,7 @@ def _settling(token: str, result: PushResult) -> list[UpdateOne]:
         facts |= {"push.delivered_at": result.at, "push.receipt_number": result.receipt_number}
     return [
         UpdateOne(
-            {"_id": result.item_id},
+            mine,
             {
                 "$set": facts,
                 "$unset": {"push.lease": "", "push.next_attempt_at": ""},
@@ -298,7 +394,7 @@ def _settling(token: str, result: PushResult) -> list[UpdateOne]:
             },
         ),
         UpdateOne(
-            {"_id": result.item_id, "state": {"$in": [s.value for s in changed_by(action)]}},
+            {**mine, "state": {"$in": [s.value for s in changed_by(action)]}},
             {
                 "$set": {"state": state.value, **({} if delivered else {"at_desk": True})},
                 "$push": {

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from contracts.http.intake import Case
 from contracts.records import DepartmentRef, RecordFacts
-from dept_adapter.domain import State
+from dept_adapter.states import State
 from dept_adapter.store import StoredReview
 
 
@@ -39,8 +39,21 @@ class StepView(BaseModel):
     detail: str | None = None
 
 
+class SupplementView(BaseModel):
+    """What was found missing. ``received_at``: null while it is awaited, until the end of ``due_on``."""
+
+    missing: list[str]
+    requested_on: date
+    due_on: date
+    received_at: datetime | None
+
+
 class ReviewSummary(BaseModel):
-    """A review in a list. ``at_desk``: it is decided here, not in the department's own system."""
+    """A review in a list. ``at_desk``: it is decided here, not in the department's own system.
+
+    ``due_on``: the last day of whoever has to act now; ``overdue``: it has passed, and everybody was told. ``note`` (zh-CN): why it
+    was not accepted, or put off.
+    """
 
     item_id: str
     application_id: str
@@ -55,6 +68,11 @@ class ReviewSummary(BaseModel):
     accepted_at: datetime | None
     decision: DecisionView | None
     revocation: DecisionView | None
+    extend_working_days: int | None
+    supplement: SupplementView | None
+    note: str | None
+    due_on: date | None
+    overdue: bool
     push: PushView | None
 
 
@@ -93,4 +111,7 @@ def detail(stored: StoredReview) -> ReviewDetail:
 
 
 def _fields(stored: StoredReview) -> dict[str, object]:
-    return {**vars(stored.review), "mode": stored.mode, "push": stored.push}
+    review = stored.review
+    overdue = review.due_on is not None and review.due_on == review.overdue_told
+    shown = {"due_on": review.due_on, "overdue": overdue, "mode": stored.mode, "push": stored.push}
+    return {**vars(review), **shown}

@@ -7,11 +7,19 @@ from sse_starlette import EventSourceResponse
 
 from chassis.problems import Problem
 from contracts.errors import ProblemCode
-from intake.parts import CurrentApplicant, Parts, today
+from intake.acts import NewSupplement
+from intake.parts import CurrentApplicant, Intake, Parts, today
 from intake.responses import problems
 from intake.streaming import BoundedEventSourceResponse, timeline_events
 from intake.submission import NewApplication
-from intake.views import ApplicationPage, ApplicationSummary, ApplicationView, RecordPage, RecordView
+from intake.views import (
+    ApplicationPage,
+    ApplicationSummary,
+    ApplicationView,
+    ItemView,
+    RecordPage,
+    RecordView,
+)
 
 _SIGNED_IN = (
     ProblemCode.UNAUTHENTICATED,
@@ -103,7 +111,7 @@ async def submit(
     response.headers["Location"] = f"/v1/applications/{submitted.application.application_id}"
     if submitted.replayed:
         response.headers["Idempotency-Replayed"] = "true"
-    return ApplicationView.show(submitted.application, submitted.items, [submitted.entry])
+    return ApplicationView.show(submitted.application, submitted.items, submitted.entries)
 
 
 @router.get("/applications", summary="我的申请")
@@ -134,6 +142,31 @@ async def get_application(application_id: str, applicant: CurrentApplicant, inta
     if found is None or found[0].subject_id != applicant.subject.subject_id:
         raise _not_found()
     return ApplicationView.show(*found)
+
+
+_ACT = problems(*_SIGNED_IN, ProblemCode.NOT_FOUND, ProblemCode.INVALID_TRANSITION, ProblemCode.BUSY)
+
+
+@router.post("/items/{item_id}/supplement", status_code=202, summary="补正", responses=_ACT)
+async def supplement(
+    item_id: str, applicant: CurrentApplicant, intake: Parts, body: NewSupplement
+) -> ItemView:
+    """认定单位告知补正（事项为 supplement）后，在期限内一次提交。重复提交同样的内容没有第二次效果。"""
+    with intake.gate.submission():
+        await intake.acts.supplement(applicant.subject.subject_id, item_id, body)
+    return await _item(intake, item_id)
+
+
+@router.post("/items/{item_id}/withdraw", status_code=202, summary="撤回一个事项", responses=_ACT)
+async def withdraw(item_id: str, applicant: CurrentApplicant, intake: Parts) -> ItemView:
+    """作出决定之前可以撤回。已送认定单位的，由其确认：此前已作出决定的，以决定为准。其他事项不受影响。"""
+    with intake.gate.submission():
+        await intake.acts.withdraw(applicant.subject.subject_id, item_id)
+    return await _item(intake, item_id)
+
+
+async def _item(intake: Intake, item_id: str) -> ItemView:
+    return ItemView.of((await intake.store.items([item_id]))[item_id])
 
 
 @router.get(

@@ -10,6 +10,7 @@ from contracts.catalogue import load_catalogue
 from contracts.topics import APPLICATIONS, DECISIONS, PROPAGATION, RECORDS, ROUTING
 from intake import api, feed_api, rules_api
 from intake import invariants as checks
+from intake.acts import Acts
 from intake.handlers import ProgressHandler
 from intake.importing import Importer
 from intake.parts import Intake
@@ -35,6 +36,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             catalogue,
             store,
             Submission(store, runtime.outbox, catalogue, settings),
+            Acts(store, runtime.outbox),
             Importer(store, runtime.outbox, gate.room),
             TimelineWakeups(store.settled_timeline, settings.max_event_streams),
             gate,

@@ -21,6 +21,7 @@ from contracts.events import (
     ItemOutcome,
     ItemReferred,
     ItemRouted,
+    ItemWithdrawn,
     PropagationCompleted,
     RecordPublished,
     RecordWithdrawn,
@@ -28,6 +29,13 @@ from contracts.events import (
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewExtended,
+    ReviewNotAccepted,
+    ReviewOverdue,
+    ReviewStep,
+    ReviewWithdrawn,
+    SupplementReceived,
+    SupplementRequested,
     TargetAcknowledged,
     TargetDrifted,
     TargetEvent,
@@ -128,15 +136,20 @@ def withdraw(record: Record, event: RecordWithdrawn) -> Record:
 class ItemStatus(StrEnum):
     """Where an item stands, in order."""
 
+    QUEUED = "queued"
     SUBMITTED = "submitted"
     REFERRED = "referred"
     ROUTED = "routed"
+    SUPPLEMENT = "supplement"
     ACCEPTED = "accepted"
+    EXTENDED = "extended"
     GRANTED = "granted"
     REFUSED = "refused"
     SYNCING = "syncing"
     REPAIRED = "repaired"
     REVOKED = "revoked"
+    NOT_ACCEPTED = "not_accepted"
+    WITHDRAWN = "withdrawn"
 
 
 class TargetState(StrEnum):
@@ -164,19 +177,51 @@ class Referral(Shape):
     due_on: date
 
 
+class Supplement(Shape):
+    """What the department found missing; ``received_at``: the department has it."""
+
+    missing: tuple[str, ...]
+    due_on: date
+    requested_at: Timestamp
+    received_at: Timestamp | None = None
+
+
+class Overdue(Shape):
+    """The last deadline of the department that passed."""
+
+    step: ReviewStep
+    due_on: date
+
+
 class Item(Shape):
-    """One record of one application. ``facts`` are those of the day it was submitted."""
+    """One record of one application. ``facts`` are those of the day it was submitted.
+
+    ``after``: items of the same application whose turn comes first; ``started_at``: when its own came, if it had to wait.
+    """
 
     item_id: ItemId
     application_id: ApplicationId
     record_id: RecordId
     facts: RecordFacts
+    after: tuple[ItemId, ...] = ()
+    started_at: Timestamp | None = None
+    # what the applicant did
+    supplement_text: str | None = None
+    supplemented_at: Timestamp | None = None
+    withdrawal_requested_at: Timestamp | None = None
     # xinfu.routing
     referral: Referral | None = None
     department: DepartmentRef | None = None
     decide_due_on: date | None = None
+    unassigned_withdrawn_at: Timestamp | None = None
     # xinfu.decisions
+    supplement: Supplement | None = None
     accepted_at: Timestamp | None = None
+    not_accepted_at: Timestamp | None = None
+    withdrawn_at: Timestamp | None = None
+    extension_reason: str | None = None
+    changed_due_on: date | None = None
+    overdue: Overdue | None = None
     decision: Literal["granted", "refused"] | None = None
     decision_number: str | None = None
     reason: str | None = None
@@ -193,13 +238,18 @@ class Item(Shape):
         """The furthest state any topic tells of; a refusal and a revocation are final."""
         reached = {
             ItemStatus.REFUSED: self.decision == "refused",
+            ItemStatus.NOT_ACCEPTED: self.not_accepted_at is not None,
             ItemStatus.REVOKED: self.revoked_at is not None,
             ItemStatus.REPAIRED: self.repaired_at is not None,
             ItemStatus.SYNCING: bool(self.targets),
             ItemStatus.GRANTED: self.decision == "granted",
+            ItemStatus.WITHDRAWN: (self.withdrawn_at or self.unassigned_withdrawn_at) is not None,
+            ItemStatus.EXTENDED: self.extension_reason is not None,
             ItemStatus.ACCEPTED: self.accepted_at is not None,
+            ItemStatus.SUPPLEMENT: self.supplement is not None and self.supplement.received_at is None,
             ItemStatus.ROUTED: self.department is not None,
             ItemStatus.REFERRED: self.referral is not None,
+            ItemStatus.QUEUED: bool(self.after) and self.started_at is None,
         }
         return next((status for status, is_reached in reached.items() if is_reached), ItemStatus.SUBMITTED)
 
@@ -213,7 +263,31 @@ class Item(Shape):
                 return ItemOutcome.REPAIRED
             case ItemStatus.REVOKED:
                 return ItemOutcome.REVOKED
+            case ItemStatus.NOT_ACCEPTED:
+                return ItemOutcome.NOT_ACCEPTED
+            case ItemStatus.WITHDRAWN:
+                return ItemOutcome.WITHDRAWN
         return None
+
+    @property
+    def lets_followers_start(self) -> bool:
+        """Nothing that waits for this item has to wait any longer: it is granted, or will not be."""
+        return self.decision is not None or self.outcome is not None
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the department owes the step of which it was told that its day has passed."""
+        match self.status, self.overdue:
+            case ItemStatus.ROUTED, Overdue(step=ReviewStep.ACCEPT):
+                return True
+            case ItemStatus.ACCEPTED | ItemStatus.EXTENDED, Overdue(step=ReviewStep.DECIDE, due_on=day):
+                return day == self.due_on
+        return False
+
+    @property
+    def due_on(self) -> date | None:
+        """The day by which the department has to decide, as last told."""
+        return self.changed_due_on or self.decide_due_on
 
 
 _TARGET_STATES: dict[type[TargetEvent], TargetState] = {
@@ -237,8 +311,26 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
             }
         case ItemRouted():
             return {"department": event.department, "decide_due_on": event.decide_due_on}
+        case ItemWithdrawn():
+            return {"unassigned_withdrawn_at": item.unassigned_withdrawn_at or event.withdrawn_at}
+        case SupplementRequested():
+            asked = Supplement(
+                missing=event.missing, due_on=event.supplement_due_on, requested_at=event.requested_at
+            )
+            return {"supplement": item.supplement or asked}
+        case SupplementReceived() if item.supplement is not None:
+            received = item.supplement.model_copy(update={"received_at": event.received_at})
+            return {"supplement": received, "changed_due_on": event.decide_due_on}
         case ReviewAccepted():
             return {"accepted_at": item.accepted_at or event.accepted_at}
+        case ReviewNotAccepted():
+            return {"not_accepted_at": event.not_accepted_at, "reason": event.reason}
+        case ReviewExtended():
+            return {"extension_reason": event.reason, "changed_due_on": event.decide_due_on}
+        case ReviewOverdue():
+            return {"overdue": Overdue(step=event.step, due_on=event.due_on)}
+        case ReviewWithdrawn():
+            return {"withdrawn_at": item.withdrawn_at or event.withdrawn_at}
         case RepairGranted() | RepairRefused() if item.decision is None:
             return {
                 "decision": "granted" if isinstance(event, RepairGranted) else "refused",
@@ -275,8 +367,20 @@ def occurred_at(event: ItemEvent) -> datetime:
             return event.referred_at
         case ItemRouted():
             return event.routed_at
+        case ItemWithdrawn() | ReviewWithdrawn():
+            return event.withdrawn_at
+        case SupplementRequested():
+            return event.requested_at
+        case SupplementReceived():
+            return event.received_at
         case ReviewAccepted():
             return event.accepted_at
+        case ReviewNotAccepted():
+            return event.not_accepted_at
+        case ReviewExtended():
+            return event.extended_at
+        case ReviewOverdue():
+            return event.noticed_at
         case RepairGranted() | RepairRefused() | RepairRevoked():
             return event.decided_at
         case TargetAcknowledged():
@@ -294,7 +398,7 @@ def occurred_at(event: ItemEvent) -> datetime:
 
 
 class Application(Shape):
-    """The header of an application. ``open_items`` counts the items that have not ended."""
+    """The header of an application. ``open_items``: how many items have not ended; ``held``: how many had to wait at first."""
 
     application_id: ApplicationId
     subject_id: SubjectId
@@ -305,6 +409,7 @@ class Application(Shape):
     completed_at: Timestamp | None = None
     item_count: int
     open_items: int
+    held: int = 0
     timeline_seq: int
 
 

@@ -13,6 +13,7 @@ _RESULT_TEXT = {
     CheckResult.FAILED: "不符合",
     CheckResult.PERSON: "由认定单位核实",
 }
+_TIER_TEXT = {"minor": "轻微", "general": "一般", "serious": "严重"}
 _REGIME_TEXT = {
     Transition.APPLICATION_DAY: "按申请之日的规则",
     Transition.DECISION_DAY: "按作出决定之日的规则",
@@ -107,7 +108,7 @@ def _row_checks(rule: Rule, record: Record, catalogue: Catalogue) -> Iterator[Ch
         yield _check(
             "失信程度的档次",
             CheckResult.PASSED if certain else CheckResult.PERSON,
-            f"处罚类别“{facts.penalty_kinds or '未填'}”，按“{_TIER_NAME[rule.tier]}”",
+            f"处罚类别“{facts.penalty_kinds or '未填'}”，按“{_TIER_TEXT[rule.tier]}”",
             found[1].source if found else rule.source,
             found[1].evidence if found else rule.grade("tier"),
         )
@@ -173,6 +174,3 @@ def _condition_check(condition: Condition, record: Record, standing: Sequence[Re
 def _named(records: Sequence[Record]) -> str:
     shown = "、".join(each.facts.document_number for each in records[:3])
     return shown if len(records) <= 3 else f"{shown}等{len(records)}条"
-
-
-_TIER_NAME = {"minor": "轻微", "general": "一般", "serious": "严重"}

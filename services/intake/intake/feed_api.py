@@ -139,6 +139,7 @@ async def look_up_cases(body: CaseLookup, _reader: Reader, intake: Parts) -> Cas
     """未知的申请不出现在结果中。"""
     applications = await intake.store.applications(set(body.application_ids))
     subjects = await intake.store.subjects({a.subject_id for a in applications.values()})
+    supplements = await intake.store.supplements(applications)
     return CaseLookupResult(
         cases=[
             Case(
@@ -146,6 +147,7 @@ async def look_up_cases(body: CaseLookup, _reader: Reader, intake: Parts) -> Cas
                 subject=subjects[application.subject_id],
                 contact=application.contact,
                 statement=application.statement,
+                supplements=supplements.get(application.application_id, {}),
             )
             for application in applications.values()
         ]

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
@@ -15,13 +15,13 @@ from chassis.invariants import Findings, Invariant, Operator, pages
 from contracts.catalogue import Catalogue
 from contracts.clock import china_date
 from contracts.envelope import event_id
-from contracts.events import ApplicationCompleted
+from contracts.events import ApplicationCompleted, ItemOutcome
 from contracts.http.verification import MAX_IDS, ItemPage, ItemQuestion, ItemStanding, ItemStandings
 from contracts.records import ItemId
 from contracts.topics import APPLICATIONS
 from contracts.working_days import working_days_after
 from intake.domain import Application, Item, ItemStatus, TargetState
-from intake.handlers import completion_cause
+from intake.progress import completion_cause
 
 _TIMELINE_PAGE = 200
 
@@ -38,7 +38,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Wait:
-    """Whom an item waits for (zh-CN), until which day. ``kind``: queue, department or targets."""
+    """Whom an item waits for (zh-CN), until which day. ``kind``: queue, department, applicant, targets or item."""
 
     kind: str
     party: str
@@ -50,8 +50,10 @@ def waits_for(item: Item, catalogue: Catalogue) -> Wait | None:
     match item.status:
         case ItemStatus.REFERRED if item.referral and item.referral.queue_name:
             return Wait("queue", item.referral.queue_name, item.referral.due_on)
-        case ItemStatus.ROUTED | ItemStatus.ACCEPTED if item.department and item.decide_due_on:
-            return Wait("department", item.department.name, item.decide_due_on)
+        case ItemStatus.ROUTED | ItemStatus.ACCEPTED | ItemStatus.EXTENDED if item.department and item.due_on:
+            return Wait("department", item.department.name, item.due_on)
+        case ItemStatus.SUPPLEMENT if item.supplement:
+            return Wait("applicant", "申请人", item.supplement.due_on)
         case ItemStatus.GRANTED | ItemStatus.SYNCING if item.decided_at:
             behind = [
                 target
@@ -63,6 +65,17 @@ def waits_for(item: Item, catalogue: Catalogue) -> Wait | None:
                 due = working_days_after(china_date(item.decided_at), days)
                 return Wait("targets", "、".join(target.name for target in behind), due.on)
     return None
+
+
+def _wait(item: Item, others: Mapping[str, Item], catalogue: Catalogue) -> Wait | None:
+    """A queued item waits as long as the items before it: for what they wait."""
+    if item.status is not ItemStatus.QUEUED:
+        return waits_for(item, catalogue)
+    first = [others[id_] for id_ in item.after if id_ in others and not others[id_].lets_followers_start]
+    waits = [wait for each in first if (wait := _wait(each, others, catalogue))]
+    if not waits:
+        return None
+    return Wait("item", "、".join(each.facts.document_number for each in first), max(w.due_on for w in waits))
 
 
 def _follows(item: Item, target_id: str, reads_back: bool) -> bool:
@@ -96,8 +109,9 @@ def judge(
         found.faults.append((whole, "已办结，但没有办结时间"))
     if application.status == "open" and not still_open:
         found.faults.append((whole, "全部事项已有结果，但没有办结"))
+    by_id = {item.item_id: item for item in items}
     for item in still_open:
-        wait = waits_for(item, catalogue)
+        wait = _wait(item, by_id, catalogue)
         if wait is not None:
             found.waits[f"waiting_for_{wait.kind}"] += 1
             found.waits["overdue"] += wait.due_on < today
@@ -108,7 +122,13 @@ def judge(
 
 
 def _changed_at(application: Application, item: Item) -> datetime:
-    known = [application.submitted_at, item.accepted_at, item.decided_at]
+    known = [
+        application.submitted_at,
+        item.started_at,
+        item.supplemented_at,
+        item.accepted_at,
+        item.decided_at,
+    ]
     known += [progress.at for progress in item.targets.values()]
     return max(at for at in known if at is not None)
 
@@ -250,13 +270,15 @@ def _item(row: Document) -> Item:
 def _standing(row: Document) -> ItemStanding:
     item = _item(row)
     revoked = item.revoked_at is not None
+    undecided = item.outcome in (ItemOutcome.NOT_ACCEPTED, ItemOutcome.WITHDRAWN)
+    decision = item.outcome.value if item.outcome and undecided else item.decision
     return ItemStanding(
         item_id=item.item_id,
         application_id=item.application_id,
         record_id=item.record_id,
         status=item.status.value,
         department=item.department.code if item.department else None,
-        decision="revoked" if revoked else item.decision,
+        decision="revoked" if revoked else decision,
         decision_number=item.revocation_number if revoked else item.decision_number,
     )
 

@@ -15,6 +15,7 @@ from contracts.http.intake import Subject
 from contracts.identifiers import normalise_id_number, normalise_uscc
 from contracts.records import SubjectType
 from contracts.tokens import Claims, Scope
+from intake.acts import Acts
 from intake.domain import subject_id
 from intake.importing import Importer
 from intake.pressure import Gate
@@ -32,6 +33,7 @@ class Intake:
     catalogue: Catalogue
     store: Store
     submission: Submission
+    acts: Acts
     importer: Importer
     wakeups: TimelineWakeups
     gate: Gate

@@ -8,11 +8,14 @@ from fastapi import APIRouter, Depends, Query
 from chassis.auth import require
 from chassis.problems import Problem
 from contracts.errors import ProblemCode
-from contracts.http.eligibility import Explanation
+from contracts.http.eligibility import Explanation, Plan
+from contracts.records import RecordId
 from contracts.tokens import Claims, Scope
 from intake.explanation import explain
 from intake.parts import CurrentApplicant, Intake, Parts, today
+from intake.plan import plan
 from intake.responses import problems
+from intake.submission import MAX_RECORDS
 
 router = APIRouter(
     tags=["规则"],
@@ -47,6 +50,33 @@ async def my_explanation(
 ) -> Explanation:
     """逐项列出核对的条件和依据。记录在规则变更前作出的，两种适用的结果都列出。"""
     return await _explanation(intake, record_id, on, applicant.subject.subject_id)
+
+
+@router.get("/v1/subjects/me/plan", summary="几条记录一起申请，先后次序")
+async def my_plan(
+    applicant: CurrentApplicant,
+    intake: Parts,
+    record_id: Annotated[
+        list[RecordId] | None,
+        Query(max_length=MAX_RECORDS, description="要一起申请的记录；不填则为本人全部记录（最近的200条）"),
+    ] = None,
+    on: On = None,
+) -> Plan:
+    """哪些可以同时办理，哪些要等前面的准予后自动开始，哪些当天还不能申请、自哪天起。只是预告，不提交申请。"""
+    subject_id = applicant.subject.subject_id
+    if record_id is None:
+        records = await intake.store.records_of(subject_id, None, MAX_RECORDS)
+    else:
+        found = await intake.store.records(record_id)
+        own = {i: record for i, record in found.items() if record.subject_id == subject_id}
+        if unknown := [i for i in record_id if i not in own]:
+            raise Problem(
+                ProblemCode.UNKNOWN_RECORD,
+                "所选记录中有不存在或不属于当前主体的，请刷新记录列表后重新选择。",
+                record_ids=unknown,
+            )
+        records = [*own.values()]
+    return plan(records, intake.catalogue, on or today(), intake.settings.transition)
 
 
 @router.get("/v1/operations/records/{record_id}/repair", summary="一条记录能否修复，为什么（运维）")

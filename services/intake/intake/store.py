@@ -135,13 +135,13 @@ class Store:
     # --- applications
 
     async def add_application(
-        self, application: Application, items: Sequence[Item], entry: Entry, session: Session
+        self, application: Application, items: Sequence[Item], entries: Sequence[Entry], session: Session
     ) -> None:
-        """Insert an application with its items and the first line of its timeline."""
+        """Insert an application with its items and the first lines of its timeline."""
         document = application.model_dump(exclude={"application_id"})
         await self._applications.insert_one({"_id": application.application_id, **document}, session=session)
         await self._items.insert_many([_item_document(item) for item in items], session=session)
-        await self._timeline.insert_one(_entry_document(entry), session=session)
+        await self._timeline.insert_many([_entry_document(entry) for entry in entries], session=session)
 
     async def application(self, application_id: str, *, settled: bool = False) -> Application | None:
         """One header. ``settled``: only what no new primary can take back."""
@@ -193,7 +193,7 @@ class Store:
 
     # --- items and timeline
 
-    async def items(self, ids: Iterable[str], session: Session) -> dict[str, Item]:
+    async def items(self, ids: Iterable[str], session: Session | None = None) -> dict[str, Item]:
         """Known items by id."""
         cursor = self._items.find({"_id": {"$in": list(ids)}}, session=session)
         return {document["_id"]: _item(document) async for document in cursor}
@@ -202,6 +202,14 @@ class Store:
         """All items of some applications."""
         cursor = self._items.find({"application_id": {"$in": list(application_ids)}}, session=session)
         return [_item(document) async for document in cursor.sort("_id", ASCENDING)]
+
+    async def supplements(self, application_ids: Iterable[str]) -> dict[str, dict[str, str]]:
+        """Application id -> item id -> what was provided for it later; without applications that have none."""
+        query = {"application_id": {"$in": list(application_ids)}, "supplement_text": {"$gt": ""}}
+        found: dict[str, dict[str, str]] = {}
+        async for document in self._items.find(query, {"application_id": 1, "supplement_text": 1}):
+            found.setdefault(document["application_id"], {})[document["_id"]] = document["supplement_text"]
+        return found
 
     async def count_items(self, statuses: Iterable[ItemStatus], limit: int) -> int:
         """Items in these states, counted up to ``limit``."""

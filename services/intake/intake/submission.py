@@ -4,7 +4,7 @@ import hashlib
 import json
 import unicodedata
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -26,6 +26,7 @@ from intake import texts
 from intake.contact import normalise_phone
 from intake.domain import Application, Entry, Item, Record
 from intake.eligibility import assess
+from intake.plan import prerequisites
 from intake.settings import IntakeSettings
 from intake.store import Store
 
@@ -111,7 +112,7 @@ class Submitted:
 
     application: Application
     items: list[Item]
-    entry: Entry
+    entries: list[Entry]
     replayed: bool
 
 
@@ -140,7 +141,8 @@ class Submission:
             if seen is not None:
                 return await self._replay(unit, seen, request_hash)
             records = await self._repairable(unit, applicant.subject.subject_id, new.record_ids)
-            submitted = _take(unit, application_id, applicant, new, records)
+            first = prerequisites(records, self._catalogue, china_date(unit.now), self._transition)
+            submitted = _take(unit, application_id, applicant, new, records, first)
             if not await self._store.claim_records(submitted.items, unit.session):
                 raise _under_application(new.record_ids)
             await self._store.remember_request(
@@ -148,7 +150,7 @@ class Submission:
             )
             await self._store.save_subjects([applicant.subject], unit.session)
             await self._store.add_application(
-                submitted.application, submitted.items, submitted.entry, unit.session
+                submitted.application, submitted.items, submitted.entries, unit.session
             )
             unit.emit(
                 ApplicationSubmitted(
@@ -156,6 +158,7 @@ class Submission:
                     subject_id=applicant.subject.subject_id,
                     subject_type=applicant.subject.subject_type,
                     records=tuple(record.facts for record in records),
+                    held=tuple(record_id for record_id, after in first.items() if after),
                     submitted_at=submitted.application.submitted_at,
                 ),
                 cause=f"submit:{application_id}",
@@ -226,6 +229,7 @@ def _take(
     applicant: Applicant,
     new: NewApplication,
     records: Sequence[Record],
+    first: Mapping[str, Sequence[str]],
 ) -> Submitted:
     # as precise as the database stores it: the answer is the same when it is read back
     now = unit.now.replace(microsecond=unit.now.microsecond // 1000 * 1000)
@@ -236,6 +240,7 @@ def _take(
                 application_id=application_id,
                 record_id=record.record_id,
                 facts=record.facts,
+                after=tuple(item_id(application_id, other) for other in first[record.record_id]),
             )
             for record in records
         ),
@@ -249,26 +254,40 @@ def _take(
         submitted_at=now,
         item_count=len(items),
         open_items=len(items),
-        timeline_seq=1,
+        held=sum(bool(item.after) for item in items),
+        timeline_seq=1 + sum(bool(item.after) for item in items),
     )
-    return Submitted(application, items, _first_entry(application), replayed=False)
+    return Submitted(application, items, _first_entries(application, items), replayed=False)
 
 
-def _first_entry(application: Application) -> Entry:
-    return Entry(
-        application_id=application.application_id,
-        seq=1,
-        item_id=None,
-        type="submitted",
-        at=application.submitted_at,
-        text=texts.submitted(application.item_count),
-    )
+def _first_entries(application: Application, items: Sequence[Item]) -> list[Entry]:
+    """That it was submitted, and for each item that has to wait, for which others."""
+    numbers = {item.item_id: item.facts.document_number for item in items}
+    lines: list[tuple[str | None, str, str]] = [
+        (None, "submitted", texts.submitted(application.item_count)),
+        *(
+            (item.item_id, "queued", texts.queued(numbers[item.item_id], [numbers[i] for i in item.after]))
+            for item in items
+            if item.after
+        ),
+    ]
+    return [
+        Entry(
+            application_id=application.application_id,
+            seq=seq,
+            item_id=about,
+            type=kind,
+            at=application.submitted_at,
+            text=text,
+        )
+        for seq, (about, kind, text) in enumerate(lines, start=1)
+    ]
 
 
 def _as_submitted(application: Application, items: Sequence[Item]) -> Submitted:
     """What the first answer told, whatever has happened since."""
     then: dict[str, Any] = {"status": "open", "completed_at": None, "open_items": application.item_count}
-    first = application.model_copy(update={**then, "timeline_seq": 1})
-    facts = ("item_id", "application_id", "record_id", "facts")
+    first = application.model_copy(update={**then, "timeline_seq": 1 + application.held})
+    facts = ("item_id", "application_id", "record_id", "facts", "after")
     untouched = [Item(**{name: getattr(item, name) for name in facts}) for item in items]
-    return Submitted(first, untouched, _first_entry(first), replayed=True)
+    return Submitted(first, untouched, _first_entries(first, untouched), replayed=True)

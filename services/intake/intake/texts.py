@@ -1,6 +1,7 @@
 """What people read (zh-CN): the words for states, and the lines of a timeline."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from contracts.events import (
     ApplicationCompleted,
@@ -8,34 +9,54 @@ from contracts.events import (
     ItemOutcome,
     ItemReferred,
     ItemRouted,
+    ItemWithdrawn,
     PropagationCompleted,
     RepairGranted,
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewExtended,
+    ReviewNotAccepted,
+    ReviewOverdue,
+    ReviewStep,
+    ReviewWithdrawn,
+    SupplementReceived,
+    SupplementRequested,
     TargetAcknowledged,
     TargetDrifted,
     TargetVerified,
+    WithdrawalReason,
 )
 from contracts.records import DisplayState
 from intake.domain import ItemStatus, TargetState
 
 ITEM_STATUS = {
+    ItemStatus.QUEUED: "排队中",
     ItemStatus.SUBMITTED: "已提交",
     ItemStatus.REFERRED: "人工分派中",
     ItemStatus.ROUTED: "已分派",
+    ItemStatus.SUPPLEMENT: "待补正",
     ItemStatus.ACCEPTED: "已受理",
+    ItemStatus.EXTENDED: "已延期",
     ItemStatus.GRANTED: "准予修复",
     ItemStatus.REFUSED: "不予修复",
     ItemStatus.SYNCING: "同步中",
     ItemStatus.REPAIRED: "已完成",
     ItemStatus.REVOKED: "已撤销修复",
+    ItemStatus.NOT_ACCEPTED: "不予受理",
+    ItemStatus.WITHDRAWN: "已撤回",
 }
 TARGET_STATE = {
     TargetState.ACKNOWLEDGED: "已接收，待核验",
     TargetState.VERIFIED: "已核验一致",
     TargetState.DRIFTED: "展示不一致，重新同步中",
 }
+_RARE = {
+    ItemOutcome.REVOKED: "修复被撤销",
+    ItemOutcome.NOT_ACCEPTED: "不予受理",
+    ItemOutcome.WITHDRAWN: "已撤回",
+}
+_STEP = {ReviewStep.ACCEPT: "受理", ReviewStep.DECIDE: "作出决定"}
 APPLICATION_STATUS = {"open": "办理中", "completed": "已完成"}
 _SHOWN = {DisplayState.PUBLISHED: "公示中", DisplayState.PUBLICATION_ENDED: "已停止公示"}
 
@@ -48,8 +69,35 @@ def submitted(records: int) -> str:
 def ended(event: ApplicationCompleted) -> str:
     """The line that says that all items have ended."""
     number = Counter(item.outcome for item in event.items)
-    revoked = f"，{number[ItemOutcome.REVOKED]}项修复被撤销" if number[ItemOutcome.REVOKED] else ""
-    return f"申请已办结：{number[ItemOutcome.REPAIRED]}项完成修复，{number[ItemOutcome.REFUSED]}项不予修复{revoked}。"
+    others = "".join(f"，{number[outcome]}项{text}" for outcome, text in _RARE.items() if number[outcome])
+    return f"申请已办结：{number[ItemOutcome.REPAIRED]}项完成修复，{number[ItemOutcome.REFUSED]}项不予修复{others}。"
+
+
+def queued(document_number: str, first: Sequence[str]) -> str:
+    """The line of an item that waits for others: their document numbers."""
+    return f"{document_number}：排队中，待{'、'.join(first)}办理后自动开始。"
+
+
+def started(document_number: str, granted: bool) -> str:
+    """The line of an item whose turn has come."""
+    if granted:
+        return f"{document_number}：前置事项已准予修复，本事项开始办理。"
+    return f"{document_number}：前置事项已结束但未获准予，本事项仍送认定单位，由其判断。"
+
+
+def supplemented(document_number: str) -> str:
+    """The line of an item for which what was missing has been provided."""
+    return f"{document_number}：补正已提交，转送认定单位。"
+
+
+def withdrawal_requested(document_number: str) -> str:
+    """The line of an item that the applicant wants to withdraw; whoever has it answers."""
+    return f"{document_number}：已请求撤回，待确认；此前已作出决定的，以决定为准。"
+
+
+def withdrawn(document_number: str) -> str:
+    """The line of an item that was withdrawn before anybody had it."""
+    return f"{document_number}：已撤回。"
 
 
 def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
@@ -61,8 +109,32 @@ def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
         case ItemRouted():
             kind = "routed"
             text = f"已分派至{event.department.name}，{event.decide_due_on.isoformat()}前作出决定。"
+        case ItemWithdrawn():
+            kind, text = "withdrawn", "已撤回。"
+        case SupplementRequested():
+            kind = "supplement_requested"
+            text = (
+                f"{event.department.name}告知需要补正：{'；'.join(event.missing)}。"
+                f"请在{event.supplement_due_on.isoformat()}（含）前补正，逾期视为撤回；补正期间办理期限中止。"
+            )
+        case SupplementReceived():
+            kind = "supplement_received"
+            text = f"{event.department.name}已收到补正，{event.decide_due_on.isoformat()}前作出决定。"
         case ReviewAccepted():
             kind, text = "accepted", f"{event.department.name}已受理。"
+        case ReviewNotAccepted():
+            kind = "not_accepted"
+            text = f"{event.department.name}不予受理。理由：{event.reason}"
+        case ReviewExtended():
+            kind = "extended"
+            text = f"{event.department.name}延长办理期限至{event.decide_due_on.isoformat()}。理由：{event.reason}"
+        case ReviewOverdue():
+            kind = "overdue"
+            text = f"{event.department.name}应于{event.due_on.isoformat()}前{_STEP[event.step]}，现已超期。"
+        case ReviewWithdrawn():
+            kind = "withdrawn"
+            lapsed = event.reason_code is WithdrawalReason.SUPPLEMENT_OVERDUE
+            text = "逾期未补正，视为撤回；可以重新申请。" if lapsed else "已撤回。"
         case RepairGranted():
             kind = "granted"
             text = f"{event.department.name}准予修复，决定书文号：{event.decision_number}。"

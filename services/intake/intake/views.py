@@ -72,6 +72,15 @@ class ItemView(Shape):
     penalty_kinds: str
     status: ItemStatus
     status_text: str
+    after: list[str] = Field(description="排队时：待哪些事项（item_id）准予后自动开始")
+    due_on: date | None = Field(description="现在应当行动的一方的期限：认定单位决定，或申请人补正")
+    overdue: bool = Field(description="认定单位已超期")
+    missing: list[str] = Field(description="认定单位要求补正的内容；不需要补正时为空")
+    supplement_due_on: date | None = Field(description="补正期限，逾期视为撤回")
+    supplemented_at: Timestamp | None = Field(description="申请人提交补正的时间")
+    extension_reason: str | None = Field(description="延期的理由")
+    withdrawal_requested_at: Timestamp | None
+    withdrawn_at: Timestamp | None = Field(description="撤回时间")
     department: DepartmentRef | None
     queue_name: str | None = Field(description="人工分派席（曾转人工分派时）")
     queue_due_on: date | None = Field(description="人工分派应完成之日")
@@ -79,7 +88,7 @@ class ItemView(Shape):
     accepted_at: Timestamp | None
     decision: Literal["granted", "refused"] | None
     decision_number: str | None
-    reason: str | None = Field(description="不予修复的理由")
+    reason: str | None = Field(description="不予受理、不予修复的理由")
     decided_at: Timestamp | None
     revocation_number: str | None = Field(description="撤销修复决定书文号")
     revocation_reason: str | None = Field(description="撤销修复的理由")
@@ -101,10 +110,19 @@ class ItemView(Shape):
             penalty_kinds=facts.penalty_kinds,
             status=item.status,
             status_text=texts.ITEM_STATUS[item.status],
+            after=[*item.after] if item.status is ItemStatus.QUEUED else [],
+            due_on=_due_on(item),
+            overdue=item.is_overdue,
+            missing=[*item.supplement.missing] if item.supplement else [],
+            supplement_due_on=item.supplement.due_on if item.supplement else None,
+            supplemented_at=item.supplemented_at,
+            extension_reason=item.extension_reason,
+            withdrawal_requested_at=item.withdrawal_requested_at,
+            withdrawn_at=item.withdrawn_at or item.unassigned_withdrawn_at,
             department=item.department,
             queue_name=item.referral.queue_name if item.referral else None,
             queue_due_on=item.referral.due_on if item.referral else None,
-            decide_due_on=item.decide_due_on,
+            decide_due_on=item.due_on,
             accepted_at=item.accepted_at,
             decision=item.decision,
             decision_number=item.decision_number,
@@ -123,6 +141,17 @@ class ItemView(Shape):
                 for target_id, target in sorted(item.targets.items())
             ],
         )
+
+
+def _due_on(item: Item) -> date | None:
+    match item.status:
+        case ItemStatus.SUPPLEMENT if item.supplement:
+            return item.supplement.due_on
+        case ItemStatus.REFERRED if item.referral:
+            return item.referral.due_on
+        case ItemStatus.ROUTED | ItemStatus.ACCEPTED | ItemStatus.EXTENDED:
+            return item.due_on
+    return None
 
 
 class EntryView(Shape):

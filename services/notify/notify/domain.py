@@ -10,29 +10,48 @@ from contracts.events import (
     Channel,
     Event,
     ItemReferred,
+    ItemStarted,
+    ItemWithdrawn,
     PropagationCompleted,
     RepairGranted,
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewExtended,
+    ReviewNotAccepted,
+    ReviewWithdrawn,
+    SupplementRequested,
 )
 
 CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
     ApplicationSubmitted: (Channel.IN_APP, Channel.EMAIL),
     ItemReferred: (Channel.IN_APP,),
+    ItemStarted: (Channel.IN_APP,),
+    ItemWithdrawn: (Channel.IN_APP,),
     ReviewAccepted: (Channel.IN_APP,),
+    ReviewNotAccepted: (Channel.IN_APP, Channel.EMAIL),
+    SupplementRequested: (Channel.IN_APP, Channel.EMAIL),
+    ReviewExtended: (Channel.IN_APP,),
+    ReviewWithdrawn: (Channel.IN_APP,),
     RepairGranted: (Channel.IN_APP,),
     RepairRefused: (Channel.IN_APP, Channel.EMAIL),
     RepairRevoked: (Channel.IN_APP, Channel.EMAIL),
     PropagationCompleted: (Channel.IN_APP,),
     ApplicationCompleted: (Channel.IN_APP, Channel.EMAIL),
 }
-"""The facts that are told. Everything is in the app; an e-mail goes out when a case begins, ends, or a right to object arises."""
+"""The facts that are told. Everything is in the app; an e-mail goes out when a case begins, ends, when the
+applicant has to act, or a right to object arises."""
 
 TellableEvent = (
     ApplicationSubmitted
     | ItemReferred
+    | ItemStarted
+    | ItemWithdrawn
     | ReviewAccepted
+    | ReviewNotAccepted
+    | SupplementRequested
+    | ReviewExtended
+    | ReviewWithdrawn
     | RepairGranted
     | RepairRefused
     | RepairRevoked

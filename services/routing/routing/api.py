@@ -29,7 +29,7 @@ class Referral(BaseModel):
 
     item_id: str
     application_id: str
-    status: Literal["open", "assigned"]
+    status: Literal["open", "assigned", "withdrawn"]
     queue_id: str
     queue_name: str
     reason_code: ReferralReason
@@ -68,7 +68,7 @@ def _referral(document: Document) -> Referral:
 async def list_referrals(
     request: Request,
     _clerk: Clerk,
-    status: Literal["open", "assigned"] = "open",
+    status: Literal["open", "assigned", "withdrawn"] = "open",
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> ReferralPage:
@@ -91,6 +91,8 @@ async def assign_referral(request: Request, item_id: str, body: Assignment, cler
         document = await referrals.get(item_id, unit.session)
         if document is None:
             raise Problem(ProblemCode.UNKNOWN_ITEM, f"人工分派席中没有事项 {item_id}。")
+        if document["status"] == "withdrawn":
+            raise Problem(ProblemCode.INVALID_TRANSITION, "申请人已撤回该事项，无需分派，请刷新列表。")
         item = item_of(document)
         if not department.in_force(china_date(unit.now)) or item.record.category not in department.categories:
             raise Problem(ProblemCode.INVALID_TRANSITION, f"“{department.name}”不认定该类记录，请另选部门。")

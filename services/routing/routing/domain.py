@@ -9,8 +9,15 @@ from contracts.events import (
     ApplicationSubmitted,
     ItemReferred,
     ItemRouted,
+    ItemStarted,
+    ItemWithdrawn,
     ReferralReason,
+    ReviewCancelled,
+    ReviewEvent,
     ReviewRequested,
+    SupplementForwarded,
+    SupplementProvided,
+    WithdrawalRequested,
 )
 from contracts.identifiers import item_id
 from contracts.records import DepartmentRef, RecordFacts
@@ -52,9 +59,41 @@ class Referred:
     referred: ItemReferred
 
 
-def split(submitted: ApplicationSubmitted) -> list[Item]:
-    """The items of an application, one for each record."""
-    return [Item(submitted.application_id, submitted.subject_id, record) for record in submitted.records]
+def items_to_route(event: ApplicationSubmitted | ItemStarted) -> list[Item]:
+    """The items of an application, one for each record that is not held; or the one whose turn has come."""
+    if isinstance(event, ItemStarted):
+        return [Item(event.application_id, event.subject_id, event.record)]
+    held = set(event.held)
+    return [
+        Item(event.application_id, event.subject_id, record)
+        for record in event.records
+        if record.record_id not in held
+    ]
+
+
+def forward(event: SupplementProvided | WithdrawalRequested, department: DepartmentRef) -> ReviewEvent:
+    """What the department that has the item is told."""
+    about = {
+        "application_id": event.application_id,
+        "item_id": event.item_id,
+        "record_id": event.record_id,
+        "subject_id": event.subject_id,
+        "department": department,
+    }
+    if isinstance(event, SupplementProvided):
+        return SupplementForwarded.model_validate({**about, "provided_at": event.provided_at})
+    return ReviewCancelled.model_validate({**about, "requested_at": event.requested_at})
+
+
+def withdrawn(event: WithdrawalRequested, now: datetime) -> ItemWithdrawn:
+    """An item of the human queue ends: no department has had it."""
+    return ItemWithdrawn(
+        application_id=event.application_id,
+        item_id=event.item_id,
+        record_id=event.record_id,
+        subject_id=event.subject_id,
+        withdrawn_at=now,
+    )
 
 
 def route(item: Item, catalogue: Catalogue, now: datetime, referral_working_days: int) -> Routed | Referred:
@@ -124,6 +163,7 @@ def assign(item: Item, department: Department, catalogue: Catalogue, now: dateti
             accept_due_on=accept_due.on,
             decide_due_on=decide_due.on,
             due_provisional=provisional,
+            extend_working_days=rule.extend_working_days if rule else None,
             requested_at=now,
         ),
     )

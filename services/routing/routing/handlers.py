@@ -5,13 +5,15 @@ from collections.abc import Mapping, Sequence
 from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Catalogue
-from contracts.events import ApplicationSubmitted
-from routing.domain import Referred, Routed, route, split
+from contracts.errors import DeadLetterReason
+from contracts.events import ApplicationSubmitted, ItemStarted, SupplementProvided, WithdrawalRequested
+from contracts.records import DepartmentRef
+from routing.domain import Referred, Routed, forward, items_to_route, route, withdrawn
 from routing.store import Referrals
 
 
 class ApplicationHandler:
-    """Routes every item of the submitted applications of a batch."""
+    """Routes the items of a batch, and forwards what their applicants do afterwards to whoever has them."""
 
     def __init__(self, catalogue: Catalogue, referrals: Referrals, referral_working_days: int) -> None:
         self._catalogue = catalogue
@@ -21,10 +23,18 @@ class ApplicationHandler:
     async def __call__(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
         """Other events of the topic need no routing."""
         referred: list[Referred] = []
+        unassigned: list[Received] = []
         for received in batch:
-            if not isinstance(received.event, ApplicationSubmitted):
+            event = received.event
+            if isinstance(event, SupplementProvided | WithdrawalRequested):
+                if event.department is None:
+                    unassigned.append(received)
+                else:
+                    unit.emit(forward(event, event.department), cause=received.id, trace=received.trace)
                 continue
-            for item in split(received.event):
+            if not isinstance(event, ApplicationSubmitted | ItemStarted):
+                continue
+            for item in items_to_route(event):
                 result = route(item, self._catalogue, unit.now, self._referral_working_days)
                 if isinstance(result, Referred):
                     referred.append(result)
@@ -33,6 +43,27 @@ class ApplicationHandler:
                     emit_routed(unit, result, cause=received.id, trace=received.trace)
         if referred:
             await self._referrals.add(referred, unit.session)
+        for received in unassigned:
+            await self._withdraw(unit, received)
+
+    async def _withdraw(self, unit: UnitOfWork, received: Received) -> None:
+        """Rare: an item of the human queue. A department that a person named meanwhile has the last word."""
+        event = received.event
+        if not isinstance(event, WithdrawalRequested):
+            return
+        referral = await self._referrals.get(event.item_id, unit.session)
+        if referral is None:
+            detail = f"{event.item_id} is not in the human queue: name the department that has it"
+            unit.reject(received, DeadLetterReason.UNKNOWN_AGGREGATE, detail)
+        elif referral["status"] == "assigned":
+            department = self._catalogue.department(referral["assignment"]["department_code"])
+            if department is None:
+                raise LookupError(f"{event.item_id} was assigned to a department that left the catalogue")
+            ref = DepartmentRef(code=department.code, slug=department.slug, name=department.name)
+            unit.emit(forward(event, ref), cause=received.id, trace=received.trace)
+        elif referral["status"] == "open":
+            unit.emit(withdrawn(event, unit.now), cause=received.id, trace=received.trace)
+            await self._referrals.mark_withdrawn(event.item_id, unit.now, unit.session)
 
 
 def emit_routed(

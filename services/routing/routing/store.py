@@ -1,6 +1,7 @@
 """Routing's documents: ``referrals``, the named human queue. What is routed needs no document: its events say all."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from pymongo import ASCENDING, IndexModel, InsertOne
@@ -18,7 +19,7 @@ COLLECTIONS = [
 
 
 class Referrals:
-    """Items that wait for a person to name their department. ``_id`` is the item id, ``status`` open or assigned."""
+    """Items that wait for a person to name their department. ``_id`` is the item id, ``status`` open, assigned or withdrawn."""
 
     def __init__(self, database: Database) -> None:
         self._referrals = database.collection("referrals")
@@ -58,6 +59,12 @@ class Referrals:
         """Close a referral; ``assignment`` says who named which department when."""
         await self._referrals.update_one(
             {"_id": item_id}, {"$set": {"status": "assigned", "assignment": assignment}}, session=session
+        )
+
+    async def mark_withdrawn(self, item_id: str, at: datetime, session: Session) -> None:
+        """Close a referral that nobody needs any more."""
+        await self._referrals.update_one(
+            {"_id": item_id}, {"$set": {"status": "withdrawn", "withdrawn_at": at}}, session=session
         )
 
 

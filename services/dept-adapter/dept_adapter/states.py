@@ -1,0 +1,159 @@
+"""The states of a review and everything that can happen to it, in one table; the diagram in docs/states.md is drawn from it."""
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a review stands. ``undeliverable``: the department's system refuses to take it, so its officers decide."""
+
+    RECEIVED = "received"
+    DELIVERED = "delivered"
+    UNDELIVERABLE = "undeliverable"
+    SUPPLEMENT = "supplement"
+    ACCEPTED = "accepted"
+    EXTENDED = "extended"
+    GRANTED = "granted"
+    REFUSED = "refused"
+    REVOKED = "revoked"
+    NOT_ACCEPTED = "not_accepted"
+    WITHDRAWN = "withdrawn"
+
+
+class Action(StrEnum):
+    """What can happen to a review. ``supplement``: what was missing came; ``lapse``: it did not come in time."""
+
+    DELIVER = "deliver"
+    GIVE_UP = "give_up"
+    ACCEPT = "accept"
+    NOT_ACCEPT = "not_accept"
+    REQUEST_SUPPLEMENT = "request_supplement"
+    SUPPLEMENT = "supplement"
+    LAPSE = "lapse"
+    EXTEND = "extend"
+    GRANT = "grant"
+    REFUSE = "refuse"
+    REVOKE = "revoke"
+    WITHDRAW = "withdraw"
+
+
+DECIDED = frozenset({State.GRANTED, State.REFUSED, State.REVOKED})
+"""The department decided on the repair."""
+ENDED = DECIDED | {State.NOT_ACCEPTED, State.WITHDRAWN}
+"""Nothing is awaited any more; a grant may still be revoked."""
+
+_FORMAL = (State.RECEIVED, State.DELIVERED, State.UNDELIVERABLE)
+_UNDECIDED = (*_FORMAL, State.SUPPLEMENT, State.ACCEPTED, State.EXTENDED)
+
+CHANGES: dict[Action, dict[State, State]] = {
+    # a push whose lease had run out may still be answered: the department has the review after all
+    Action.DELIVER: dict.fromkeys((State.RECEIVED, State.UNDELIVERABLE), State.DELIVERED),
+    Action.GIVE_UP: {State.RECEIVED: State.UNDELIVERABLE},
+    # what was asked for may turn out to be unnecessary
+    Action.ACCEPT: dict.fromkeys((*_FORMAL, State.SUPPLEMENT), State.ACCEPTED),
+    Action.NOT_ACCEPT: dict.fromkeys((*_FORMAL, State.SUPPLEMENT), State.NOT_ACCEPTED),
+    Action.REQUEST_SUPPLEMENT: dict.fromkeys(_FORMAL, State.SUPPLEMENT),
+    # a department with a system is told again, with what was missing
+    Action.SUPPLEMENT: {State.SUPPLEMENT: State.RECEIVED},
+    Action.LAPSE: {State.SUPPLEMENT: State.WITHDRAWN},
+    Action.EXTEND: {State.ACCEPTED: State.EXTENDED},
+    Action.GRANT: dict.fromkeys(_UNDECIDED, State.GRANTED),
+    Action.REFUSE: dict.fromkeys(_UNDECIDED, State.REFUSED),
+    Action.REVOKE: {State.GRANTED: State.REVOKED},
+    Action.WITHDRAW: dict.fromkeys(_UNDECIDED, State.WITHDRAWN),
+}
+"""action -> state -> next state: everything that changes a review."""
+
+REPEATED: dict[Action, frozenset[State]] = {
+    # a department may call back before its answer to the push is here
+    Action.DELIVER: frozenset(State),
+    Action.GIVE_UP: frozenset(State),
+    Action.ACCEPT: DECIDED | {State.ACCEPTED, State.EXTENDED},
+    Action.NOT_ACCEPT: frozenset({State.NOT_ACCEPTED}),
+    Action.REQUEST_SUPPLEMENT: frozenset({State.SUPPLEMENT}),
+    # these three are no department's word: what came first stands
+    Action.SUPPLEMENT: frozenset(State),
+    Action.LAPSE: frozenset(State),
+    Action.WITHDRAW: frozenset(State),
+    Action.EXTEND: frozenset({State.EXTENDED}),
+    # the grant that was revoked may be reported again, late
+    Action.GRANT: frozenset({State.GRANTED, State.REVOKED}),
+    Action.REFUSE: frozenset({State.REFUSED}),
+    Action.REVOKE: frozenset({State.REVOKED}),
+}
+"""action -> states in which it changes nothing, being a repetition or overtaken. In all other states it is a contradiction."""
+
+
+def after(state: State, action: Action) -> State | None:
+    """The next state, the same for a repetition; None when ``action`` contradicts ``state``."""
+    changed = CHANGES[action].get(state)
+    if changed is not None:
+        return changed
+    return state if state in REPEATED[action] else None
+
+
+def changed_by(action: Action) -> list[State]:
+    """The states that ``action`` changes; for the conditions of bulk writes."""
+    return [*CHANGES[action]]
+
+
+STATE_TEXT = {
+    State.RECEIVED: "待送达",
+    State.DELIVERED: "已送达",
+    State.UNDELIVERABLE: "转工作台",
+    State.SUPPLEMENT: "待补正",
+    State.ACCEPTED: "已受理",
+    State.EXTENDED: "已延期",
+    State.GRANTED: "准予修复",
+    State.REFUSED: "不予修复",
+    State.REVOKED: "已撤销修复",
+    State.NOT_ACCEPTED: "不予受理",
+    State.WITHDRAWN: "已撤回",
+}
+ACTION_TEXT = {
+    Action.DELIVER: "送达",
+    Action.GIVE_UP: "部门系统拒收",
+    Action.ACCEPT: "受理",
+    Action.NOT_ACCEPT: "不予受理",
+    Action.REQUEST_SUPPLEMENT: "告知补正",
+    Action.SUPPLEMENT: "收到补正",
+    Action.LAPSE: "逾期未补正",
+    Action.EXTEND: "延期",
+    Action.GRANT: "准予",
+    Action.REFUSE: "不予",
+    Action.REVOKE: "撤销",
+    Action.WITHDRAW: "申请人撤回",
+}
+
+
+_GROUPS = {
+    "formal": ("受理之前", frozenset(_FORMAL)),
+    "review": ("受理之后", frozenset({State.ACCEPTED, State.EXTENDED})),
+}
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram with zh-CN labels. What all states of a group lead to is one arrow of the group."""
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for action, changes in CHANGES.items():
+        for then in dict.fromkeys(changes.values()):
+            froms = {state for state, to in changes.items() if to is then}
+            for group, (_, states) in _GROUPS.items():
+                if states <= froms:
+                    froms -= states
+                    arrows.setdefault((group, then), []).append(ACTION_TEXT[action])
+            for state in sorted(froms, key=list(State).index):
+                arrows.setdefault((state, then), []).append(ACTION_TEXT[action])
+    lines = ["stateDiagram-v2", "    direction LR"]
+    for group, (title, states) in _GROUPS.items():
+        inner = [f'        state "{STATE_TEXT[state]}" as {state}' for state in State if state in states]
+        within = [pair for pair in arrows if pair[0] in states and pair[1] in states]
+        inner += [
+            f"        {state} --> {then}: {'、'.join(arrows.pop((state, then)))}" for state, then in within
+        ]
+        lines += [f'    state "{title}" as {group} {{', *inner, "    }"]
+    grouped = frozenset().union(*(states for _, states in _GROUPS.values()))
+    lines += [f'    state "{STATE_TEXT[state]}" as {state}' for state in State if state not in grouped]
+    lines.append(f"    [*] --> {State.RECEIVED}")
+    lines += [f"    {before} --> {then}: {'、'.join(texts)}" for (before, then), texts in arrows.items()]
+    lines += [f"    {state} --> [*]" for state in State if state in ENDED]
+    return "\n".join(lines) + "\n"

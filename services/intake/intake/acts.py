@@ -1,0 +1,129 @@
+"""What an applicant does with an item after filing: provide what was missing, or withdraw."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from chassis.outbox import Outbox
+from chassis.problems import Problem
+from chassis.unit_of_work import UnitOfWork
+from contracts.clock import china_date
+from contracts.errors import ProblemCode
+from contracts.events import SupplementProvided, WithdrawalRequested
+from intake import texts
+from intake.domain import Item, ItemStatus
+from intake.progress import Progress
+from intake.store import Store
+
+
+class NewSupplement(BaseModel):
+    """补正的内容：逐项答复认定单位要求补正的内容。"""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=5000)]
+
+
+_WITHDRAWABLE = frozenset(
+    {
+        ItemStatus.QUEUED,
+        ItemStatus.REFERRED,
+        ItemStatus.ROUTED,
+        ItemStatus.SUPPLEMENT,
+        ItemStatus.ACCEPTED,
+        ItemStatus.EXTENDED,
+    }
+)
+
+
+class Acts:
+    """Each in one transaction. Whoever has the item hears of it by an event, and answers by one."""
+
+    def __init__(self, store: Store, outbox: Outbox) -> None:
+        self._store = store
+        self._outbox = outbox
+
+    async def supplement(self, subject_id: str, item_id: str, new: NewSupplement) -> None:
+        """Provide what was missing. Repeating the same text changes nothing.
+
+        Raises Problem: NOT_FOUND, INVALID_TRANSITION.
+        """
+
+        async def act(unit: UnitOfWork, progress: Progress, item: Item) -> None:
+            if item.supplement_text is not None:
+                if item.supplement_text == new.text:
+                    return
+                raise _refused("补正已经提交，不能更改；如有补充请与认定单位联系。")
+            asked = item.supplement
+            if item.status is not ItemStatus.SUPPLEMENT or asked is None or item.department is None:
+                raise _refused(f"该事项现为“{texts.ITEM_STATUS[item.status]}”，不需要补正。")
+            if china_date(unit.now) > asked.due_on:
+                raise _refused(f"补正期限已于{asked.due_on.isoformat()}届满，该事项视为撤回，可以重新申请。")
+            changed = {"supplement_text": new.text, "supplemented_at": unit.now}
+            line = texts.supplemented(item.facts.document_number)
+            progress.change(item.model_copy(update=changed), "supplemented", line, unit.now)
+            event = SupplementProvided(
+                application_id=item.application_id,
+                item_id=item.item_id,
+                record_id=item.record_id,
+                subject_id=subject_id,
+                department=item.department,
+                provided_at=unit.now,
+            )
+            unit.emit(event, cause=f"supplement:{item.item_id}")
+
+        await self._act(subject_id, item_id, act)
+
+    async def withdraw(self, subject_id: str, item_id: str) -> None:
+        """Ask for an item to be withdrawn: at once while it is queued, else whoever has it answers. Repeating changes nothing.
+
+        Raises Problem: NOT_FOUND, INVALID_TRANSITION.
+        """
+
+        async def act(unit: UnitOfWork, progress: Progress, item: Item) -> None:
+            if item.withdrawal_requested_at is not None:
+                return
+            if item.status not in _WITHDRAWABLE:
+                raise _refused(f"该事项现为“{texts.ITEM_STATUS[item.status]}”，不能撤回。")
+            number = item.facts.document_number
+            changed = {"withdrawal_requested_at": unit.now}
+            if item.status is ItemStatus.QUEUED:
+                changed |= {"unassigned_withdrawn_at": unit.now}
+                line = texts.withdrawn(number)
+                progress.change(item.model_copy(update=changed), "withdrawn", line, unit.now)
+                return
+            line = texts.withdrawal_requested(number)
+            progress.change(item.model_copy(update=changed), "withdrawal_requested", line, unit.now)
+            event = WithdrawalRequested(
+                application_id=item.application_id,
+                item_id=item.item_id,
+                record_id=item.record_id,
+                subject_id=subject_id,
+                department=item.department,
+                requested_at=unit.now,
+            )
+            unit.emit(event, cause=f"withdraw:{item.item_id}")
+
+        await self._act(subject_id, item_id, act)
+
+    async def _act(
+        self,
+        subject_id: str,
+        item_id: str,
+        act: Callable[[UnitOfWork, Progress, Item], Awaitable[None]],
+    ) -> None:
+        async def work(unit: UnitOfWork) -> None:
+            progress = await Progress.load(self._store, unit, [item_id])
+            item = progress.items.get(item_id)
+            # the same answer for an item of somebody else: nobody learns which ids exist
+            if item is None or not progress.is_of(item, subject_id):
+                raise Problem(ProblemCode.NOT_FOUND, "没有这个事项，请在“我的申请”中查看。")
+            await act(unit, progress, item)
+            await progress.save()
+
+        await self._outbox.run(work)
+
+
+def _refused(detail: str) -> Problem:
+    return Problem(ProblemCode.INVALID_TRANSITION, detail)

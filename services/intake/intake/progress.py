@@ -1,0 +1,170 @@
+"""What a transaction changes of applications: items, lines of timelines, whose turn comes, what is completed, what is set free."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from chassis.unit_of_work import UnitOfWork
+from contracts.events import ItemOutcome, ItemStarted
+from intake import texts
+from intake.domain import Application, Entry, Item, ItemStatus, completed
+from intake.store import Store
+
+Trace = Mapping[str, str] | None
+
+
+@dataclass
+class _Ledger:
+    """What changes of one application. ``trace``: of what ended its last item so far."""
+
+    application: Application
+    entries: list[Entry] = field(default_factory=list)
+    ended: int = 0
+    lets_start: bool = False
+    trace: Trace = None
+
+    @property
+    def finishes(self) -> bool:
+        return self.application.status == "open" and self.application.open_items == self.ended
+
+    def add(self, **entry: object) -> None:
+        seq = self.application.timeline_seq + len(self.entries) + 1
+        application_id = self.application.application_id
+        self.entries.append(Entry.model_validate({"application_id": application_id, "seq": seq, **entry}))
+
+
+class Progress:
+    """``items``: those loaded, as changed so far. Nothing is written before ``save``."""
+
+    def __init__(
+        self,
+        store: Store,
+        unit: UnitOfWork,
+        items: dict[str, Item],
+        applications: Mapping[str, Application],
+    ) -> None:
+        self.items = items
+        self._store = store
+        self._unit = unit
+        self._ledgers = {i: _Ledger(application) for i, application in applications.items()}
+        self._changed: dict[str, Item] = {}
+        self._freed: dict[tuple[str, str], str | None] = {}
+        self._revoked: dict[str, datetime] = {}
+
+    @classmethod
+    async def load(cls, store: Store, unit: UnitOfWork, item_ids: Iterable[str]) -> "Progress":
+        """With these items, as far as they are known, and their applications."""
+        items = await store.items(item_ids, unit.session)
+        applications = await store.applications(
+            {item.application_id for item in items.values()}, unit.session
+        )
+        return cls(store, unit, items, applications)
+
+    def is_of(self, item: Item, subject_id: str) -> bool:
+        """Whether this subject has filed it."""
+        return self._ledgers[item.application_id].application.subject_id == subject_id
+
+    def change(
+        self,
+        item: Item,
+        kind: str,
+        text: str,
+        at: datetime,
+        facts: dict[str, Any] | None = None,
+        trace: Trace = None,
+    ) -> None:
+        """``item`` has become this, as one line of the timeline tells."""
+        before = self.items[item.item_id]
+        ledger = self._ledgers[item.application_id]
+        self.items[item.item_id] = self._changed[item.item_id] = item
+        ledger.add(item_id=item.item_id, type=kind, at=at, text=text, facts=facts or {})
+        if before.outcome is None and item.outcome is not None:
+            ledger.ended += 1
+            ledger.trace = trace
+            repaired = item.outcome is ItemOutcome.REPAIRED
+            freed = self._unit.now.isoformat() if repaired else None
+            self._freed[item.record_id, item.application_id] = freed
+        if not before.lets_followers_start and item.lets_followers_start:
+            ledger.lets_start = True
+        if before.revoked_at is None and item.revoked_at is not None:
+            self._revoked[item.record_id] = item.revoked_at
+
+    async def save(self) -> None:
+        """Start whose turn has come, complete what has ended, and write everything."""
+        touched = [ledger for ledger in self._ledgers.values() if ledger.entries]
+        if not touched:
+            return
+        await self._start([each for each in touched if each.lets_start and each.application.held])
+        await self._complete([each for each in touched if each.finishes])
+        session = self._unit.session
+        await self._store.release_records(self._freed, session)
+        await self._store.revoke_records(self._revoked, session)
+        await self._store.save_items(self._changed.values(), session)
+        await self._store.add_entries([e for ledger in touched for e in ledger.entries], session)
+        await self._store.advance_applications(map(_advanced, touched), session)
+
+    async def _whole(self, application_ids: Iterable[str]) -> dict[str, list[Item]]:
+        found: dict[str, list[Item]] = {i: [] for i in application_ids}
+        for item in await self._store.items_of(found, self._unit.session):
+            found[item.application_id].append(self.items.setdefault(item.item_id, item))
+        return found
+
+    async def _start(self, ledgers: list[_Ledger]) -> None:
+        """Items whose turn has come go to routing. An item that is not granted holds nobody up either."""
+        if not ledgers:
+            return
+        whole = await self._whole(ledger.application.application_id for ledger in ledgers)
+        for ledger in ledgers:
+            application = ledger.application
+            items = {item.item_id: item for item in whole[application.application_id]}
+            for item in items.values():
+                first = [items[i] for i in item.after]
+                if item.status is not ItemStatus.QUEUED or not all(f.lets_followers_start for f in first):
+                    continue
+                now = self._unit.now
+                # what sync tells may be here before the decision itself
+                granted = all(
+                    each.decision == "granted" or each.outcome is ItemOutcome.REPAIRED for each in first
+                )
+                text = texts.started(item.facts.document_number, granted)
+                self.change(item.model_copy(update={"started_at": now}), "started", text, now)
+                event = ItemStarted(
+                    application_id=application.application_id,
+                    item_id=item.item_id,
+                    record_id=item.record_id,
+                    subject_id=application.subject_id,
+                    record=item.facts,
+                    started_at=now,
+                )
+                self._unit.emit(event, cause=f"start:{item.item_id}", trace=ledger.trace)
+
+    async def _complete(self, ledgers: list[_Ledger]) -> None:
+        if not ledgers:
+            return
+        whole = await self._whole(ledger.application.application_id for ledger in ledgers)
+        for ledger in ledgers:
+            application_id = ledger.application.application_id
+            event = completed(ledger.application, whole[application_id], self._unit.now)
+            if event is None:
+                raise RuntimeError(f"{application_id} has no open item, yet not all its items have ended")
+            self._unit.emit(event, cause=completion_cause(application_id), trace=ledger.trace)
+            ledger.add(item_id=None, type="completed", at=self._unit.now, text=texts.ended(event))
+            ledger.application = ledger.application.model_copy(
+                update={"status": "completed", "completed_at": self._unit.now}
+            )
+
+
+def completion_cause(application_id: str) -> str:
+    """What ApplicationCompleted comes from: an application is completed once."""
+    return f"complete:{application_id}"
+
+
+def _advanced(ledger: _Ledger) -> Application:
+    application = ledger.application
+    return application.model_copy(
+        update={
+            "timeline_seq": application.timeline_seq + len(ledger.entries),
+            "open_items": application.open_items - ledger.ended,
+        }
+    )
