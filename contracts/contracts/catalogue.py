@@ -223,6 +223,17 @@ class Target(Row):
         return self
 
 
+class Source(Row):
+    """A source of facts outside, and which conditions (``checks``) it can tell about."""
+
+    id: Slug
+    name: Text
+    tells: Text
+    checks: tuple[str, ...] = Field(min_length=1)
+    source: Text
+    evidence: Evidence
+
+
 class Resolution(NamedTuple):
     """A department, or why there is none (``reason_code``, and ``reason`` in zh-CN)."""
 
@@ -266,6 +277,7 @@ class Catalogue(Row):
     rules: tuple[Rule, ...]
     overlays: tuple[Overlay, ...]
     targets: tuple[Target, ...]
+    sources: tuple[Source, ...]
 
     @cached_property
     def _by_code(self) -> dict[str, Department]:
@@ -311,6 +323,10 @@ class Catalogue(Row):
     def conditions_of(self, rule: Rule) -> tuple[Condition, ...]:
         """What the rule asks for beside time, in its order."""
         return tuple(self._by_condition[condition] for condition in rule.conditions)
+
+    def source_of(self, condition: str) -> Source | None:
+        """The source that can tell about this condition."""
+        return next((s for s in self.sources if condition in s.checks), None)
 
     def target(self, target: str) -> Target | None:
         """The target with this id."""
@@ -533,7 +549,8 @@ def _check_rule_targets(rules: Iterable[tuple[str, Rule]], targets: Mapping[str,
 def _load(directory: Path) -> Catalogue:
     problems: list[str] = []
     contents = {
-        name: _read(directory / name, problems) for name in ("departments.yaml", "rules.yaml", "targets.yaml")
+        name: _read(directory / name, problems)
+        for name in ("departments.yaml", "rules.yaml", "targets.yaml", "sources.yaml")
     }
     if problems:
         raise CatalogueError(problems)
@@ -546,6 +563,7 @@ def _load(directory: Path) -> Catalogue:
     scopes = rows("rules.yaml", "scopes", Scope)
     kinds = rows("rules.yaml", "penalty_kinds", PenaltyKind)
     conditions = rows("rules.yaml", "conditions", Condition)
+    sources = rows("sources.yaml", "sources", Source)
     rules = rows("rules.yaml", "rules", Rule)
     overlays = rows("rules.yaml", "overlays", Overlay)
     targets = rows("targets.yaml", "targets", Target)
@@ -590,6 +608,10 @@ def _load(directory: Path) -> Catalogue:
         problems += _check_known(
             where, [condition.list_category] if condition.list_category else [], category_ids, "记录类别"
         )
+    problems += _check_unique(((w, s.id) for w, s in sources), "来源")
+    problems += _check_unique(((w, check) for w, s in sources for check in s.checks), "由一个来源核验的条件")
+    for where, source in sources:
+        problems += _check_known(where, source.checks, condition_ids, "条件")
     problems += _check_circles(rules, conditions)
     problems += _check_rule_targets(rules, {t.id: t for _, t in targets})
     problems += _check_overlaps(rules)
@@ -609,6 +631,7 @@ def _load(directory: Path) -> Catalogue:
         rules=bare(rules),
         overlays=bare(overlays),
         targets=bare(targets),
+        sources=bare(sources),
     )
 
 

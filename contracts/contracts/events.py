@@ -412,6 +412,11 @@ class RepairGranted(Decision):
     TOPIC = "xinfu.decisions"
     KEY = "item_id"
 
+    automatic: bool = Field(
+        default=False,
+        description="No person decided: every condition was verified, as the department has settled",
+    )
+
 
 class RepairRefused(Decision):
     """The department refused the repair (不予修复), with its reason."""

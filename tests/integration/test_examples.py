@@ -88,7 +88,7 @@ def _notify(database: Database) -> Handler:
 
 def _dept_adapter(database: Database) -> Handler:
     departments = {d.slug: d for d in CATALOGUE.departments}
-    return ReviewHandler(departments, dept_store.Reviews(database, set()), {})
+    return ReviewHandler(departments, dept_store.Reviews(database, set()), {}, lambda: None)
 
 
 SERVICES: dict[str, tuple[set[str], Callable[[Database], Handler], Sequence[CollectionSpec]]] = {

@@ -93,7 +93,8 @@ def _kept_secrets(data_dir: Path) -> dict[str, str]:
     catalogue = load_catalogue()
     targets = [f"target:{target.id}" for target in catalogue.targets]
     departments = [f"department:{d.slug}" for d in catalogue.departments if d.mode == "api"]
-    for name in [*targets, *departments]:
+    sources = [f"source:{source.id}" for source in catalogue.sources]
+    for name in [*targets, *departments, *sources]:
         kept.setdefault(name, "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode())
     for name in ["subject-key", *(f"client:{client}" for client in _CLIENT_SCOPES)]:
         kept.setdefault(name, secrets.token_hex(32))
@@ -128,7 +129,9 @@ def compose(
     ports = {name: free_port(port) for name, port in _PREFERRED_PORTS.items()}
     urls = {name: f"http://127.0.0.1:{ports[name]}" for name in (*SERVICES, "sandbox")}
     sandbox = urls.pop("sandbox")
-    targets, departments, clients = (_named(kept, kind) for kind in ("target", "department", "client"))
+    targets, departments, sources, clients = (
+        _named(kept, kind) for kind in ("target", "department", "source", "client")
+    )
     common = {
         "KAFKA_ENABLE_IDEMPOTENCE": str(broker.supports_idempotence).lower(),
         "XINFU_OIDC_ISSUER": f"{sandbox}/oidc",
@@ -154,6 +157,9 @@ def compose(
                 {s: f"{sandbox}/departments/{s}" for s in departments}
             ),
             "DEPT_ADAPTER_DEPARTMENT_SECRETS": json.dumps(departments),
+            "DEPT_ADAPTER_SOURCE_URLS": json.dumps({s: f"{sandbox}/sources/{s}" for s in sources}),
+            "DEPT_ADAPTER_SOURCE_SECRETS": json.dumps(sources),
+            "DEPT_ADAPTER_AUTO_GRANT": json.dumps({"hz-mzhj": {"tiers": ["minor"], "sample_percent": 50}}),
             # sooner than the default: here somebody waits to see it
             "DEPT_ADAPTER_DEADLINE_POLL_SECONDS": "2",
         },
@@ -185,6 +191,7 @@ def compose(
             "SANDBOX_DATA_DIR": str(data_dir / "sandbox"),
             "SANDBOX_TARGET_SECRETS": json.dumps(targets),
             "SANDBOX_DEPARTMENT_SECRETS": json.dumps(departments),
+            "SANDBOX_SOURCE_SECRETS": json.dumps(sources),
             "SANDBOX_OIDC_CLIENTS": json.dumps(
                 {
                     name: {"secret": secret, "scope": " ".join(_CLIENT_SCOPES[name])}

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
+from standardwebhooks import Webhook
 
-from sandbox import catalogue, departments, faults, mail, oidc, targets, telemetry
+from sandbox import catalogue, departments, faults, mail, oidc, sources, targets, telemetry
 from sandbox.callbacks import Callbacks
 from sandbox.db import Database
 from sandbox.problems import add_problem_handlers
@@ -59,6 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
         db,
         dict.fromkeys(served, faults.TARGET)
         | dict.fromkeys(offices, faults.DEPARTMENT)
+        | dict.fromkeys(settings.source_secrets, faults.SOURCE)
         | {mail.PART: faults.SMTP, oidc.PART: faults.OIDC},
     )
     callbacks = Callbacks(db, offices)
@@ -87,6 +89,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(faults.router(switches))
     app.include_router(targets.router(db, switches, served, settings.target_delay_seconds))
     app.include_router(departments.router(db, switches, offices, callbacks, settings.decision_delay_seconds))
+    webhooks = {source: Webhook(secret) for source, secret in settings.source_secrets.items()}
+    app.include_router(sources.router(db, switches, webhooks))
     app.include_router(oidc.router(db, switches, settings.oidc_clients, settings.issuer))
     app.include_router(mail.router(db))
     app.include_router(telemetry.router(db))

@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     target_secrets: dict[str, WebhookSecret] = Field(
         default_factory=dict, description='JSON {target id: "whsec_…"}'
     )
+    source_secrets: dict[str, WebhookSecret] = Field(
+        default_factory=dict, description='JSON {source id: "whsec_…"}'
+    )
     oidc_clients: dict[str, OidcClient] = Field(
         default_factory=dict, description='JSON {client id: {"secret": "…", "scope": "cases.read"}}'
     )

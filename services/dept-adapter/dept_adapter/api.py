@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from datetime import date
-from typing import Annotated
+from datetime import UTC, date, datetime
+from typing import Annotated, Literal
 
 from aiohttp import ClientError
 from fastapi import APIRouter, Depends, Query, Request
@@ -24,6 +24,7 @@ from dept_adapter.domain import Command, decision_number
 from dept_adapter.push import Pusher
 from dept_adapter.states import Action, State, changed_by
 from dept_adapter.store import Reviews, StoredReview
+from dept_adapter.verifier import spot_check
 from dept_adapter.views import DepartmentView, ReviewDetail, ReviewPage, ReviewSummary, detail, summary
 
 log = get_logger(__name__)
@@ -66,6 +67,13 @@ class Extension(BaseModel):
     reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 
 
+class SpotCheck(BaseModel):
+    """Body of spot-check: whether the automatic decision was right, and what that rests on."""
+
+    finding: Literal["confirmed", "wrong"]
+    note: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+
+
 class Revocation(BaseModel):
     """Body of revoke; the reason is told to the applicant."""
 
@@ -102,13 +110,14 @@ async def list_reviews(
     state: State | None = None,
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    to_spot_check: bool = False,
 ) -> ReviewPage:
-    """In order of the day by which the department has to decide."""
+    """In order of the day by which the department has to decide. ``to_spot_check``: automatic decisions drawn for a look."""
     _own(officer, code)
     if code not in request.app.state.departments:
         raise Problem(ProblemCode.NOT_FOUND, f"本服务未接入代码为 {code} 的部门，请核对后重试。")
     reviews: Reviews = request.app.state.reviews
-    found = await reviews.page(code, state, _position(after), limit)
+    found = await reviews.page(code, state, _position(after), limit, to_spot_check=to_spot_check)
     last = found[-1].review if len(found) == limit else None
     return ReviewPage(
         reviews=[summary(stored) for stored in found],
@@ -187,6 +196,18 @@ async def revoke_review(request: Request, officer: Officer, item_id: str, body: 
     Repeating it changes nothing (the first reason stays); without a grant it is a 409 problem.
     """
     return await _command(request, officer, item_id, Action.REVOKE, reason=body.reason)
+
+
+@router.post("/reviews/{item_id}/spot-check", summary="抽查自动通过的事项")
+async def spot_check_review(
+    request: Request, officer: Officer, item_id: str, body: SpotCheck
+) -> ReviewSummary:
+    """Keep what was found of an automatic decision that was drawn, once. A wrong one is then revoked (``revoke``)."""
+    await _find(request, officer, item_id)
+    kept = {**body.model_dump(), "by": officer.sub, "at": datetime.now(UTC)}
+    if not await spot_check(request.app.state.runtime.database, item_id, kept):
+        raise Problem(ProblemCode.INVALID_TRANSITION, "该事项没有被抽中，或者已经抽查过，请刷新抽查列表。")
+    return summary(await _find(request, officer, item_id))
 
 
 _NUMBERED = frozenset({Action.GRANT, Action.REFUSE, Action.REVOKE})

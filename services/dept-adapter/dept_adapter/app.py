@@ -19,6 +19,7 @@ from dept_adapter.handlers import ReviewHandler
 from dept_adapter.push import Pusher
 from dept_adapter.settings import DeptAdapterSettings
 from dept_adapter.store import Callbacks, Reviews, collections
+from dept_adapter.verifier import Verifier
 
 NAME = "dept-adapter"
 FETCH_MAX_WAIT_MS = 100
@@ -45,6 +46,9 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
         app.state.clock = Clock(
             runtime.outbox, reviews, [d.code for d in served], settings.deadline_poll_seconds
         )
+        app.state.verifier = Verifier(
+            settings, runtime.database, runtime.outbox, reviews, cases, runtime.http
+        )
         app.state.departments = {d.code: d for d in served}
         app.state.secrets = {
             d.code: settings.department_secrets[d.slug]
@@ -59,6 +63,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             {d.slug: d for d in served},
             reviews,
             {pusher.department.slug: pusher.loop.wake for pusher in pushers.values()},
+            app.state.verifier.loop.wake,
         )
         # One consumer reads the topics of all: one for each department costs a fifth of a core and 170 connections when idle.
         # Departments stay apart: by key where an event fails, and by pusher where a department is slow or broken.
@@ -70,7 +75,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
 
     def loops(_runtime: Runtime) -> Sequence[Loop]:
         pushers: dict[str, Pusher] = app.state.pushers
-        return [app.state.clock.loop, *(pusher.loop for pusher in pushers.values())]
+        return [app.state.clock.loop, app.state.verifier.loop, *(pusher.loop for pusher in pushers.values())]
 
     spec = ServiceSpec(
         NAME,

@@ -29,6 +29,8 @@ from contracts.records import DepartmentRef, RecordFacts
 from contracts.working_days import Deadline, working_days_after, working_days_between
 from dept_adapter.states import DECIDED, Action, State, after
 
+AUTOMATIC = "verification"
+"""Who decided when no person did: every condition was verified, and the department lets such items through."""
 _TICK = timedelta(milliseconds=1)
 """As fine as the database keeps a time: a time read back is earlier than the one told by less than this."""
 
@@ -336,7 +338,7 @@ def _decision_event(review: Review, decision: Decision) -> Event:
         "decided_at": decision.decided_at,
     }
     if review.state is State.GRANTED:
-        return RepairGranted.model_validate(facts)
+        return RepairGranted.model_validate({**facts, "automatic": decision.by == AUTOMATIC})
     kind = RepairRevoked if review.state is State.REVOKED else RepairRefused
     return kind.model_validate({**facts, "reason": decision.reason})
 

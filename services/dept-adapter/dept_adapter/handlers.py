@@ -15,7 +15,8 @@ from dept_adapter.store import Change, NewReview, Reviews
 class ReviewHandler:
     """Takes over the reviews requested of the served departments, and what their applicants do afterwards.
 
-    ``departments``: by slug. ``wakes``: by slug, called after the commit when there is something new to push.
+    ``departments``: by slug. ``wakes``: by slug, called after the commit when there is something new to push; ``verify``: when there
+    is something new to verify.
     """
 
     def __init__(
@@ -23,10 +24,12 @@ class ReviewHandler:
         departments: Mapping[str, Department],
         reviews: Reviews,
         wakes: Mapping[str, Callable[[], None]],
+        verify: Callable[[], None],
     ) -> None:
         self._departments = departments
         self._reviews = reviews
         self._wakes = wakes
+        self._verify = verify
 
     async def __call__(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
         """An item that is here already is not asked for again. Other events of the topics are not for us."""
@@ -62,6 +65,7 @@ class ReviewHandler:
         if not new:
             return
         await self._reviews.add(list(new.values()), unit.now, unit.session)
+        unit.after_commit(self._verify)
         self._wake(unit, {added.review.department.slug for added in new.values()})
 
     async def _follow_up(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:

@@ -5,12 +5,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, AnyHttpUrl, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import (
+    AliasChoices,
+    AnyHttpUrl,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from chassis.settings import ChassisSettings
 from chassis.webhooks import sign
-from contracts.catalogue import Catalogue, Department, load_catalogue
+from contracts.catalogue import Catalogue, Department, Tier, load_catalogue
 
 
 def _slugs(value: Any) -> Any:
@@ -19,6 +28,15 @@ def _slugs(value: Any) -> Any:
     if value.startswith("["):
         return json.loads(value)
     return [slug.strip() for slug in value.split(",") if slug.strip()]
+
+
+class AutoGrant(BaseModel):
+    """A department lets these tiers through when every condition was verified; ``sample_percent`` of them are looked at later."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tiers: list[Tier] = Field(min_length=1)
+    sample_percent: int = Field(10, ge=0, le=100)
 
 
 class DeptAdapterSettings(ChassisSettings):
@@ -43,6 +61,27 @@ class DeptAdapterSettings(ChassisSettings):
     intake_url: AnyHttpUrl
     client_id: str = Field("dept-adapter", description="OAuth 2.0 client with scope cases.read")
     client_secret: SecretStr
+    source_urls: dict[str, AnyHttpUrl] = Field(
+        default_factory=dict,
+        description='Sources of facts: JSON {source id: "https://…"}; others stay unknown',
+    )
+    source_secrets: dict[str, SecretStr] = Field(
+        default_factory=dict, description='Webhook secrets of the sources: JSON {source id: "whsec_…"}'
+    )
+    auto_grant: dict[str, AutoGrant] = Field(
+        default_factory=dict,
+        description='Departments at the desk that let verified items through: JSON {slug: {"tiers": ["minor"], "sample_percent": 10}}',
+    )
+    verify_batch: int = Field(100, ge=1, le=500, description="reviews verified at once")
+    verify_timeout_seconds: float = Field(5.0, gt=0, le=60, description="of one question to a source")
+    verify_poll_seconds: float = Field(1.0, gt=0, description="pause between looking for reviews to verify")
+    verify_max_attempts: int = Field(
+        5, ge=1, description="attempts at a source; after the last a person looks"
+    )
+    verify_backoff_base_seconds: float = Field(
+        2.0, gt=0, description="before the second attempt; then it doubles"
+    )
+    verify_backoff_max_seconds: float = Field(60.0, gt=0, description="longest pause between attempts")
     push_batch: int = Field(50, ge=1, le=500, description="reviews of one department taken at once")
     push_concurrency: int = Field(8, ge=1, le=100, description="pushes under way to one department")
     push_timeout_seconds: float = Field(10.0, gt=0, le=120, description="of one push")
@@ -98,7 +137,25 @@ class DeptAdapterSettings(ChassisSettings):
         for department in self.served:
             if department.mode == "api":
                 self._check_api_department(department)
+        self._check_verification()
         return self
+
+    def _check_verification(self) -> None:
+        known = {source.id for source in self.catalogue.sources}
+        for source in {*self.source_urls, *self.source_secrets}:
+            if source not in known:
+                raise ValueError(f"source {source} is not in the catalogue: use an id of sources.yaml")
+            if source not in self.source_urls or source not in self.source_secrets:
+                raise ValueError(
+                    f"source {source} needs both: a URL in DEPT_ADAPTER_SOURCE_URLS, a secret in DEPT_ADAPTER_SOURCE_SECRETS"
+                )
+            self._check_secret(self.source_secrets[source], f"source {source}", "DEPT_ADAPTER_SOURCE_SECRETS")
+        for slug in self.auto_grant:
+            department = self.catalogue.by_slug(slug)
+            if department is None or department.mode != "desk":
+                raise ValueError(
+                    f"DEPT_ADAPTER_AUTO_GRANT: {slug} is no department of mode desk in departments.yaml"
+                )
 
     def _check_api_department(self, department: Department) -> None:
         slug = department.slug
@@ -110,12 +167,16 @@ class DeptAdapterSettings(ChassisSettings):
             raise ValueError(
                 f"department {slug} has mode api but no secret: add it to DEPT_ADAPTER_DEPARTMENT_SECRETS"
             )
-        secret = self.department_secrets[slug].get_secret_value()
+        self._check_secret(
+            self.department_secrets[slug], f"department {slug}", "DEPT_ADAPTER_DEPARTMENT_SECRETS"
+        )
+
+    @staticmethod
+    def _check_secret(kept: SecretStr, owner: str, setting: str) -> None:
+        secret = kept.get_secret_value()
         try:
             if not secret.startswith("whsec_"):
                 raise ValueError("no prefix")
             sign(secret, "check", b"")
         except Exception:
-            raise ValueError(
-                f"the secret of department {slug} in DEPT_ADAPTER_DEPARTMENT_SECRETS is not whsec_ followed by base64"
-            ) from None
+            raise ValueError(f"the secret of {owner} in {setting} is not whsec_ followed by base64") from None

@@ -35,6 +35,16 @@ def collections(callback_retention_days: int) -> list[CollectionSpec]:
                     partialFilterExpression={"push.next_attempt_at": {"$exists": True}},
                 ),
                 IndexModel(
+                    [("verification.next_attempt_at", ASCENDING)],
+                    name="verifications_due",
+                    partialFilterExpression={"verification.next_attempt_at": {"$exists": True}},
+                ),
+                IndexModel(
+                    [("department.code", ASCENDING), *by_due],
+                    name="sampled",
+                    partialFilterExpression={"verification.sampled": True},
+                ),
+                IndexModel(
                     [("deadline_on", ASCENDING)],
                     name="deadlines",
                     partialFilterExpression={"deadline_on": {"$type": "string"}},
@@ -59,13 +69,14 @@ class NewReview:
 
 @dataclass(frozen=True)
 class StoredReview:
-    """A review as it is stored. ``push``: None at a desk."""
+    """A review as it is stored. ``push``: None at a desk; ``verification``: None elsewhere."""
 
     review: Review
     mode: Literal["desk", "api"]
     trace: Mapping[str, str]
     push: Mapping[str, Any] | None
     history: Sequence[Document]
+    verification: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +138,9 @@ class Reviews:
                         "push": {"attempts": 0, "round": 0, "next_attempt_at": now}
                         if added.mode == "api"
                         else None,
+                        "verification": {"attempts": 0, "next_attempt_at": now}
+                        if added.mode == "desk"
+                        else None,
                         "history": [_entry(now, State.RECEIVED, "routing")],
                     }
                 )
@@ -140,6 +154,10 @@ class Reviews:
         """One review."""
         document = await self._reviews.find_one({"_id": item_id}, session=session)
         return None if document is None else self._stored(document)
+
+    async def where(self, query: Document, session: Session | None = None) -> list[StoredReview]:
+        """All reviews that match, in no order: a query that names the items."""
+        return [self._stored(document) async for document in self._reviews.find(query, session=session)]
 
     async def load(self, item_ids: Sequence[str], session: Session) -> dict[str, StoredReview]:
         """Those of these items that are here."""
@@ -176,10 +194,21 @@ class Reviews:
     # --- reading
 
     async def page(
-        self, department_code: str, state: State | None, after: tuple[date, str] | None, limit: int
+        self,
+        department_code: str,
+        state: State | None,
+        after: tuple[date, str] | None,
+        limit: int,
+        *,
+        to_spot_check: bool = False,
     ) -> list[StoredReview]:
-        """Reviews of a department in order of (decide_due_on, item id), after the given position."""
+        """Reviews of a department in order of (decide_due_on, item id), after the given position.
+
+        ``to_spot_check``: automatic decisions that were drawn and that nobody has looked at.
+        """
         query: dict[str, Any] = {"department.code": department_code}
+        if to_spot_check:
+            query |= {"verification.sampled": True, "verification.spot_check": None}
         if state is not None:
             query["state"] = state.value
         if after is not None:
@@ -268,7 +297,12 @@ class Reviews:
             overdue_told=_day(document.get("overdue_told")),
         )
         return StoredReview(
-            review, document["mode"], document["trace"], document["push"], document["history"]
+            review,
+            document["mode"],
+            document["trace"],
+            document["push"],
+            document["history"],
+            document.get("verification"),
         )
 
 

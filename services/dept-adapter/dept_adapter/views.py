@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from contracts.http.intake import Case
+from contracts.http.source import Fact
 from contracts.records import DepartmentRef, RecordFacts
 from dept_adapter.states import State
 from dept_adapter.store import StoredReview
@@ -48,6 +49,36 @@ class SupplementView(BaseModel):
     received_at: datetime | None
 
 
+class FindingView(BaseModel):
+    """What data told of one condition. ``fact``: null while its source is being asked."""
+
+    condition: str
+    name: str
+    fact: Fact | None
+    source_name: str | None
+    detail: str
+    as_of: datetime | None
+
+
+class SpotCheckView(BaseModel):
+    """What an officer found of an automatic decision that was drawn."""
+
+    finding: Literal["confirmed", "wrong"]
+    note: str
+    by: str
+    at: datetime
+
+
+class VerificationView(BaseModel):
+    """``automatic``: no person decided. ``sampled``: drawn to be looked at; ``spot_check``: what was found then."""
+
+    findings: list[FindingView] = []
+    completed_at: datetime | None = None
+    automatic: bool = False
+    sampled: bool = False
+    spot_check: SpotCheckView | None = None
+
+
 class ReviewSummary(BaseModel):
     """A review in a list. ``at_desk``: it is decided here, not in the department's own system.
 
@@ -74,6 +105,7 @@ class ReviewSummary(BaseModel):
     due_on: date | None
     overdue: bool
     push: PushView | None
+    verification: VerificationView | None
 
 
 class ReviewDetail(ReviewSummary):
@@ -113,5 +145,6 @@ def detail(stored: StoredReview) -> ReviewDetail:
 def _fields(stored: StoredReview) -> dict[str, object]:
     review = stored.review
     overdue = review.due_on is not None and review.due_on == review.overdue_told
-    shown = {"due_on": review.due_on, "overdue": overdue, "mode": stored.mode, "push": stored.push}
+    told = {"push": stored.push, "verification": stored.verification}
+    shown = {"due_on": review.due_on, "overdue": overdue, "mode": stored.mode, **told}
     return {**vars(review), **shown}
