@@ -25,6 +25,7 @@ class ProblemCode(StrEnum):
     MALFORMED_JSON = "malformed-json"
     TOO_LARGE = "content-too-large"
     UNKNOWN_RECORD = "unknown-record"
+    UNKNOWN_MATERIAL = "unknown-material"
     RECORD_UNDER_APPLICATION = "record-under-application"
     RECORD_NOT_REPAIRABLE = "record-not-repairable"
     IDEMPOTENCY_CONFLICT = "idempotency-key-reused"

@@ -9,6 +9,8 @@ minutes tolerance) with a secret for each department.
    After the applicant supplemented, the review comes again with ``supplement``; webhook-id is then the item id, a colon and the
    number of the telling. ``POST {department}/reviews/{item_id}/cancellation`` with ReviewCancellation: the applicant has withdrawn,
    nothing is left to decide. Answer 2xx, also for a review that is not known.
+   The content of ``materials``: ``GET {dept-adapter}/v1/departments/{code}/reviews/{item_id}/materials/{material_id}``, signed with an
+   empty body.
 2. ``POST {dept-adapter}/v1/departments/{code}/decisions`` with DecisionCallback; webhook-id is stable over retries. Answer
    200 with CallbackReceipt, also for a repeated callback; 409 when it contradicts an earlier decision. A revocation needs its
    grant: before that was taken it is a 409 too, so send it after the grant was answered. What is missing is told once and
@@ -21,7 +23,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from contracts.http.intake import Contact, Subject
+from contracts.http.intake import Contact, Material, Subject
 from contracts.records import ApplicationId, ItemId, RecordFacts, Shape, Timestamp
 
 
@@ -36,6 +38,7 @@ class ReviewSubmission(Shape):
     record: RecordFacts
     statement: str
     supplement: str | None = None
+    materials: tuple[Material, ...] = ()
     accept_due_on: date
     decide_due_on: date
     callback_url: str

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from contracts.records import ApplicationId, ItemId, Shape, SubjectId, SubjectType
+from contracts.records import ApplicationId, ItemId, MaterialId, Shape, SubjectId, SubjectType, Timestamp
 
 
 class Subject(Shape):
@@ -49,6 +49,21 @@ class Contact(Shape):
     email: str | None = Field(description="From the sign-in token; None when the issuer gave none")
 
 
+class Material(Shape):
+    """A file an applicant handed in. ``media_type`` was read from its content; ``sha256``: hex digits.
+
+    ``scanned``: a scanner has found nothing in it; false: there is none.
+    """
+
+    material_id: MaterialId
+    name: str
+    media_type: str
+    size_bytes: int
+    sha256: str
+    scanned: bool
+    uploaded_at: Timestamp
+
+
 class Case(Shape):
     """What a department or notify may see of an application."""
 
@@ -56,6 +71,7 @@ class Case(Shape):
     subject: Subject
     contact: Contact
     statement: str
+    materials: tuple[Material, ...] = ()
     supplements: dict[ItemId, str] = Field(
         default_factory=dict, description="What was provided later for an item, at its department's demand"
     )

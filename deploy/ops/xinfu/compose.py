@@ -149,7 +149,10 @@ def compose(
         }
 
     own: dict[str, dict[str, str]] = {
-        "intake": {"INTAKE_SUBJECT_KEY": kept["subject-key"]},
+        "intake": {
+            "INTAKE_SUBJECT_KEY": kept["subject-key"],
+            "INTAKE_SCANNER_URL": f"{sandbox}/scanner",
+        },
         "routing": {},
         "dept-adapter": {
             **client("dept-adapter"),

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from standardwebhooks import Webhook
 
-from sandbox import catalogue, departments, faults, mail, oidc, sources, targets, telemetry
+from sandbox import catalogue, departments, faults, mail, oidc, scanner, sources, targets, telemetry
 from sandbox.callbacks import Callbacks
 from sandbox.db import Database
 from sandbox.problems import add_problem_handlers
@@ -61,7 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
         dict.fromkeys(served, faults.TARGET)
         | dict.fromkeys(offices, faults.DEPARTMENT)
         | dict.fromkeys(settings.source_secrets, faults.SOURCE)
-        | {mail.PART: faults.SMTP, oidc.PART: faults.OIDC},
+        | {scanner.PART: faults.SOURCE, mail.PART: faults.SMTP, oidc.PART: faults.OIDC},
     )
     callbacks = Callbacks(db, offices)
     smtp = mail.controller(db, switches, settings.host, settings.smtp_port)
@@ -91,6 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(departments.router(db, switches, offices, callbacks, settings.decision_delay_seconds))
     webhooks = {source: Webhook(secret) for source, secret in settings.source_secrets.items()}
     app.include_router(sources.router(db, switches, webhooks))
+    app.include_router(scanner.router(switches))
     app.include_router(oidc.router(db, switches, settings.oidc_clients, settings.issuer))
     app.include_router(mail.router(db))
     app.include_router(telemetry.router(db))

@@ -19,6 +19,7 @@ from motor.motor_asyncio import (
     AsyncIOMotorClientSession,
     AsyncIOMotorCollection,
     AsyncIOMotorDatabase,
+    AsyncIOMotorGridFSBucket,
 )
 from pymongo import IndexModel
 from pymongo.errors import (
@@ -38,6 +39,7 @@ from pymongo.write_concern import WriteConcern
 Document = dict[str, Any]
 Session = AsyncIOMotorClientSession
 Collection = AsyncIOMotorCollection[Document]
+FileBucket = AsyncIOMotorGridFSBucket
 T = TypeVar("T")
 
 _RETRY_SECONDS = 60.0
@@ -143,6 +145,10 @@ class Database:
     def collection(self, name: str) -> Collection:
         """A collection with majority writes."""
         return self._db[name]
+
+    def bucket(self, name: str) -> FileBucket:
+        """A GridFS bucket with majority writes, for files."""
+        return AsyncIOMotorGridFSBucket(self._db, name)
 
     def committed(self, name: str) -> Collection:
         """A collection of which only that is seen which a majority has: what a new primary could take back is not there yet."""

@@ -25,6 +25,7 @@ _TITLES: dict[ProblemCode, tuple[HTTPStatus, str]] = {
     ProblemCode.VALIDATION: (HTTPStatus.UNPROCESSABLE_ENTITY, "填写内容有误"),
     ProblemCode.MALFORMED_JSON: (HTTPStatus.BAD_REQUEST, "请求正文不是有效的 JSON"),
     ProblemCode.TOO_LARGE: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "内容过大"),
+    ProblemCode.UNKNOWN_MATERIAL: (HTTPStatus.UNPROCESSABLE_ENTITY, "材料不存在"),
     ProblemCode.UNKNOWN_RECORD: (HTTPStatus.UNPROCESSABLE_ENTITY, "记录不存在或不属于当前主体"),
     ProblemCode.RECORD_UNDER_APPLICATION: (HTTPStatus.CONFLICT, "记录已在办理中"),
     ProblemCode.RECORD_NOT_REPAIRABLE: (HTTPStatus.UNPROCESSABLE_ENTITY, "记录暂不能申请修复"),

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from aiohttp import ClientError
 from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, StringConstraints
 
 from chassis.auth import require
@@ -21,6 +22,7 @@ from contracts.records import DepartmentRef
 from contracts.tokens import Claims, Scope
 from dept_adapter.decisions import apply
 from dept_adapter.domain import Command, decision_number
+from dept_adapter.materials import material_response
 from dept_adapter.push import Pusher
 from dept_adapter.states import Action, State, changed_by
 from dept_adapter.store import Reviews, StoredReview
@@ -141,6 +143,22 @@ async def show_review(request: Request, officer: Officer, item_id: str) -> Revie
         if shown.case is None:
             shown.case_note = "受理端查无该申请，请联系平台管理员核实。"
     return shown
+
+
+@router.get(
+    "/reviews/{item_id}/materials/{material_id}",
+    summary="查看材料",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+    },
+)
+async def show_material(
+    request: Request, officer: Officer, item_id: str, material_id: str
+) -> StreamingResponse:
+    """The content of a material of this item's application, to be looked at in place; nothing in it is run."""
+    stored = await _find(request, officer, item_id)
+    return await material_response(request.app.state.cases, stored.review.application_id, material_id)
 
 
 @router.post("/reviews/{item_id}/accept", summary="受理")

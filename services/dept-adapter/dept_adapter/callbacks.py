@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
+from fastapi.responses import StreamingResponse
 from pydantic import SecretStr, ValidationError
 
 from chassis.problems import Problem
@@ -14,6 +15,7 @@ from contracts.errors import ProblemCode
 from contracts.http.department import NUMBERED, REASONED, CallbackReceipt, DecisionCallback, Outcome
 from dept_adapter.decisions import apply
 from dept_adapter.domain import Command
+from dept_adapter.materials import material_response
 from dept_adapter.settings import DeptAdapterSettings
 from dept_adapter.states import Action
 from dept_adapter.store import Callbacks, Reviews
@@ -51,13 +53,7 @@ async def take_callback(
             ProblemCode.NOT_FOUND, f"本服务未接入代码为 {code} 的部门系统，请核对地址（应为 callback_url）。"
         )
     body = await request.body()
-    try:
-        webhook_id = verify(secrets[code].get_secret_value(), request.headers, body)
-    except ValueError:
-        raise Problem(
-            ProblemCode.BAD_SIGNATURE,
-            "签名有误或时间戳已超过5分钟：请核对密钥与本机时钟，对原始正文重新签名后重发。",
-        ) from None
+    webhook_id = _signed_by(secrets[code], request, body)
     if not 0 < len(webhook_id) <= 200:
         raise Problem(ProblemCode.VALIDATION, "webhook-id 应为1至200个字符。")
     callback = _parse(body)
@@ -89,6 +85,39 @@ async def take_callback(
 
     receipt: CallbackReceipt = await request.app.state.runtime.outbox.run(work)
     return receipt
+
+
+@router.get(
+    "/{code}/reviews/{item_id}/materials/{material_id}",
+    summary="部门系统读取材料",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+    },
+)
+async def read_material(request: Request, code: str, item_id: str, material_id: str) -> StreamingResponse:
+    """Signed by Standard Webhooks like a callback, with an empty body."""
+    secrets: Mapping[str, SecretStr] = request.app.state.secrets
+    if code not in secrets:
+        raise Problem(ProblemCode.NOT_FOUND, f"本服务未接入代码为 {code} 的部门系统，请核对地址。")
+    _signed_by(secrets[code], request, b"")
+    stored = await request.app.state.reviews.get(item_id)
+    if stored is None:
+        raise Problem(ProblemCode.UNKNOWN_ITEM, f"没有事项 {item_id}，请核对 item_id。")
+    if stored.review.department.code != code:
+        raise Problem(ProblemCode.WRONG_DEPARTMENT, f"事项 {item_id} 不是送该部门办理的。")
+    return await material_response(request.app.state.cases, stored.review.application_id, material_id)
+
+
+def _signed_by(secret: SecretStr, request: Request, body: bytes) -> str:
+    """The webhook-id. Raises Problem BAD_SIGNATURE."""
+    try:
+        return verify(secret.get_secret_value(), request.headers, body)
+    except ValueError:
+        raise Problem(
+            ProblemCode.BAD_SIGNATURE,
+            "签名有误或时间戳已超过5分钟：请核对密钥与本机时钟，对原始正文重新签名后重发。",
+        ) from None
 
 
 def _parse(body: bytes) -> DecisionCallback:

@@ -245,6 +245,7 @@ class Pusher:
             contact=case.contact,
             record=review.record,
             statement=case.statement,
+            materials=case.materials,
             supplement=case.supplements.get(review.item_id),
             accept_due_on=review.accept_due_on,
             decide_due_on=review.decide_due_on,

@@ -92,6 +92,7 @@ _IDEMPOTENCY_KEY = {
             ProblemCode.IDEMPOTENCY_CONFLICT,
             ProblemCode.RECORD_UNDER_APPLICATION,
             ProblemCode.UNKNOWN_RECORD,
+            ProblemCode.UNKNOWN_MATERIAL,
             ProblemCode.RECORD_NOT_REPAIRABLE,
             ProblemCode.BUSY,
         ),

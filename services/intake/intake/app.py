@@ -8,11 +8,13 @@ from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.catalogue import load_catalogue
 from contracts.topics import APPLICATIONS, DECISIONS, PROPAGATION, RECORDS, ROUTING
-from intake import api, feed_api, rules_api
+from intake import api, feed_api, materials_api, rules_api
 from intake import invariants as checks
+from intake import materials as kept
 from intake.acts import Acts
 from intake.handlers import ProgressHandler
 from intake.importing import Importer
+from intake.materials import Materials
 from intake.parts import Intake
 from intake.pressure import Gate
 from intake.settings import IntakeSettings
@@ -30,13 +32,15 @@ def build(settings: IntakeSettings) -> FastAPI:
 
     def consumers(runtime: Runtime) -> list[ConsumerSpec]:
         store = Store(runtime.database)
+        materials = Materials(runtime.database, settings, runtime.http)
         gate = Gate(settings, store, runtime.outbox)
         app.state.intake = Intake(
             settings,
             catalogue,
             store,
-            Submission(store, runtime.outbox, catalogue, settings),
+            Submission(store, materials, runtime.outbox, catalogue, settings),
             Acts(store, runtime.outbox),
+            materials,
             Importer(store, runtime.outbox, gate.room),
             TimelineWakeups(store.settled_timeline, settings.max_event_streams),
             gate,
@@ -50,9 +54,9 @@ def build(settings: IntakeSettings) -> FastAPI:
     spec = ServiceSpec(
         NAME,
         "信复 · 申请受理",
-        COLLECTIONS,
+        [*COLLECTIONS, *kept.COLLECTIONS],
         {topic.name: topic for topic in (APPLICATIONS, *_CONSUMED)},
-        routers=[api.router, rules_api.router, feed_api.router, checks.router],
+        routers=[api.router, materials_api.router, rules_api.router, feed_api.router, checks.router],
         consumers=consumers,
         loops=loops,
         invariants=lambda runtime: checks.invariants(
@@ -63,7 +67,7 @@ def build(settings: IntakeSettings) -> FastAPI:
         spec,
         settings,
         settings.mongodb_database,
-        unlimited_body_paths=frozenset({feed_api.IMPORT_PATH}),
+        unlimited_body_paths=frozenset({feed_api.IMPORT_PATH, materials_api.UPLOAD_PATH}),
     )
     return app
 

@@ -41,7 +41,7 @@ from contracts.events import (
     TargetEvent,
     TargetVerified,
 )
-from contracts.http.intake import Contact
+from contracts.http.intake import Contact, Material
 from contracts.records import (
     ApplicationId,
     DepartmentRef,
@@ -404,6 +404,7 @@ class Application(Shape):
     subject_id: SubjectId
     contact: Contact
     statement: str
+    materials: tuple[Material, ...] = ()
     submitted_at: Timestamp
     status: Literal["open", "completed"] = "open"
     completed_at: Timestamp | None = None

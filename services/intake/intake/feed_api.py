@@ -147,6 +147,7 @@ async def look_up_cases(body: CaseLookup, _reader: Reader, intake: Parts) -> Cas
                 subject=subjects[application.subject_id],
                 contact=application.contact,
                 statement=application.statement,
+                materials=application.materials,
                 supplements=supplements.get(application.application_id, {}),
             )
             for application in applications.values()

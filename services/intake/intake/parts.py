@@ -18,6 +18,7 @@ from contracts.tokens import Claims, Scope
 from intake.acts import Acts
 from intake.domain import subject_id
 from intake.importing import Importer
+from intake.materials import Materials
 from intake.pressure import Gate
 from intake.settings import IntakeSettings
 from intake.store import Store
@@ -34,6 +35,7 @@ class Intake:
     store: Store
     submission: Submission
     acts: Acts
+    materials: Materials
     importer: Importer
     wakeups: TimelineWakeups
     gate: Gate

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, AnyHttpUrl, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from chassis.settings import ChassisSettings
@@ -27,6 +27,18 @@ class IntakeSettings(ChassisSettings):
         " refuse), application_day or decision_day",
     )
     max_import_bytes: int = Field(200_000_000, ge=1000, description="bytes of one CSV file")
+    max_material_bytes: int = Field(10_000_000, ge=1000, description="bytes of one uploaded material")
+    max_uploads: int = Field(
+        8, ge=1, description="uploads of materials at once in one process, each held in memory"
+    )
+    max_materials_per_subject: int = Field(300, ge=1, description="materials kept for one subject")
+    scanner_url: AnyHttpUrl | None = Field(
+        None,
+        description='Scanner of uploads: POST of the content, answer {"clean": true}; empty: not scanned',
+    )
+    scanner_timeout_seconds: float = Field(
+        20.0, gt=0, description="of one scan; not answering refuses the upload"
+    )
     idempotency_retention_days: int = Field(30, ge=1, le=3650, description="days an Idempotency-Key is known")
     max_submissions_at_work: int = Field(
         100, ge=1, description="submissions at work at once in one process; one more is answered 429"

@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 from pydantic_core import PydanticCustomError
 
 from chassis.outbox import Outbox
@@ -19,18 +27,21 @@ from contracts.clock import china_date
 from contracts.errors import ProblemCode
 from contracts.events import ApplicationSubmitted
 from contracts.http.eligibility import RepairStatus
-from contracts.http.intake import Contact, Subject
+from contracts.http.intake import Contact, Material, Subject
 from contracts.identifiers import item_id
-from contracts.records import RecordId
+from contracts.records import MaterialId, RecordId
 from intake import texts
 from intake.contact import normalise_phone
 from intake.domain import Application, Entry, Item, Record
 from intake.eligibility import assess
+from intake.materials import Materials
 from intake.plan import prerequisites
 from intake.settings import IntakeSettings
 from intake.store import Store
 
 MAX_RECORDS = 200
+MAX_MATERIALS = 3
+"""杭州 一件事: 38 kinds of material became 3 (founding article)."""
 _MAX_NAME = 50
 _MAX_STATEMENT = 5000
 
@@ -62,6 +73,14 @@ def _records(ids: list[str]) -> list[str]:
     return ids
 
 
+def _materials(ids: list[str]) -> list[str]:
+    if len(ids) > MAX_MATERIALS:
+        raise _fault(f"至多附{MAX_MATERIALS}份材料，现有{len(ids)}份；同类的请合并为一个文件")
+    if len(set(ids)) < len(ids):
+        raise _fault("同一材料只需附一次，请去掉重复的")
+    return ids
+
+
 def _statement(text: str) -> str:
     statement = text.strip()
     if not 1 <= len(statement) <= _MAX_STATEMENT:
@@ -69,8 +88,63 @@ def _statement(text: str) -> str:
     return statement
 
 
+class StatementForm(BaseModel):
+    """统一的情况说明：前三项必填，后两项选填（《杭州市企业“信用修复一件事”》模板的各项）。"""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    performed: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)] = (
+        Field(description="履行处罚义务的情况")
+    )
+    corrected: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)] = (
+        Field(description="改正违法行为的情况")
+    )
+    prevention: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)] = (
+        Field(description="预防再次发生违法行为的工作机制")
+    )
+    contribution: Annotated[str, StringConstraints(strip_whitespace=True, max_length=800)] = Field(
+        "", description="行业贡献（选填）"
+    )
+    welfare: Annotated[str, StringConstraints(strip_whitespace=True, max_length=800)] = Field(
+        "", description="社会公益（选填）"
+    )
+
+    def text(self) -> str:
+        """The statement as departments read it: a numbered heading for each part that was filled in."""
+        parts = [
+            ("履行处罚义务的情况", self.performed),
+            ("改正违法行为的情况", self.corrected),
+            ("预防再次发生违法行为的工作机制", self.prevention),
+            ("行业贡献", self.contribution),
+            ("社会公益", self.welfare),
+        ]
+        filled = [part for part in parts if part[1]]
+        return "\n".join(
+            f"{n}、{title}：{text}" for n, (title, text) in zip("一二三四五", filled, strict=False)
+        )
+
+
+def _form(given: Any) -> Any:
+    """A form becomes the text that departments read; everything else is left to the next validator."""
+    if not isinstance(given, dict):
+        return given
+    try:
+        return StatementForm.model_validate(given).text()
+    except ValidationError as error:
+        names = {name: field.description or name for name, field in StatementForm.model_fields.items()}
+        wrong = dict.fromkeys(str(fault["loc"][0]) for fault in error.errors())
+        shown = "、".join(f"“{names[name]}”（{name}）" if name in names else name for name in wrong)
+        raise _fault(f"情况说明中的{shown}未填、过长，或不是模板中的项") from None
+
+
+def _statement_schema(schema: dict[str, Any]) -> None:
+    schema.pop("type")
+    text = {"type": "string", "minLength": 1, "maxLength": _MAX_STATEMENT}
+    schema["anyOf"] = [text, StatementForm.model_json_schema()]
+
+
 class NewApplication(BaseModel):
-    """一份修复申请：四项，缺一不可，也不接受其他字段。"""
+    """一份修复申请：四项必填，另可附至多三份材料；不接受其他字段。"""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -86,14 +160,19 @@ class NewApplication(BaseModel):
         description="要修复的记录",
         json_schema_extra={"minItems": 1, "maxItems": MAX_RECORDS, "uniqueItems": True},
     )
-    statement: Annotated[str, AfterValidator(_statement)] = Field(
-        description="履行义务、纠正违法行为的情况说明",
-        json_schema_extra={"minLength": 1, "maxLength": _MAX_STATEMENT},
+    statement: Annotated[str, BeforeValidator(_form), AfterValidator(_statement)] = Field(
+        description="情况说明：按统一模板逐项填写，或一段文字",
+        json_schema_extra=_statement_schema,
+    )
+    material_ids: Annotated[list[MaterialId], AfterValidator(_materials)] = Field(
+        default=[],
+        description="证明材料，先上传取得编号；每份供全部事项使用",
+        json_schema_extra={"maxItems": MAX_MATERIALS, "uniqueItems": True},
     )
 
     def request_hash(self) -> str:
         """The same for every spelling of the same request; the order of the records does not matter."""
-        content = {**self.model_dump(), "record_ids": sorted(self.record_ids)}
+        content = {**self.model_dump(exclude_defaults=True), "record_ids": sorted(self.record_ids)}
         text = json.dumps(content, ensure_ascii=False, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -119,8 +198,16 @@ class Submitted:
 class Submission:
     """Takes applications."""
 
-    def __init__(self, store: Store, outbox: Outbox, catalogue: Catalogue, settings: IntakeSettings) -> None:
+    def __init__(
+        self,
+        store: Store,
+        materials: Materials,
+        outbox: Outbox,
+        catalogue: Catalogue,
+        settings: IntakeSettings,
+    ) -> None:
         self._store = store
+        self._materials = materials
         self._outbox = outbox
         self._catalogue = catalogue
         self._retention_days = settings.idempotency_retention_days
@@ -129,12 +216,14 @@ class Submission:
     async def submit(self, applicant: Applicant, new: NewApplication, idempotency_key: str) -> Submitted:
         """Take the application, or give again what was taken under the same key.
 
-        Raises Problem: IDEMPOTENCY_CONFLICT, UNKNOWN_RECORD, RECORD_UNDER_APPLICATION, RECORD_NOT_REPAIRABLE.
+        Raises Problem: IDEMPOTENCY_CONFLICT, UNKNOWN_MATERIAL, UNKNOWN_RECORD, RECORD_UNDER_APPLICATION, RECORD_NOT_REPAIRABLE.
         """
         # outside the transaction: a second attempt of the same request is the same application
         application_id = f"app_{uuid.uuid4().hex}"
         key = f"{applicant.subject.subject_id}:{idempotency_key}"
         request_hash = new.request_hash()
+        # they never change, so they may be read before the transaction
+        materials = await self._materials_of(applicant.subject.subject_id, new.material_ids)
 
         async def work(unit: UnitOfWork) -> Submitted:
             seen = await self._store.seen_request(key, unit.session)
@@ -142,7 +231,7 @@ class Submission:
                 return await self._replay(unit, seen, request_hash)
             records = await self._repairable(unit, applicant.subject.subject_id, new.record_ids)
             first = prerequisites(records, self._catalogue, china_date(unit.now), self._transition)
-            submitted = _take(unit, application_id, applicant, new, records, first)
+            submitted = _take(unit, application_id, applicant, new, records, first, materials)
             if not await self._store.claim_records(submitted.items, unit.session):
                 raise _under_application(new.record_ids)
             await self._store.remember_request(
@@ -166,6 +255,16 @@ class Submission:
             return submitted
 
         return await self._outbox.run(work)
+
+    async def _materials_of(self, subject_id: str, ids: list[str]) -> list[Material]:
+        found = await self._materials.of(subject_id, ids) if ids else []
+        if unknown := sorted(set(ids) - {material.material_id for material in found}):
+            raise Problem(
+                ProblemCode.UNKNOWN_MATERIAL,
+                "所附材料中有不存在或不属于当前主体的，请重新上传后再提交。",
+                material_ids=unknown,
+            )
+        return found
 
     async def _replay(self, unit: UnitOfWork, seen: tuple[str, str], request_hash: str) -> Submitted:
         seen_hash, application_id = seen
@@ -230,6 +329,7 @@ def _take(
     new: NewApplication,
     records: Sequence[Record],
     first: Mapping[str, Sequence[str]],
+    materials: Sequence[Material],
 ) -> Submitted:
     # as precise as the database stores it: the answer is the same when it is read back
     now = unit.now.replace(microsecond=unit.now.microsecond // 1000 * 1000)
@@ -251,6 +351,7 @@ def _take(
         subject_id=applicant.subject.subject_id,
         contact=Contact(name=new.contact_name, phone=new.contact_phone, email=applicant.email),
         statement=new.statement,
+        materials=tuple(materials),
         submitted_at=now,
         item_count=len(items),
         open_items=len(items),

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from contracts.catalogue import Catalogue
 from contracts.http.eligibility import Repair, Transition
+from contracts.http.intake import Material
 from contracts.records import DepartmentRef, RecordFacts, Shape, Timestamp
 from intake import texts
 from intake.domain import Application, Display, Entry, Item, ItemStatus, Record, TargetState
@@ -206,6 +207,7 @@ class ApplicationView(ApplicationSummary):
     contact_name: str
     contact_phone: str
     statement: str
+    materials: list[Material]
     items: list[ItemView]
     timeline: list[EntryView]
 
@@ -217,6 +219,7 @@ class ApplicationView(ApplicationSummary):
             contact_name=application.contact.name,
             contact_phone=application.contact.phone,
             statement=application.statement,
+            materials=[*application.materials],
             items=[ItemView.of(item) for item in items],
             timeline=[EntryView.of(entry) for entry in entries],
         )
