@@ -30,6 +30,7 @@ class ProblemCode(StrEnum):
     RECORD_NOT_REPAIRABLE = "record-not-repairable"
     IDEMPOTENCY_CONFLICT = "idempotency-key-reused"
     IDEMPOTENCY_KEY_MISSING = "idempotency-key-missing"
+    MANDATE_NOT_VALID = "mandate-not-valid"
     BAD_SIGNATURE = "bad-signature"
     UNKNOWN_ITEM = "unknown-item"
     WRONG_DEPARTMENT = "wrong-department"

@@ -89,6 +89,9 @@ class ApplicationSubmitted(Event):
         max_length=200,
         description="Records of this application that wait for another one of it: routed when ItemStarted says so",
     )
+    assisted_by: str | None = Field(
+        default=None, max_length=100, description="Name of the window that filed it under a mandate"
+    )
     submitted_at: Timestamp
 
 

@@ -86,6 +86,7 @@ FIELD_TITLES: dict[str, str] = {
     "acknowledged_at": "平台确认时间",
     "application_id": "申请编号",
     "automatic": "数据核验自动通过",
+    "assisted_by": "代办窗口",
     "authority_code": "认定单位统一社会信用代码",
     "authority_name": "认定单位名称",
     "category": "失信记录类别",

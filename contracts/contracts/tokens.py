@@ -11,6 +11,7 @@ class Scope(StrEnum):
     """What a token allows. A token holds them space separated in ``scope`` (RFC 6749, 3.3)."""
 
     APPLICANT = "applicant"
+    AGENT = "agent"
     DESK = "desk"
     CASES_READ = "cases.read"
     RECORDS_WRITE = "records.write"
@@ -22,7 +23,7 @@ class Claims(Shape):
     """The claims xinfu reads beyond those every JWT has.
 
     Applicants carry ``subject_type``, ``subject_code`` (USCC or ID number) and ``subject_name``: the subject they act for.
-    Officers carry ``departments``: codes of the departments they decide for.
+    Windows that act for subjects carry ``agent_code`` and ``agent_name``. Officers carry ``departments``: codes of the departments they decide for.
     """
 
     sub: str
@@ -31,6 +32,8 @@ class Claims(Shape):
     subject_code: str | None = None
     subject_name: str | None = None
     email: str | None = None
+    agent_code: str | None = None
+    agent_name: str | None = None
     departments: tuple[str, ...] = Field(default=())
 
     def allows(self, scope: Scope) -> bool:

@@ -94,8 +94,8 @@ class TokenVerifier:
             return KeySet.import_key_set(await response.json())
 
 
-def require(scope: Scope) -> Callable[[Request], Awaitable[Claims]]:
-    """A FastAPI dependency: the caller's claims, or a 401/403 problem when the token lacks ``scope``."""
+def require(*scopes: Scope) -> Callable[[Request], Awaitable[Claims]]:
+    """A FastAPI dependency: the caller's claims, or a 401/403 problem when the token has none of ``scopes``."""
 
     async def dependency(request: Request) -> Claims:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -103,8 +103,8 @@ def require(scope: Scope) -> Callable[[Request], Awaitable[Claims]]:
             raise _unauthenticated("请在 Authorization 头中携带 Bearer 令牌。")
         verifier: TokenVerifier = request.app.state.runtime.tokens
         claims = await verifier.verify(token.strip())
-        if not claims.allows(scope):
-            raise Problem(ProblemCode.FORBIDDEN, f"令牌缺少权限 {scope.value}。")
+        if not any(claims.allows(scope) for scope in scopes):
+            raise Problem(ProblemCode.FORBIDDEN, f"令牌缺少权限 {' 或 '.join(scopes)}。")
         return claims
 
     return dependency

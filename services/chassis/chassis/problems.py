@@ -31,6 +31,7 @@ _TITLES: dict[ProblemCode, tuple[HTTPStatus, str]] = {
     ProblemCode.RECORD_NOT_REPAIRABLE: (HTTPStatus.UNPROCESSABLE_ENTITY, "记录暂不能申请修复"),
     ProblemCode.IDEMPOTENCY_CONFLICT: (HTTPStatus.CONFLICT, "幂等键已用于另一份申请"),
     ProblemCode.IDEMPOTENCY_KEY_MISSING: (HTTPStatus.BAD_REQUEST, "缺少或有误的 Idempotency-Key"),
+    ProblemCode.MANDATE_NOT_VALID: (HTTPStatus.FORBIDDEN, "委托无效"),
     ProblemCode.BAD_SIGNATURE: (HTTPStatus.UNAUTHORIZED, "签名校验未通过"),
     ProblemCode.UNKNOWN_ITEM: (HTTPStatus.NOT_FOUND, "事项不存在"),
     ProblemCode.WRONG_DEPARTMENT: (HTTPStatus.FORBIDDEN, "事项不属于该部门"),

@@ -1,6 +1,8 @@
-"""What an applicant does with an item after filing: provide what was missing, or withdraw."""
+"""What an applicant does after filing: provide what was missing, withdraw, or object to what a window filed for it."""
 
+import contextlib
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
@@ -11,10 +13,13 @@ from chassis.unit_of_work import UnitOfWork
 from contracts.clock import china_date
 from contracts.errors import ProblemCode
 from contracts.events import SupplementProvided, WithdrawalRequested
+from contracts.http.mandate import MandateAct
 from intake import texts
 from intake.domain import Item, ItemStatus
+from intake.mandates import Mandates
 from intake.progress import Progress
 from intake.store import Store
+from intake.submission import Applicant
 
 
 class NewSupplement(BaseModel):
@@ -44,11 +49,12 @@ class Acts:
         self._store = store
         self._outbox = outbox
 
-    async def supplement(self, subject_id: str, item_id: str, new: NewSupplement) -> None:
+    async def supplement(self, applicant: Applicant, item_id: str, new: NewSupplement) -> None:
         """Provide what was missing. Repeating the same text changes nothing.
 
-        Raises Problem: NOT_FOUND, INVALID_TRANSITION.
+        Raises Problem: NOT_FOUND, INVALID_TRANSITION, MANDATE_NOT_VALID.
         """
+        applicant.may(MandateAct.SUPPLEMENT, china_date(datetime.now(UTC)))
 
         async def act(unit: UnitOfWork, progress: Progress, item: Item) -> None:
             if item.supplement_text is not None:
@@ -61,25 +67,26 @@ class Acts:
             if china_date(unit.now) > asked.due_on:
                 raise _refused(f"补正期限已于{asked.due_on.isoformat()}届满，该事项视为撤回，可以重新申请。")
             changed = {"supplement_text": new.text, "supplemented_at": unit.now}
-            line = texts.supplemented(item.facts.document_number)
+            line = texts.supplemented(item.facts.document_number, applicant.assistance)
             progress.change(item.model_copy(update=changed), "supplemented", line, unit.now)
             event = SupplementProvided(
                 application_id=item.application_id,
                 item_id=item.item_id,
                 record_id=item.record_id,
-                subject_id=subject_id,
+                subject_id=applicant.subject.subject_id,
                 department=item.department,
                 provided_at=unit.now,
             )
             unit.emit(event, cause=f"supplement:{item.item_id}")
 
-        await self._act(subject_id, item_id, act)
+        await self._act(applicant.subject.subject_id, item_id, act)
 
-    async def withdraw(self, subject_id: str, item_id: str) -> None:
+    async def withdraw(self, applicant: Applicant, item_id: str) -> None:
         """Ask for an item to be withdrawn: at once while it is queued, else whoever has it answers. Repeating changes nothing.
 
-        Raises Problem: NOT_FOUND, INVALID_TRANSITION.
+        Raises Problem: NOT_FOUND, INVALID_TRANSITION, MANDATE_NOT_VALID.
         """
+        applicant.may(MandateAct.WITHDRAW, china_date(datetime.now(UTC)))
 
         async def act(unit: UnitOfWork, progress: Progress, item: Item) -> None:
             if item.withdrawal_requested_at is not None:
@@ -90,22 +97,39 @@ class Acts:
             changed = {"withdrawal_requested_at": unit.now}
             if item.status is ItemStatus.QUEUED:
                 changed |= {"unassigned_withdrawn_at": unit.now}
-                line = texts.withdrawn(number)
+                line = texts.withdrawn(number, applicant.assistance)
                 progress.change(item.model_copy(update=changed), "withdrawn", line, unit.now)
                 return
-            line = texts.withdrawal_requested(number)
+            line = texts.withdrawal_requested(number, applicant.assistance)
             progress.change(item.model_copy(update=changed), "withdrawal_requested", line, unit.now)
             event = WithdrawalRequested(
                 application_id=item.application_id,
                 item_id=item.item_id,
                 record_id=item.record_id,
-                subject_id=subject_id,
+                subject_id=applicant.subject.subject_id,
                 department=item.department,
                 requested_at=unit.now,
             )
             unit.emit(event, cause=f"withdraw:{item.item_id}")
 
-        await self._act(subject_id, item_id, act)
+        await self._act(applicant.subject.subject_id, item_id, act)
+
+    async def object_to(self, applicant: Applicant, application_id: str, mandates: Mandates) -> None:
+        """The subject objects to what a window filed for it: the mandate ends, and what is not decided is withdrawn.
+
+        Repeating it changes nothing. Raises Problem: NOT_FOUND, INVALID_TRANSITION (nobody filed it for the subject).
+        """
+        application = await self._store.application(application_id)
+        if application is None or application.subject_id != applicant.subject.subject_id:
+            raise Problem(ProblemCode.NOT_FOUND, "没有这份申请，请在“我的申请”中查看。")
+        if application.assistance is None:
+            raise _refused("该申请由本主体自行提交；不再需要的事项可以撤回。")
+        await mandates.revoke(application.subject_id, application.assistance.mandate_id)
+        for item in await self._store.items_of([application_id]):
+            if item.status in _WITHDRAWABLE:
+                # between reading and withdrawing it may have been decided: then the decision stands
+                with contextlib.suppress(Problem):
+                    await self.withdraw(applicant, item.item_id)
 
     async def _act(
         self,

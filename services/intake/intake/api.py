@@ -154,7 +154,7 @@ async def supplement(
 ) -> ItemView:
     """认定单位告知补正（事项为 supplement）后，在期限内一次提交。重复提交同样的内容没有第二次效果。"""
     with intake.gate.submission():
-        await intake.acts.supplement(applicant.subject.subject_id, item_id, body)
+        await intake.acts.supplement(applicant, item_id, body)
     return await _item(intake, item_id)
 
 
@@ -162,7 +162,7 @@ async def supplement(
 async def withdraw(item_id: str, applicant: CurrentApplicant, intake: Parts) -> ItemView:
     """作出决定之前可以撤回。已送认定单位的，由其确认：此前已作出决定的，以决定为准。其他事项不受影响。"""
     with intake.gate.submission():
-        await intake.acts.withdraw(applicant.subject.subject_id, item_id)
+        await intake.acts.withdraw(applicant, item_id)
     return await _item(intake, item_id)
 
 

@@ -8,12 +8,12 @@ from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.catalogue import load_catalogue
 from contracts.topics import APPLICATIONS, DECISIONS, PROPAGATION, RECORDS, ROUTING
-from intake import api, feed_api, materials_api, rules_api
+from intake import api, feed_api, mandates, mandates_api, materials, materials_api, rules_api
 from intake import invariants as checks
-from intake import materials as kept
 from intake.acts import Acts
 from intake.handlers import ProgressHandler
 from intake.importing import Importer
+from intake.mandates import Mandates
 from intake.materials import Materials
 from intake.parts import Intake
 from intake.pressure import Gate
@@ -32,15 +32,16 @@ def build(settings: IntakeSettings) -> FastAPI:
 
     def consumers(runtime: Runtime) -> list[ConsumerSpec]:
         store = Store(runtime.database)
-        materials = Materials(runtime.database, settings, runtime.http)
+        files = Materials(runtime.database, settings, runtime.http)
         gate = Gate(settings, store, runtime.outbox)
         app.state.intake = Intake(
             settings,
             catalogue,
             store,
-            Submission(store, materials, runtime.outbox, catalogue, settings),
+            Submission(store, files, runtime.outbox, catalogue, settings),
             Acts(store, runtime.outbox),
-            materials,
+            files,
+            Mandates(runtime.database),
             Importer(store, runtime.outbox, gate.room),
             TimelineWakeups(store.settled_timeline, settings.max_event_streams),
             gate,
@@ -54,9 +55,16 @@ def build(settings: IntakeSettings) -> FastAPI:
     spec = ServiceSpec(
         NAME,
         "信复 · 申请受理",
-        [*COLLECTIONS, *kept.COLLECTIONS],
+        [*COLLECTIONS, *mandates.COLLECTIONS, *materials.COLLECTIONS],
         {topic.name: topic for topic in (APPLICATIONS, *_CONSUMED)},
-        routers=[api.router, materials_api.router, rules_api.router, feed_api.router, checks.router],
+        routers=[
+            api.router,
+            materials_api.router,
+            mandates_api.router,
+            rules_api.router,
+            feed_api.router,
+            checks.router,
+        ],
         consumers=consumers,
         loops=loops,
         invariants=lambda runtime: checks.invariants(

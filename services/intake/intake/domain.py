@@ -42,6 +42,7 @@ from contracts.events import (
     TargetVerified,
 )
 from contracts.http.intake import Contact, Material
+from contracts.http.mandate import Assistance
 from contracts.records import (
     ApplicationId,
     DepartmentRef,
@@ -405,6 +406,7 @@ class Application(Shape):
     contact: Contact
     statement: str
     materials: tuple[Material, ...] = ()
+    assistance: Assistance | None = None
     submitted_at: Timestamp
     status: Literal["open", "completed"] = "open"
     completed_at: Timestamp | None = None

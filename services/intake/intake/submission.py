@@ -6,6 +6,7 @@ import unicodedata
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 from pydantic import (
@@ -28,12 +29,14 @@ from contracts.errors import ProblemCode
 from contracts.events import ApplicationSubmitted
 from contracts.http.eligibility import RepairStatus
 from contracts.http.intake import Contact, Material, Subject
+from contracts.http.mandate import Assistance, Mandate, MandateAct
 from contracts.identifiers import item_id
 from contracts.records import MaterialId, RecordId
 from intake import texts
 from intake.contact import normalise_phone
 from intake.domain import Application, Entry, Item, Record
 from intake.eligibility import assess
+from intake.mandates import fault
 from intake.materials import Materials
 from intake.plan import prerequisites
 from intake.settings import IntakeSettings
@@ -179,10 +182,23 @@ class NewApplication(BaseModel):
 
 @dataclass(frozen=True)
 class Applicant:
-    """Who applies: the subject of the token. ``name`` and ``email`` are None when the token has none."""
+    """For whom it is acted: the subject of the token, or of ``mandate``. ``email`` is None when the token has none."""
 
     subject: Subject
     email: str | None
+    mandate: Mandate | None = None
+
+    def may(self, act: MandateAct, today: date) -> None:
+        """Raises Problem MANDATE_NOT_VALID when a window's mandate does not allow that (any more)."""
+        if self.mandate is not None and (problem := fault(self.mandate, self.mandate.agent, act, today)):
+            raise Problem(ProblemCode.MANDATE_NOT_VALID, problem)
+
+    @property
+    def assistance(self) -> Assistance | None:
+        """The window that acts, if one does."""
+        if self.mandate is None:
+            return None
+        return Assistance(mandate_id=self.mandate.mandate_id, agent=self.mandate.agent)
 
 
 @dataclass(frozen=True)
@@ -218,6 +234,7 @@ class Submission:
 
         Raises Problem: IDEMPOTENCY_CONFLICT, UNKNOWN_MATERIAL, UNKNOWN_RECORD, RECORD_UNDER_APPLICATION, RECORD_NOT_REPAIRABLE.
         """
+        applicant.may(MandateAct.FILE, china_date(datetime.now(UTC)))
         # outside the transaction: a second attempt of the same request is the same application
         application_id = f"app_{uuid.uuid4().hex}"
         key = f"{applicant.subject.subject_id}:{idempotency_key}"
@@ -248,6 +265,7 @@ class Submission:
                     subject_type=applicant.subject.subject_type,
                     records=tuple(record.facts for record in records),
                     held=tuple(record_id for record_id, after in first.items() if after),
+                    assisted_by=applicant.mandate.agent.name if applicant.mandate else None,
                     submitted_at=submitted.application.submitted_at,
                 ),
                 cause=f"submit:{application_id}",
@@ -352,6 +370,7 @@ def _take(
         contact=Contact(name=new.contact_name, phone=new.contact_phone, email=applicant.email),
         statement=new.statement,
         materials=tuple(materials),
+        assistance=applicant.assistance,
         submitted_at=now,
         item_count=len(items),
         open_items=len(items),
@@ -365,7 +384,7 @@ def _first_entries(application: Application, items: Sequence[Item]) -> list[Entr
     """That it was submitted, and for each item that has to wait, for which others."""
     numbers = {item.item_id: item.facts.document_number for item in items}
     lines: list[tuple[str | None, str, str]] = [
-        (None, "submitted", texts.submitted(application.item_count)),
+        (None, "submitted", texts.submitted(application.item_count, application.assistance)),
         *(
             (item.item_id, "queued", texts.queued(numbers[item.item_id], [numbers[i] for i in item.after]))
             for item in items

@@ -27,6 +27,7 @@ from contracts.events import (
     TargetVerified,
     WithdrawalReason,
 )
+from contracts.http.mandate import Assistance
 from contracts.records import DisplayState
 from intake.domain import ItemStatus, TargetState
 
@@ -61,9 +62,13 @@ APPLICATION_STATUS = {"open": "办理中", "completed": "已完成"}
 _SHOWN = {DisplayState.PUBLISHED: "公示中", DisplayState.PUBLICATION_ENDED: "已停止公示"}
 
 
-def submitted(records: int) -> str:
+def submitted(records: int, by: Assistance | None = None) -> str:
     """The first line of a timeline."""
-    return f"申请已提交，共{records}项。"
+    return f"申请已提交，共{records}项{_by(by)}。"
+
+
+def _by(assistance: Assistance | None) -> str:
+    return f"（由{assistance.agent.name}代办）" if assistance else ""
 
 
 def ended(event: ApplicationCompleted) -> str:
@@ -85,19 +90,19 @@ def started(document_number: str, granted: bool) -> str:
     return f"{document_number}：前置事项已结束但未获准予，本事项仍送认定单位，由其判断。"
 
 
-def supplemented(document_number: str) -> str:
+def supplemented(document_number: str, by: Assistance | None) -> str:
     """The line of an item for which what was missing has been provided."""
-    return f"{document_number}：补正已提交，转送认定单位。"
+    return f"{document_number}：补正已提交{_by(by)}，转送认定单位。"
 
 
-def withdrawal_requested(document_number: str) -> str:
+def withdrawal_requested(document_number: str, by: Assistance | None) -> str:
     """The line of an item that the applicant wants to withdraw; whoever has it answers."""
-    return f"{document_number}：已请求撤回，待确认；此前已作出决定的，以决定为准。"
+    return f"{document_number}：已请求撤回{_by(by)}，待确认；此前已作出决定的，以决定为准。"
 
 
-def withdrawn(document_number: str) -> str:
+def withdrawn(document_number: str, by: Assistance | None) -> str:
     """The line of an item that was withdrawn before anybody had it."""
-    return f"{document_number}：已撤回。"
+    return f"{document_number}：已撤回{_by(by)}。"
 
 
 def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:

@@ -8,6 +8,7 @@ from pydantic import Field
 from contracts.catalogue import Catalogue
 from contracts.http.eligibility import Repair, Transition
 from contracts.http.intake import Material
+from contracts.http.mandate import Assistance
 from contracts.records import DepartmentRef, RecordFacts, Shape, Timestamp
 from intake import texts
 from intake.domain import Application, Display, Entry, Item, ItemStatus, Record, TargetState
@@ -208,6 +209,7 @@ class ApplicationView(ApplicationSummary):
     contact_phone: str
     statement: str
     materials: list[Material]
+    assistance: Assistance | None = Field(description="由哪个窗口依据哪份委托代办；自行提交时为空")
     items: list[ItemView]
     timeline: list[EntryView]
 
@@ -220,6 +222,7 @@ class ApplicationView(ApplicationSummary):
             contact_phone=application.contact.phone,
             statement=application.statement,
             materials=[*application.materials],
+            assistance=application.assistance,
             items=[ItemView.of(item) for item in items],
             timeline=[EntryView.of(entry) for entry in entries],
         )
