@@ -74,6 +74,14 @@ class GuidePlatform(Shape):
     basis: Basis = Field(description="时限的依据")
 
 
+class GuideLimit(Shape):
+    """一步的一项时限。"""
+
+    text: str = Field(description="给人看")
+    working_days: int | None = Field(description="工作日；空：无固定时限或未读到")
+    basis: Basis = Field(description="依据；没有时限的，为该步骤的依据")
+
+
 class StepKind(StrEnum):
     """What happens in a step."""
 
@@ -95,9 +103,8 @@ class GuideStep(Shape):
     working_days: int | None = Field(description="时限（工作日）；空：无固定时限或未读到")
     extend_working_days: int | None = Field(None, description="可以延长的工作日")
     promised_working_days: int | None = Field(None, description="服务承诺的工作日，不长于时限")
-    limit_text: str = Field(description="时限，给人看")
+    limits: list[GuideLimit] = Field(description="时限、延长、服务承诺，各有依据；第一项是时限本身")
     platforms: list[GuidePlatform] = Field(default=[], description="须更新的平台")
-    basis: Basis = Field(description="时限的依据；没有时限的，为该步骤的依据")
 
 
 class Way(Shape):

@@ -14,6 +14,7 @@ from contracts.http.guide import (
     Extra,
     GroupOfRecords,
     GuideCondition,
+    GuideLimit,
     GuideOverview,
     GuidePlatform,
     GuideStep,
@@ -53,6 +54,12 @@ _WAY_TITLE = {
 # The categories whose records come with 处罚类别, from which their tier is read (Catalogue.penalty_category).
 _PENALTIES = frozenset({"administrative_penalty", "samr_administrative_penalty"})
 _UNREAD = "期限未读到，以认定单位告知为准"
+
+LEGEND = (
+    "最短、最长公示期自作出决定之日起按日历月计算，月末对齐（8月31日起满6个月为次年2月的最后一天）；时限按工作日计算。"
+    "标“仅供参考”的内容依据不足，只作提示，不会单独据以拒绝申请，由认定单位判断。"
+)
+"""How to read a guide; below every page and picture."""
 
 
 def category_guide(
@@ -129,7 +136,7 @@ def _earlier_text(earlier: Sequence[Rule], transition: Transition) -> str | None
     if not earlier:
         return None
     days = sorted({rule.effective_to for rule in earlier if rule.effective_to})
-    until = "、".join(_day(day) for day in days)
+    until = "、".join(day_text(day) for day in days)
     if transition is Transition.DECISION_DAY:
         return f"{until}以前（含当日）作出的决定，适用作出决定之日的规则。"
     return f"{until}以前（含当日）作出的决定，适用新规则还是旧规则由认定单位认定；两套中有一套允许，就可以提交申请。"
@@ -169,7 +176,9 @@ def _way(rule: Rule, catalogue: Catalogue, on: date) -> Way:
         total_text=None if total is None else f"自申请之日起合计 {total} 个工作日内告知结果",
         periods=[],
         conditions=conditions,
-        conditions_text=None if conditions or not applies else "目录中没有读到其他条件，请向认定单位咨询",
+        conditions_text=None
+        if conditions or not applies
+        else f"目录中没有读到其他条件，请向{rule.decided_by}咨询",
         materials=[*rule.materials],
         materials_text=_materials_text(rule, applies=applies),
         materials_basis=_of(rule, "materials"),
@@ -180,7 +189,7 @@ def _way(rule: Rule, catalogue: Catalogue, on: date) -> Way:
 def _materials_text(rule: Rule, *, applies: bool) -> str | None:
     if rule.materials:
         return None
-    return "目录中没有读到材料要求，请向认定单位咨询" if applies else "不需要材料"
+    return f"目录中没有读到材料要求，请向{rule.decided_by}咨询" if applies else "不需要材料"
 
 
 def _condition(condition: Condition) -> GuideCondition:
@@ -271,15 +280,24 @@ def steps(
     return [*found, *_platform_steps(rule, shown)]
 
 
-def _promise(rule: Rule, catalogue: Catalogue, on: date) -> int | None:
+def _promise(rule: Rule, catalogue: Catalogue, on: date) -> GuideLimit | None:
     """The shortest service promise in force. One that is not shorter than the limit promises nothing."""
-    days = [
-        each.department_working_days
-        for each in catalogue.overlays
-        if each.department_working_days is not None and each.in_force(on)
-    ]
     limit = rule.decide_working_days
-    return min((each for each in days if limit is None or each < limit), default=None)
+    promises = [
+        (days, each)
+        for each in catalogue.overlays
+        if (days := each.department_working_days) is not None
+        and each.in_force(on)
+        and (limit is None or days < limit)
+    ]
+    if not promises:
+        return None
+    days, overlay = min(promises, key=lambda promise: promise[0])
+    return GuideLimit(
+        text=f"“一件事”承诺 {days} 个工作日",
+        working_days=days,
+        basis=basis(overlay.source, overlay.evidence),
+    )
 
 
 def _apply_step(rule: Rule) -> GuideStep:
@@ -289,8 +307,7 @@ def _apply_step(rule: Rule) -> GuideStep:
         who="申请人",
         what="在本平台提交，多条记录可以一次申请",
         working_days=None,
-        limit_text="符合条件后，随时",
-        basis=_of(rule, "materials"),
+        limits=[GuideLimit(text="符合条件后，随时", working_days=None, basis=_of(rule, "materials"))],
     )
 
 
@@ -301,12 +318,11 @@ def _refer_step(rule: Rule) -> GuideStep:
         who="申请人",
         what="本平台不受理，也不代收材料",
         working_days=None,
-        limit_text="符合条件后，随时",
-        basis=_of(rule, "repair"),
+        limits=[GuideLimit(text="符合条件后，随时", working_days=None, basis=_of(rule, "repair"))],
     )
 
 
-def _decision_steps(rule: Rule, promise: int | None) -> Iterator[GuideStep]:
+def _decision_steps(rule: Rule, promise: GuideLimit | None) -> Iterator[GuideStep]:
     if rule.accept_working_days is not None:
         yield GuideStep(
             kind=StepKind.ACCEPT,
@@ -314,25 +330,29 @@ def _decision_steps(rule: Rule, promise: int | None) -> Iterator[GuideStep]:
             who=rule.decided_by,
             what="材料齐全、符合要求的，应当受理",
             working_days=rule.accept_working_days,
-            limit_text=f"{rule.accept_working_days} 个工作日内",
-            basis=_of(rule, "accept_working_days"),
+            limits=[_limit(rule, "accept_working_days", "{} 个工作日内")],
         )
-    limit, extend = rule.decide_working_days, rule.extend_working_days
-    texts = [_UNREAD if limit is None else f"{limit} 个工作日内"]
-    if extend is not None:
-        texts.append(f"情况复杂的可延长 {extend} 个工作日")
+    limits = [_limit(rule, "decide_working_days", "{} 个工作日内")]
+    if rule.extend_working_days is not None:
+        limits.append(_limit(rule, "extend_working_days", "情况复杂的可延长 {} 个工作日"))
     if promise is not None:
-        texts.append(f"“一件事”承诺 {promise} 个工作日")
+        limits.append(promise)
     yield GuideStep(
         kind=StepKind.DECIDE,
         title="审查并决定",
         who=rule.decided_by,
         what="准予修复，或说明理由不予修复",
-        working_days=limit,
-        extend_working_days=extend,
-        promised_working_days=promise,
-        limit_text="；".join(texts),
-        basis=_of(rule, "decide_working_days"),
+        working_days=rule.decide_working_days,
+        extend_working_days=rule.extend_working_days,
+        promised_working_days=promise.working_days if promise else None,
+        limits=limits,
+    )
+
+
+def _limit(rule: Rule, field: str, text: str) -> GuideLimit:
+    days: int | None = getattr(rule, field)
+    return GuideLimit(
+        text=_UNREAD if days is None else text.format(days), working_days=days, basis=_of(rule, field)
     )
 
 
@@ -344,8 +364,13 @@ def _wait_step(rule: Rule) -> GuideStep:
         who="认定单位",
         what="不用申请" if rule.repair == "by_itself" else "期满前不予修复",
         working_days=None,
-        limit_text=f"自决定之日起满 {months} 个月" if months is not None else "以认定单位的规定为准",
-        basis=_of(rule, "max_publication_months"),
+        limits=[
+            GuideLimit(
+                text="以认定单位的规定为准" if months is None else f"自决定之日起满 {months} 个月",
+                working_days=None,
+                basis=_of(rule, "max_publication_months"),
+            )
+        ],
     )
 
 
@@ -360,17 +385,24 @@ def _platform_steps(rule: Rule, shown: Sequence[Target]) -> Iterator[GuideStep]:
         if not platforms:
             continue
         days = {each.working_days for each in platforms}
+        same = len(days) == 1
         yield GuideStep(
             kind=kind,
             title=title,
             who="、".join(each.name for each in platforms),
             what=what if ours else "随之停止展示；仍在展示的可向认定单位反映",
-            working_days=next(iter(days)) if len(days) == 1 else None,
-            limit_text=platforms[0].limit_text
-            if len(days) == 1
-            else "；".join(f"{each.name}{each.limit_text}" for each in platforms),
+            working_days=platforms[0].working_days if same else None,
+            limits=[
+                GuideLimit(
+                    text=each.limit_text if same else f"{each.name}：{each.limit_text}",
+                    working_days=each.working_days,
+                    basis=_weakest([each.basis for each in platforms] if same else [each.basis])
+                    if ours
+                    else _of(rule, "targets"),
+                )
+                for each in (platforms[:1] if same else platforms)
+            ],
             platforms=platforms,
-            basis=_weakest([each.basis for each in platforms]) if ours else _of(rule, "targets"),
         )
 
 
@@ -398,10 +430,10 @@ def _summary(category: Category, ways: Sequence[Way], on: date) -> str:
     if category.refer_to is not None:
         return f"不由本平台受理，请向{category.refer_to}申请。"
     if not ways:
-        return f"规则目录中没有{_day(on)}适用的规则，请向认定单位咨询。"
-    found = [f"何时能申请：{_apply_text(ways)}。"]
+        return f"规则目录中没有{day_text(on)}适用的规则，请向认定单位咨询。"
+    found = [f"何时能申请？{_apply_text(ways)}。"]
     if any(period.max_publication_months is not None for _, period in _periods(ways)):
-        found.append(f"何时自动停止公示：{_end_text(ways)}。")
+        found.append(f"何时自动停止公示？{_end_text(ways)}。")
     return "".join(found)
 
 
@@ -438,7 +470,7 @@ def _offices_text(catalogue: Catalogue, category: Category, offices: Sequence[Of
 def _line(guide: CategoryGuide) -> OverviewLine:
     periods = _periods(guide.ways)
     limits = dict.fromkeys(
-        way.total_text or "；".join(f"{step.title} {step.limit_text}" for step in _timed(way))
+        way.total_text or "；".join(_step_text(step) for step in _timed(way))
         for way in guide.ways
         if way.repair in ("on_application", "referred")
     )
@@ -461,7 +493,12 @@ def _timed(way: Way) -> list[GuideStep]:
     return [step for step in way.steps if step.kind in (StepKind.ACCEPT, StepKind.DECIDE)]
 
 
-def _day(day: date) -> str:
+def _step_text(step: GuideStep) -> str:
+    return "；".join([f"{step.title} {step.limits[0].text}", *(each.text for each in step.limits[1:])])
+
+
+def day_text(day: date) -> str:
+    """A day as people write it: 2026年4月1日."""
     return f"{day.year}年{day.month}月{day.day}日"
 
 
@@ -619,11 +656,11 @@ def _when_text(repair: Repair) -> str:
         case RepairStatus.REPAIRABLE | RepairStatus.ADVISED:
             return "今天就可以申请"
         case RepairStatus.NOT_YET if repair.from_ is not None:
-            return f"{_day(repair.from_)}起可以申请"
+            return f"{day_text(repair.from_)}起可以申请"
         case RepairStatus.NOT_YET if repair.until is not None:
-            return f"无需申请，{_day(repair.until)}自动停止公示"
+            return f"无需申请，{day_text(repair.until)}自动停止公示"
         case RepairStatus.ENDED if repair.until is not None:
-            return f"{_day(repair.until)}已届满"
+            return f"{day_text(repair.until)}已届满"
     return repair.status_text
 
 
@@ -635,7 +672,7 @@ def _subject_summary(members: dict[RecordGroup, list[RecordGuide]]) -> str:
     waiting = sorted(each.repair.from_ for each in members[RecordGroup.NOT_YET] if each.repair.from_)
     parts = [f"共 {total} 条记录，今天可以提交申请的有 {today} 条"]
     if waiting:
-        parts.append(f"下一条最早在{_day(waiting[0])}起可以申请")
+        parts.append(f"下一条最早在{day_text(waiting[0])}起可以申请")
     return "；".join(parts) + "。"
 
 

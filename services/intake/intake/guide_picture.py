@@ -19,15 +19,14 @@ import typst
 from chassis.problems import Problem
 from contracts.errors import ProblemCode
 from contracts.http.guide import CategoryGuide, GuideOverview, SubjectGuide
+from intake.guide import LEGEND, day_text
 
 PictureFormat = Literal["svg", "pdf", "png"]
 _FONT_PACKAGE = "manimgx_fonts_cjk"
 _KEPT_PICTURES = 64
 _RETRY_SECONDS = 2
-_LEGEND = (
-    "最短、最长公示期自作出决定之日起按日历月计算，月末对齐（8月31日起满6个月为次年2月的最后一天）；时限按工作日计算。"
-    "标“仅供参考”的内容依据不足，只作提示，不会单独据以拒绝申请，由认定单位判断。"
-)
+_SHOWN_OFFICES = 12
+"""As ``shown-offices`` of the template."""
 
 
 class Picture(NamedTuple):
@@ -40,22 +39,22 @@ class Picture(NamedTuple):
 
 def category_picture(guide: CategoryGuide) -> Picture:
     """The picture of one category."""
-    subtitle = f"按 {_day(guide.on)} 有效的规则"
+    subtitle = f"按 {day_text(guide.on)} 有效的规则"
     if guide.next_change_on is not None:
-        subtitle += f"\n{_day(guide.next_change_on)}起规则变更"
+        subtitle += f"\n{day_text(guide.next_change_on)}起规则变更"
     return _picture("category", "信用修复指南 · 一张图", guide.name, subtitle, guide, guide.category)
 
 
 def overview_picture(guide: GuideOverview) -> Picture:
     """The picture of all categories."""
-    subtitle = f"按 {_day(guide.on)} 有效的规则"
+    subtitle = f"按 {day_text(guide.on)} 有效的规则"
     return _picture("overview", "信用修复指南 · 一张图", "各类失信记录怎样修复", subtitle, guide, "")
 
 
 def subject_picture(guide: SubjectGuide) -> Picture:
     """The picture of a subject's own records. Never kept."""
     return _picture(
-        "subject", "我的信用修复一张图 · 今天能做什么", guide.subject_name, _day(guide.on), guide, None
+        "subject", "我的信用修复一张图 · 今天能做什么", guide.subject_name, day_text(guide.on), guide, None
     )
 
 
@@ -70,22 +69,18 @@ def _picture(
     dumped = guide.model_dump(mode="json")
     for each in _dicts(dumped):
         if "decided_on" in each:
-            each["decided_text"] = _day(date.fromisoformat(each["decided_on"]))
+            each["decided_text"] = day_text(date.fromisoformat(each["decided_on"]))
     sources = _numbered(dumped)
     data = {
         "layout": layout,
         "kicker": kicker,
         "title": title,
         "subtitle": subtitle,
-        "legend": _LEGEND,
+        "legend": LEGEND,
         "sources": sources,
         "guide": dumped,
     }
     return Picture(data, guide.on, None if key is None else f"{layout}:{key}:{guide.on}")
-
-
-def _day(day: date) -> str:
-    return f"{day.year}年{day.month}月{day.day}日"
 
 
 def _dicts(value: Any) -> Iterator[dict[str, Any]]:
@@ -96,13 +91,35 @@ def _dicts(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _numbered(dumped: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every basis gets the number under which the foot of the picture lists it."""
+    """Every basis that is shown gets the number under which the foot of the picture lists it, in the order of the picture."""
     listed: dict[tuple[str, str], dict[str, Any]] = {}
-    for each in _dicts(dumped):
+    for each in _dicts(_shown(dumped)):
         if "evidence_text" in each:
             key = (each["source"], each["evidence_text"])
             each["number"] = listed.setdefault(key, {**each, "number": len(listed) + 1})["number"]
     return [*listed.values()]
+
+
+def _shown(dumped: dict[str, Any]) -> list[Any]:
+    """The parts with their bases as the picture has them: a step shows the weakest of its platforms, offices beyond some are counted."""
+    ways = dumped.get("ways", [])
+    return [
+        *(
+            [
+                way["total_basis"],
+                [step["limits"] for step in way["steps"]],
+                way["periods"],
+                way["conditions"],
+                way["materials_basis"] if way["materials"] else None,
+            ]
+            for way in ways
+        ),
+        [way["decided_by_basis"] for way in ways],
+        dumped.get("offices", [])[:_SHOWN_OFFICES],
+        dumped.get("extras", []),
+        dumped.get("earlier", []),
+        [record["basis"] for group in dumped.get("groups", []) for record in group["records"]],
+    ]
 
 
 def _printable(text: str) -> str:
