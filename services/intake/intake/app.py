@@ -8,10 +8,11 @@ from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.catalogue import load_catalogue
 from contracts.topics import APPLICATIONS, DECISIONS, PROPAGATION, RECORDS, ROUTING
-from intake import api, feed_api, materials_api, rules_api
+from intake import api, feed_api, guide_api, materials_api, rules_api
 from intake import invariants as checks
 from intake import materials as kept
 from intake.acts import Acts
+from intake.guide_picture import Painter
 from intake.handlers import ProgressHandler
 from intake.importing import Importer
 from intake.materials import Materials
@@ -44,6 +45,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             Importer(store, runtime.outbox, gate.room),
             TimelineWakeups(store.settled_timeline, settings.max_event_streams),
             gate,
+            Painter(settings.max_pictures_at_work),
         )
         return [ConsumerSpec(NAME, [topic.name for topic in _CONSUMED], ProgressHandler(store))]
 
@@ -56,7 +58,14 @@ def build(settings: IntakeSettings) -> FastAPI:
         "信复 · 申请受理",
         [*COLLECTIONS, *kept.COLLECTIONS],
         {topic.name: topic for topic in (APPLICATIONS, *_CONSUMED)},
-        routers=[api.router, materials_api.router, rules_api.router, feed_api.router, checks.router],
+        routers=[
+            api.router,
+            materials_api.router,
+            rules_api.router,
+            guide_api.router,
+            feed_api.router,
+            checks.router,
+        ],
         consumers=consumers,
         loops=loops,
         invariants=lambda runtime: checks.invariants(

@@ -52,7 +52,7 @@ def overview_page(guide: GuideOverview, asked: date | None) -> str:
     )
 
 
-def subject_page(guide: SubjectGuide, asked: date | None) -> str:
+def subject_page(guide: SubjectGuide) -> str:
     """The page of a subject's own records."""
     return _page(
         "subject",

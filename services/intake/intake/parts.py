@@ -17,6 +17,7 @@ from contracts.records import SubjectType
 from contracts.tokens import Claims, Scope
 from intake.acts import Acts
 from intake.domain import subject_id
+from intake.guide_picture import Painter
 from intake.importing import Importer
 from intake.materials import Materials
 from intake.pressure import Gate
@@ -39,6 +40,7 @@ class Intake:
     importer: Importer
     wakeups: TimelineWakeups
     gate: Gate
+    painter: Painter
 
     @property
     def subject_key(self) -> bytes:
