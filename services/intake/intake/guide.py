@@ -31,7 +31,7 @@ from contracts.http.guide import (
 )
 from contracts.records import SubjectType
 from intake.domain import Record
-from intake.eligibility import STATUS_TEXT, day_after
+from intake.eligibility import assess, day_after
 from intake.explanation import explain
 
 EVIDENCE_TEXT = {
@@ -51,6 +51,8 @@ _WAY_TITLE = {
     "referred": "请向其他单位申请",
     "not_repairable": "不予提前修复",
 }
+_SHOWN_FIRST = 10
+"""Of the records that come before another."""
 # The categories whose records come with 处罚类别, from which their tier is read (Catalogue.penalty_category).
 _PENALTIES = frozenset({"administrative_penalty", "samr_administrative_penalty"})
 _UNREAD = "期限未读到，以认定单位告知为准"
@@ -540,18 +542,19 @@ def subject_guide(
     on: date,
     transition: Transition,
     *,
-    complete: bool = True,
+    shown: int | None = None,
 ) -> SubjectGuide:
     """What the subject can do on the day about each of ``records``, all of one subject, each once.
 
-    ``complete``: false when it has more than are given; that another record comes first may then not be seen.
+    ``shown``: only the first so many are told about; the others are known, as conditions of those.
     """
-    explained = {each.record_id: explain(each, records, catalogue, on, transition) for each in records}
     by_id = {each.record_id: each for each in records}
+    listed = [*by_id.values()][:shown]
     members: dict[RecordGroup, list[RecordGuide]] = {group: [] for group in RecordGroup}
-    for record_id, record in by_id.items():
-        found = explained[record_id]
-        members[_group(found)].append(_record_guide(record, found, by_id, explained, catalogue, on))
+    for record in listed:
+        found = explain(record, records, catalogue, on, transition)
+        first = [_other(by_id[each], catalogue, on, transition) for each in found.first[:_SHOWN_FIRST]]
+        members[_group(found)].append(_record_guide(record, found, first, catalogue, on))
     groups = [
         GroupOfRecords(
             group=group,
@@ -569,7 +572,7 @@ def subject_guide(
         summary=_subject_summary(members),
         materials=_once(m for group in _MAY_APPLY for each in members[group] for m in each.materials),
         groups=groups,
-        complete=complete,
+        complete=len(listed) == len(by_id),
     )
 
 
@@ -591,8 +594,7 @@ def _order(group: RecordGroup, guide: RecordGuide) -> tuple[date, date, str]:
 def _record_guide(
     record: Record,
     explanation: Explanation,
-    by_id: dict[str, Record],
-    explained: dict[str, Explanation],
+    first: Sequence[OtherRecord],
     catalogue: Catalogue,
     on: date,
 ) -> RecordGuide:
@@ -613,16 +615,7 @@ def _record_guide(
         application_id=record.application_id,
         repair=repair,
         when_text=_when_text(repair),
-        first=[
-            OtherRecord(
-                record_id=each,
-                document_number=by_id[each].facts.document_number,
-                category_name=explained[each].category_name,
-                status_text=STATUS_TEXT[explained[each].repair.status],
-            )
-            for each in explanation.first
-            if each in by_id
-        ],
+        first=[*first],
         decided_by=rule.decided_by if rule else None,
         ask=repair.refer_to
         or (
@@ -638,6 +631,16 @@ def _record_guide(
         basis=None
         if repair.source is None or repair.evidence is None
         else basis(repair.source, repair.evidence),
+    )
+
+
+def _other(record: Record, catalogue: Catalogue, on: date, transition: Transition) -> OtherRecord:
+    category = catalogue.category(record.facts.category)
+    return OtherRecord(
+        record_id=record.record_id,
+        document_number=record.facts.document_number,
+        category_name=category.name if category else record.facts.category,
+        status_text=assess(record, catalogue, on, transition).status_text,
     )
 
 

@@ -21,8 +21,8 @@ from intake.guide_picture import Picture, category_picture, overview_picture, su
 from intake.parts import CurrentApplicant, Intake, Parts, today
 from intake.responses import problems
 
-_KNOWN_RECORDS = 500
-"""Of one subject that are told about, the latest decisions first."""
+_KNOWN_RECORDS, _SHOWN_RECORDS = 2_000, 200
+"""Of one subject that are looked at, and that are told about, the latest decisions first."""
 
 
 class GuideFormat(StrEnum):
@@ -143,16 +143,16 @@ async def my_guide(
 ) -> Response:
     """我的每条记录在哪一组：今天可以申请、先办另一条、由人判断、暂不能（按日期）、办理中、已届满、不归本平台、已处理。"""
     subject, day = applicant.subject, on or today()
-    records = await intake.store.records_of(subject.subject_id, None, _KNOWN_RECORDS + 1)
+    records = await intake.store.records_of(subject.subject_id, None, _KNOWN_RECORDS)
     # every record is compared with all others: beside the event loop, not in it
     guide = await asyncio.to_thread(
         subject_guide,
         subject.name,
-        records[:_KNOWN_RECORDS],
+        records,
         intake.catalogue,
         day,
         intake.settings.transition,
-        complete=len(records) <= _KNOWN_RECORDS,
+        shown=_SHOWN_RECORDS,
     )
     return await _answer(
         intake,

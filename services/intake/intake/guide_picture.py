@@ -23,10 +23,10 @@ from intake.guide import LEGEND, day_text
 
 PictureFormat = Literal["svg", "pdf", "png"]
 _FONT_PACKAGE = "manimgx_fonts_cjk"
-_KEPT_PICTURES = 64
+_KEPT_PICTURES = 24
 _RETRY_SECONDS = 2
-_SHOWN_OFFICES = 12
-"""As ``shown-offices`` of the template."""
+_SHOWN_OFFICES, _SHOWN_RECORDS = 12, 12
+"""As ``shown-offices`` and ``shown-records`` (of one group) of the template."""
 
 
 class Picture(NamedTuple):
@@ -118,7 +118,11 @@ def _shown(dumped: dict[str, Any]) -> list[Any]:
         dumped.get("offices", [])[:_SHOWN_OFFICES],
         dumped.get("extras", []),
         dumped.get("earlier", []),
-        [record["basis"] for group in dumped.get("groups", []) for record in group["records"]],
+        [
+            record["basis"]
+            for group in dumped.get("groups", [])
+            for record in group["records"][:_SHOWN_RECORDS]
+        ],
     ]
 
 
