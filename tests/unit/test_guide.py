@@ -262,6 +262,26 @@ def test_the_listing_comes_before_the_penalty() -> None:
     assert (guide.complete, guide.groups[0].group) == (False, RecordGroup.FIRST_ANOTHER)
 
 
+def test_what_has_to_wait_is_in_the_order_of_the_days() -> None:
+    later, sooner = subject_records(
+        [
+            {
+                "category": PENALTY,
+                "decided_on": date(2026, 5, 1),
+                "tier": "serious",
+                "penalty_kinds": "责令关闭",
+                "state": {},
+            },
+            {"category": PENALTY, "decided_on": date(2026, 11, 1), "tier": "general", "state": {}},
+        ]
+    )
+    (group,) = guide_for([later, sooner]).groups
+    assert [(each.record_id, each.when_text) for each in group.records] == [
+        (sooner.record_id, "2027年2月1日起可以申请"),
+        (later.record_id, "2027年5月1日起可以申请"),
+    ]
+
+
 # --- pages and pictures
 
 
