@@ -169,7 +169,7 @@ def _way(rule: Rule, catalogue: Catalogue, on: date) -> Way:
     conditions = [_condition(each) for each in catalogue.conditions_of(rule)]
     total = rule.total_working_days
     return Way(
-        title=_WAY_TITLE[rule.repair],
+        title=_way_title(rule),
         repair=rule.repair,
         decided_by=rule.decided_by,
         decided_by_basis=_of(rule, "decided_by"),
@@ -186,6 +186,12 @@ def _way(rule: Rule, catalogue: Catalogue, on: date) -> Way:
         materials_basis=_of(rule, "materials"),
         steps=steps(rule, catalogue, on),
     )
+
+
+def _way_title(rule: Rule) -> str:
+    if rule.repair == "by_itself" and rule.max_publication_months is None:
+        return "无需申请"
+    return _WAY_TITLE[rule.repair]
 
 
 def _materials_text(rule: Rule, *, applies: bool) -> str | None:
@@ -220,7 +226,7 @@ def _period(rule: Rule, rules: Sequence[Rule], catalogue: Catalogue) -> Period:
         min_publication_months=low,
         max_publication_months=high,
         min_text=_min_text(rule),
-        max_text="期限未读到，或由名单自身规定" if high is None else f"满 {high} 个月自动停止公示",
+        max_text=_max_text(rule),
         min_basis=_of(rule, "min_publication_months" if rule.repair == "on_application" else "repair"),
         max_basis=_of(rule, "max_publication_months"),
         note=rule.note,
@@ -245,6 +251,13 @@ def _min_text(rule: Rule) -> str:
     if months is None:
         return "最短公示期未读到，由认定单位判断"
     return f"满 {months} 个月后可以申请" if months else "符合条件即可申请，不用等"
+
+
+def _max_text(rule: Rule) -> str:
+    months = rule.max_publication_months
+    if months is not None:
+        return f"满 {months} 个月自动停止公示"
+    return "目录中没有期限，见说明" if rule.repair == "by_itself" else "期限未读到，或由名单自身规定"
 
 
 def _extra(overlay: Overlay) -> Extra:

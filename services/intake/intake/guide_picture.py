@@ -108,7 +108,7 @@ def _shown(dumped: dict[str, Any]) -> list[Any]:
             [
                 way["total_basis"],
                 [step["limits"] for step in way["steps"]],
-                way["periods"],
+                [[period["kinds"], _limits(period)] for period in way["periods"]],
                 way["conditions"],
                 way["materials_basis"] if way["materials"] else None,
             ]
@@ -117,12 +117,19 @@ def _shown(dumped: dict[str, Any]) -> list[Any]:
         [way["decided_by_basis"] for way in ways],
         dumped.get("offices", [])[:_SHOWN_OFFICES],
         dumped.get("extras", []),
-        dumped.get("earlier", []),
+        [_limits(period) for period in dumped.get("earlier", [])],
         [
             record["basis"]
             for group in dumped.get("groups", [])
             for record in group["records"][:_SHOWN_RECORDS]
         ],
+    ]
+
+
+def _limits(period: dict[str, Any]) -> list[Any]:
+    return [
+        period["min_basis"],
+        None if period["max_publication_months"] is None else period["max_basis"],
     ]
 
 
