@@ -22,6 +22,7 @@ from xinfu.compose import KAFKA_PORT, MONGODB_PORT, Endpoints, compose, replay_o
 from xinfu.demo import Demo, DemoFailedError
 from xinfu.dlq import dlq_app
 from xinfu.doctor import doctor
+from xinfu.guide import guide_command
 from xinfu.lag import lag
 from xinfu.openapi import write as write_openapi
 from xinfu.outbox import outbox_app
@@ -43,6 +44,7 @@ app.command()(lag)
 app.command()(parity)
 app.command("verify")(verify_command)
 app.command()(doctor)
+app.command("guide")(guide_command)
 
 
 def _with_session(work: Callable[[ClientSession], Awaitable[None]]) -> None:

@@ -8,9 +8,10 @@ from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.catalogue import load_catalogue
 from contracts.topics import APPLICATIONS, DECISIONS, PROPAGATION, RECORDS, ROUTING
-from intake import api, feed_api, mandates, mandates_api, materials, materials_api, rules_api
+from intake import api, feed_api, guide_api, mandates, mandates_api, materials, materials_api, rules_api
 from intake import invariants as checks
 from intake.acts import Acts
+from intake.guide_picture import Painter
 from intake.handlers import ProgressHandler
 from intake.importing import Importer
 from intake.mandates import Mandates
@@ -45,6 +46,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             Importer(store, runtime.outbox, gate.room),
             TimelineWakeups(store.settled_timeline, settings.max_event_streams),
             gate,
+            Painter(settings.max_pictures_at_work),
         )
         return [ConsumerSpec(NAME, [topic.name for topic in _CONSUMED], ProgressHandler(store))]
 
@@ -62,6 +64,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             materials_api.router,
             mandates_api.router,
             rules_api.router,
+            guide_api.router,
             feed_api.router,
             checks.router,
         ],

@@ -18,6 +18,7 @@ from contracts.records import SubjectType
 from contracts.tokens import Claims, Scope
 from intake.acts import Acts
 from intake.domain import subject_id
+from intake.guide_picture import Painter
 from intake.importing import Importer
 from intake.mandates import Mandates, fault
 from intake.materials import Materials
@@ -42,6 +43,7 @@ class Intake:
     importer: Importer
     wakeups: TimelineWakeups
     gate: Gate
+    painter: Painter
 
     @property
     def subject_key(self) -> bytes:

@@ -62,6 +62,11 @@ class IntakeSettings(ChassisSettings):
     max_concurrent_imports: int = Field(
         2, ge=1, description="CSV imports at once in one process; one more is answered 429"
     )
+    max_pictures_at_work: int = Field(
+        16,
+        ge=1,
+        description="pictures of the guide drawn or waited for at once in one process; one more is answered 429",
+    )
     max_event_streams: int = Field(1000, ge=1, description="open event streams of one process")
     event_heartbeat_seconds: float = Field(
         15.0, gt=0, description="seconds between comments on an idle stream"
