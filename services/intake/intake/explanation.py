@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import date
 
-from contracts.catalogue import Catalogue, Condition, Evidence, Rule
+from contracts.catalogue import Catalogue, Condition, Evidence, Rule, Tier
 from contracts.http.eligibility import Check, CheckResult, Explanation, RegimeAnswer, Repair, Transition
 from intake.domain import Record
 from intake.eligibility import applicable, assess, day_after, is_tier_binding
@@ -13,7 +13,7 @@ _RESULT_TEXT = {
     CheckResult.FAILED: "不符合",
     CheckResult.PERSON: "由认定单位核实",
 }
-_TIER_TEXT = {"minor": "轻微", "general": "一般", "serious": "严重"}
+TIER_TEXT = {Tier.MINOR: "轻微", Tier.GENERAL: "一般", Tier.SERIOUS: "严重"}
 _REGIME_TEXT = {
     Transition.APPLICATION_DAY: "按申请之日的规则",
     Transition.DECISION_DAY: "按作出决定之日的规则",
@@ -108,7 +108,7 @@ def _row_checks(rule: Rule, record: Record, catalogue: Catalogue) -> Iterator[Ch
         yield _check(
             "失信程度的档次",
             CheckResult.PASSED if certain else CheckResult.PERSON,
-            f"处罚类别“{facts.penalty_kinds or '未填'}”，按“{_TIER_TEXT[rule.tier]}”",
+            f"处罚类别“{facts.penalty_kinds or '未填'}”，按“{TIER_TEXT[rule.tier]}”",
             found[1].source if found else rule.source,
             found[1].evidence if found else rule.grade("tier"),
         )

@@ -32,7 +32,7 @@ from contracts.http.guide import (
 from contracts.records import SubjectType
 from intake.domain import Record
 from intake.eligibility import assess, day_after
-from intake.explanation import explain
+from intake.explanation import TIER_TEXT, explain
 
 EVIDENCE_TEXT = {
     Evidence.OFFICIAL: "已读官方原文",
@@ -43,7 +43,6 @@ EVIDENCE_TEXT = {
     Evidence.DESIGN: "本平台推定，仅供参考",
     Evidence.MEMORY: "尚未核对，仅供参考",
 }
-TIER_TEXT = {Tier.MINOR: "轻微", Tier.GENERAL: "一般", Tier.SERIOUS: "严重"}
 _LEVEL_TEXT = {"national": "国家级", "provincial": "省级", "municipal": "市级", "district": "区县级"}
 _WAY_TITLE = {
     "on_application": "申请修复",
