@@ -70,6 +70,22 @@ class RecordWithdrawn(Event):
     withdrawn_at: Timestamp
 
 
+class RecordRepairedElsewhere(Event):
+    """Another platform (国家企业信用信息公示系统, …) repaired a record: that is recognised here (互认), nobody decides again."""
+
+    TYPE = "cn.xinfu.record.repairedelsewhere.v1"
+    TOPIC = "xinfu.records"
+    KEY = "record_id"
+
+    record_id: RecordId
+    platform_id: str = Field(
+        max_length=60, description="Who says so; the id of the target where it is one of ours"
+    )
+    platform_name: str = Field(max_length=100)
+    decision_number: str = Field(description="Number of the decision letter", max_length=128)
+    repaired_at: Timestamp
+
+
 # --- xinfu.applications ----------------------------------------------------------------------------------
 
 
@@ -103,6 +119,7 @@ class ItemOutcome(StrEnum):
     REVOKED = "revoked"
     NOT_ACCEPTED = "not_accepted"
     WITHDRAWN = "withdrawn"
+    RECOGNISED = "recognised"
 
 
 class CompletedItem(Shape):
@@ -114,7 +131,7 @@ class CompletedItem(Shape):
 
 
 class ApplicationCompleted(Event):
-    """Every item of an application has ended: not accepted, refused, withdrawn, revoked, or repaired and seen right at every target.
+    """Every item of an application has ended: not accepted, refused, withdrawn, revoked, recognised, or repaired and seen right.
 
     Told once: a repair that is revoked later does not complete the application again.
     """
@@ -171,6 +188,20 @@ class WithdrawalRequested(ItemEvent):
         description="Who has the item; null while it waits in the human queue"
     )
     requested_at: Timestamp
+
+
+class RecognitionRequested(ItemEvent):
+    """The record of an open item was repaired elsewhere: whoever has the item says whether that came before its own decision."""
+
+    TYPE = "cn.xinfu.recognition.requested.v1"
+    TOPIC = "xinfu.applications"
+    KEY = "application_id"
+
+    department: DepartmentRef
+    platform_id: str
+    platform_name: str
+    decision_number: str = Field(description="Number of the decision letter", max_length=128)
+    repaired_at: Timestamp
 
 
 # --- xinfu.routing ---------------------------------------------------------------------------------------
@@ -280,6 +311,19 @@ class ReviewCancelled(ReviewEvent):
     KEY = "item_id"
 
     requested_at: Timestamp
+
+
+class RecognitionForwarded(ReviewEvent):
+    """The record was repaired elsewhere: unless it is decided already, this department has nothing left to decide."""
+
+    TYPE = "cn.xinfu.recognition.forwarded.v1"
+    TOPIC = "xinfu.reviews.{department}"
+    KEY = "item_id"
+
+    platform_id: str
+    platform_name: str
+    decision_number: str = Field(description="Number of the decision letter", max_length=128)
+    repaired_at: Timestamp
 
 
 # --- xinfu.decisions -------------------------------------------------------------------------------------
@@ -429,6 +473,17 @@ class RepairRefused(Decision):
     KEY = "item_id"
 
     reason: str = Field(min_length=1, max_length=2000)
+
+
+class RepairRecognised(Decision):
+    """A repair made elsewhere is recognised (互认): the targets follow, except the platform it came from, which is only looked at."""
+
+    TYPE = "cn.xinfu.repair.recognised.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    platform_id: str
+    platform_name: str
 
 
 class RepairRevoked(Decision):

@@ -30,6 +30,10 @@ EVENT_TITLES: dict[str, str] = {
     "SupplementReceived": "认定单位收到补正",
     "SupplementRequested": "认定单位要求补正",
     "WithdrawalRequested": "申请人请求撤回",
+    "RecordRepairedElsewhere": "记录已在别处修复",
+    "RecognitionRequested": "请求认可别处的修复",
+    "RecognitionForwarded": "别处已修复，请停止审核",
+    "RepairRecognised": "认可别处的修复",
 }
 """Event class name -> title."""
 
@@ -63,6 +67,10 @@ EVENT_MEANINGS: dict[str, str] = {
     "SupplementReceived": "认定单位收到补正，期限按剩余的工作日重新起算。",
     "SupplementRequested": "认定单位一次性告知全部需要补正的内容；补正期间期限中止。",
     "WithdrawalRequested": "申请人请求撤回尚未决定的事项；是否来得及，由正在办理的一方答复。",
+    "RecordRepairedElsewhere": "其他平台已修复这条记录；在此予以认可，不再重复办理（互认）。",
+    "RecognitionRequested": "在办事项的记录已在别处修复；是否先于自己的决定，由正在办理的一方答复。",
+    "RecognitionForwarded": "记录已在别处修复；尚未决定的，认定单位不必再办理。",
+    "RepairRecognised": "认可别处的修复：各平台随之停止公示，来源平台只核验、不再推送。",
 }
 """Event class name -> what happened, in one sentence."""
 
@@ -146,5 +154,8 @@ FIELD_TITLES: dict[str, str] = {
     "started_at": "开始办理时间",
     "step": "应办的步骤",
     "supplement_due_on": "补正期限",
+    "platform_id": "来源平台标识",
+    "platform_name": "来源平台",
+    "repaired_at": "修复时间",
 }
 """Field name -> title."""

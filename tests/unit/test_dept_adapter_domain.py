@@ -44,7 +44,7 @@ numbers = st.sampled_from(["甲", "乙"])
 @st.composite
 def commands(draw: st.DrawFn) -> Command:
     action = draw(actions)
-    decides = action in (Action.GRANT, Action.REFUSE, Action.REVOKE)
+    decides = action in (Action.GRANT, Action.REFUSE, Action.REVOKE, Action.RECOGNISE)
     return Command(
         action,
         by=draw(st.sampled_from(["callback", "officer"])),
@@ -52,6 +52,7 @@ def commands(draw: st.DrawFn) -> Command:
         number=draw(numbers) if decides else None,
         reason="未履行" if not_a_grant(action) else None,
         missing=("凭证",),
+        platform=("p", "平台"),
         occurred_at=draw(
             st.none() | st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
         ),
@@ -165,7 +166,7 @@ def test_bulk_conditions_are_those_of_the_table(action: Action) -> None:
         if state is State.SUPPLEMENT:
             review = replace(review, supplement=Supplement(("凭证",), NOW.date(), NOW.date()))
         try:
-            command = Command(action, "x", False, "甲", "未履行", missing=("凭证",))
+            command = Command(action, "x", False, "甲", "未履行", missing=("凭证",), platform=("p", "平台"))
             after = decide(review, command, NOW).review.state
         except DecisionConflictError:
             after = state

@@ -18,6 +18,7 @@ from contracts.events import (
     Decision,
     Event,
     RepairGranted,
+    RepairRecognised,
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
@@ -45,7 +46,7 @@ from dept_adapter.states import DECIDED, ENDED, Action, State, after, changed_by
 
 START = REQUESTED_AT
 PUSHED = (Action.DELIVER, Action.GIVE_UP)
-OTHERS = (Action.SUPPLEMENT, Action.WITHDRAW, Action.LAPSE)
+OTHERS = (Action.SUPPLEMENT, Action.WITHDRAW, Action.LAPSE, Action.RECOGNISE)
 SPOKEN = [action for action in Action if action not in (*PUSHED, *OTHERS)]
 RANK = {
     State.RECEIVED: 0,
@@ -58,6 +59,7 @@ RANK = {
     State.REFUSED: 12,
     State.NOT_ACCEPTED: 12,
     State.WITHDRAWN: 12,
+    State.RECOGNISED: 12,
     State.REVOKED: 13,
 }
 EXTENDABLE = REQUESTED.model_copy(update={"extend_working_days": 10})
@@ -72,8 +74,9 @@ LETTERS: dict[type[Event], str] = {
     RepairRefused: "F",
     RepairRevoked: "V",
     ReviewWithdrawn: "W",
+    RepairRecognised: "C",
 }
-STORY = re.compile("(SR?)?(N|W|A(X?(W|GV?|F)?)?)?")
+STORY = re.compile("(SR?)?(N|W|CV?|A(X?(W|CV?|GV?|F)?)?)?")
 
 
 def rank(review: Review) -> int:
@@ -152,7 +155,9 @@ class Reviewing(RuleBasedStateMachine):
         assert bool(events) == (before.state is not then.state and command.action not in PUSHED)
         if command.action in (Action.GRANT, Action.REFUSE) and (made := before.decision) is not None:
             same = (command.number, command.action is Action.REFUSE) == (made.number, made.reason is not None)
-            assert same or transition is None, "a contradiction is told"
+            # what was recognised may have been granted elsewhere, under a number of its own
+            granted_elsewhere = before.state is State.RECOGNISED and command.action is Action.GRANT
+            assert same or granted_elsewhere or transition is None, "a contradiction is told"
         assert attempt(then, command, self.now) in (None, Transition(then, ())), "it has no second effect"
         self.review = stored(then)
         self.events += events
@@ -172,7 +177,10 @@ class Reviewing(RuleBasedStateMachine):
 
     @rule(target=commands, action=st.sampled_from(OTHERS), at=clocks)
     def applicant_or_clock(self, action: Action, at: datetime | None) -> Command:
-        return self.say(Command(action, "applicant", from_desk=False, occurred_at=at))
+        if action is not Action.RECOGNISE:
+            return self.say(Command(action, "applicant", from_desk=False, occurred_at=at))
+        platform = ("gsxt", "公示系统")
+        return self.say(Command(action, "gsxt", False, "外1号", occurred_at=at, platform=platform))
 
     @rule(days=st.integers(0, 60))
     def days_pass(self, days: int) -> None:
@@ -200,6 +208,7 @@ class Reviewing(RuleBasedStateMachine):
             ReviewExtended: State.EXTENDED,
             ReviewNotAccepted: State.NOT_ACCEPTED,
             ReviewWithdrawn: State.WITHDRAWN,
+            RepairRecognised: State.RECOGNISED,
             RepairGranted: State.GRANTED,
             RepairRefused: State.REFUSED,
             RepairRevoked: State.REVOKED,
@@ -263,7 +272,8 @@ def test_the_table_is_total_and_leads_only_forward(state: State) -> None:
         assert then in (None, state) or RANK[then] > RANK[state] or back_for_the_supplement
         assert (state in changed_by(action)) == (then not in (None, state))
         if state in ENDED and then not in (None, state):
-            assert (state, action, then) == (State.GRANTED, Action.REVOKE, State.REVOKED)
+            assert state in (State.GRANTED, State.RECOGNISED)
+            assert (action, then) == (Action.REVOKE, State.REVOKED)
     assert state in ENDED or State.WITHDRAWN in {after(state, action) for action in Action}
     assert DECIDED < ENDED
 

@@ -25,6 +25,7 @@ from contracts.events import (
     RecordWithdrawn,
     ReferralReason,
     RepairGranted,
+    RepairRecognised,
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
@@ -41,7 +42,7 @@ from contracts.events import (
 from contracts.http.intake import Contact
 from contracts.identifiers import item_id
 from contracts.records import DepartmentRef, DisplayState, RecordFacts, SubjectType
-from intake.domain import Application, Entry, Item, ItemStatus, Record, apply
+from intake.domain import Application, Entry, Item, ItemStatus, Recognition, Record, apply
 from intake.handlers import ProgressHandler
 from intake.store import Store
 
@@ -162,6 +163,8 @@ class History:
             return ItemOutcome.REFUSED
         if self.events(item, RepairRevoked):
             return ItemOutcome.REVOKED
+        if self.events(item, RepairRecognised):
+            return ItemOutcome.RECOGNISED
         if self.events(item, ReviewNotAccepted):
             return ItemOutcome.NOT_ACCEPTED
         if self.events(item, ReviewWithdrawn):
@@ -179,6 +182,7 @@ TARGET_EVENTS: list[type[TargetEvent]] = [TargetAcknowledged, TargetVerified, Ta
 ENDED, PUBLISHED = DisplayState.PUBLICATION_ENDED, DisplayState.PUBLISHED
 VERSIONS: dict[str, list[list[DisplayState]]] = {
     "granted": [[ENDED]],
+    "recognised": [[ENDED]],
     # a revocation that comes to sync together with its grant is one version
     "revoked": [[ENDED, PUBLISHED], [ENDED, PUBLISHED], [PUBLISHED]],
 }
@@ -201,6 +205,20 @@ def propagations(draw: st.DrawFn, about: dict[str, Any], way: str) -> list[ItemE
     return events
 
 
+WAYS = [
+    "open",
+    "recognised",
+    "not_accepted",
+    "withdrawn",
+    "accepted",
+    "granted",
+    "revoked",
+    "revoked",
+    "refused",
+]
+PLATFORM = {"platform_id": "gsxt", "platform_name": "公示系统", "decision_number": "外1号"}
+
+
 @st.composite
 def histories(draw: st.DrawFn) -> History:
     """Up to two applications with up to three items. Each item goes as far as it likes on one of the ways there are."""
@@ -221,6 +239,11 @@ def histories(draw: st.DrawFn) -> History:
                 # nobody hears of a held item before its turn
                 others.append(item.model_copy(update={"after": tuple(each.item_id for each in others)}))
                 continue
+            way = draw(st.sampled_from(WAYS))
+            if way == "recognised":
+                # intake has asked for it: it knows before anybody else
+                found = Recognition(**PLATFORM, repaired_at=NOW, requested=True)
+                item = item.model_copy(update={"recognition": found})
             others.append(item)
             about: dict[str, Any] = {
                 "application_id": application_id,
@@ -234,17 +257,6 @@ def histories(draw: st.DrawFn) -> History:
                 code = {"reason_code": ReferralReason.UNKNOWN_DEPARTMENT, "referred_at": NOW}
                 history.add(ItemReferred.model_validate({**about, **queue, **code}))
             history.add(ItemRouted.model_validate({**asked, "routed_at": NOW}))
-            ways = [
-                "open",
-                "not_accepted",
-                "withdrawn",
-                "accepted",
-                "granted",
-                "revoked",
-                "revoked",
-                "refused",
-            ]
-            way = draw(st.sampled_from(ways))
             if draw(st.booleans()):
                 missing = {"missing": ("凭证",), "supplement_due_on": TODAY, "requested_at": NOW}
                 history.add(SupplementRequested.model_validate({**asked, **missing}))
@@ -256,9 +268,12 @@ def histories(draw: st.DrawFn) -> History:
             if way == "withdrawn":
                 withdrawn = {"reason_code": "applicant", "withdrawn_at": NOW}
                 history.add(ReviewWithdrawn.model_validate({**asked, **withdrawn}))
-            if way not in ("open", "not_accepted", "withdrawn"):
+            if way == "recognised":
+                ruling = {**asked, **PLATFORM, "record": own, "decided_at": NOW}
+                history.add(RepairRecognised.model_validate(ruling))
+            if way not in ("open", "recognised", "not_accepted", "withdrawn"):
                 history.add(ReviewAccepted.model_validate({**asked, "accepted_at": NOW}))
-            if way not in ("open", "not_accepted", "withdrawn") and draw(st.booleans()):
+            if way not in ("open", "recognised", "not_accepted", "withdrawn") and draw(st.booleans()):
                 extended = {"reason": "复杂", "decide_due_on": TODAY, "extended_at": NOW}
                 history.add(ReviewExtended.model_validate({**asked, **extended}))
             ruled = {**asked, "record": own, "decision_number": "3号", "decided_at": NOW, "reason": "x"}

@@ -88,13 +88,13 @@ def item_fault(item: ItemStanding, review: ItemStanding | None, record: RecordSt
     ours, theirs = (item.decision, item.decision_number), (review.decision, review.decision_number)
     if ours != theirs:
         return f"受理方记录的决定是 {_decision(*ours)}，部门审核的是 {_decision(*theirs)}"
-    if item.decision not in ("granted", "revoked"):
+    if item.decision not in ("granted", "recognised", "revoked"):
         return None
     if record is None or record.version < 1:
         return f"决定为 {_decision(*ours)}，公示同步却没有这条记录"
     if record.item_id != item.item_id:
         return None  # a later application for the same record
-    state = DisplayState.PUBLICATION_ENDED if item.decision == "granted" else DisplayState.PUBLISHED
+    state = DisplayState.PUBLISHED if item.decision == "revoked" else DisplayState.PUBLICATION_ENDED
     if (record.state, record.decision_number) != (state.value, item.decision_number):
         return f"决定为 {_decision(*ours)}，公示同步依据的却是 {record.decision_number}（{record.state}）"
     return None

@@ -76,11 +76,12 @@ class Cause(StrEnum):
 
 
 class PublishedRecord(BaseModel):
-    """A record as its department publishes it."""
+    """A record as its department publishes it. ``state``: what the target decided by itself, without a push of ours."""
 
     record: RecordKey
     subject_name: str
     category: str
+    state: DisplayState | None = None
 
 
 class Seed(BaseModel):
@@ -365,13 +366,15 @@ def router(db: Database, faults: Faults, targets: Mapping[str, Target], delay_se
                     connection.execute(
                         "INSERT INTO target_record (target_id, subject_code, document_key, authority_name,"
                         " document_number, subject_name, category, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-                        " ON CONFLICT DO UPDATE SET subject_name = excluded.subject_name, category = excluded.category",
+                        " ON CONFLICT DO UPDATE SET subject_name = excluded.subject_name, category = excluded.category,"
+                        " state = coalesce(?, state)",
                         (
                             *where,
                             key.document_number,
                             entry.subject_name,
                             entry.category,
-                            DisplayState.PUBLISHED,
+                            entry.state or DisplayState.PUBLISHED,
+                            entry.state,
                         ),
                     )
                     stored += 1

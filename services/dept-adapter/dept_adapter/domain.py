@@ -12,6 +12,7 @@ from contracts.clock import china_date
 from contracts.events import (
     Event,
     RepairGranted,
+    RepairRecognised,
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
@@ -100,7 +101,7 @@ class Command:
     """What happened, mostly what a department says. ``number`` belongs to decisions.
 
     ``reason`` belongs to refusals, revocations, extensions and what is not accepted; ``missing`` to a supplement that is asked for,
-    ``supplement_working_days`` being the applicant's time. ``occurred_at``: when it happened by the department's clock; None: now.
+    ``supplement_working_days`` being the applicant's time; ``platform``, id and name, to a repair made elsewhere. ``occurred_at``: when it happened by the department's clock; None: now.
     ``from_desk``: an officer says it here.
     """
 
@@ -112,6 +113,7 @@ class Command:
     occurred_at: datetime | None = None
     missing: tuple[str, ...] = ()
     supplement_working_days: int = 0
+    platform: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ _WORDS = {
     State.REFUSED: "不予修复",
     State.REVOKED: "撤销修复",
     State.NOT_ACCEPTED: "不予受理",
+    State.RECOGNISED: "认可别处的修复",
 }
 
 
@@ -170,7 +173,9 @@ def decide(review: Review, command: Command, now: datetime) -> Transition:
         raise NotAtDeskError(f"“{review.department.name}”以自有系统办理该事项，请在该系统中受理和决定。")
     state = after(review.state, command.action)
     made = review.revocation if command.action is Action.REVOKE else review.decision
-    if state is None or (state is review.state and made and command.number and command.number != made.number):
+    other = made is not None and command.number is not None and command.number != made.number
+    # what is recognised was decided elsewhere, under a number of its own
+    if state is None or (state is review.state and other and review.state is not State.RECOGNISED):
         if command.action is Action.REQUEST_SUPPLEMENT and _same_supplement(review, command):
             return Transition(review, ())
         raise DecisionConflictError(_contradiction(review))
@@ -200,8 +205,10 @@ def decide(review: Review, command: Command, now: datetime) -> Transition:
             by_applicant = command.action is Action.WITHDRAW
             why = WithdrawalReason.APPLICANT if by_applicant else WithdrawalReason.SUPPLEMENT_OVERDUE
             return Transition(result, (ReviewWithdrawn(**_about(review), reason_code=why, withdrawn_at=at),))
+        case Action.RECOGNISE:
+            return _recognise(result, command, at)
     events: list[Event] = []
-    if review.accepted_at is None:
+    if review.accepted_at is None and review.state is not State.RECOGNISED:
         result = replace(result, accepted_at=at)
         events.append(ReviewAccepted(**_about(review), accepted_at=at))
     if state in DECIDED:
@@ -297,6 +304,22 @@ def _extend(review: Review, command: Command, at: datetime) -> Transition:
     )
     extended = replace(review, state=State.EXTENDED, decide_due_on=due.on, note=command.reason)
     return Transition(extended, (event,))
+
+
+def _recognise(review: Review, command: Command, at: datetime) -> Transition:
+    if not command.number or command.platform is None:
+        raise ValueError("what is recognised needs its number and its platform")
+    platform_id, platform_name = command.platform
+    made = Decision(command.number, None, at, platform_id)
+    event = RepairRecognised(
+        **_about(review),
+        record=review.record,
+        decision_number=command.number,
+        decided_at=at,
+        platform_id=platform_id,
+        platform_name=platform_name,
+    )
+    return Transition(replace(review, decision=made, note=f"{platform_name}已修复"), (event,))
 
 
 def _later(start: Deadline, working_days: int) -> Deadline:

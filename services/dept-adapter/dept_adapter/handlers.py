@@ -6,7 +6,7 @@ from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Department
 from contracts.errors import DeadLetterReason
-from contracts.events import ReviewCancelled, ReviewRequested, SupplementForwarded
+from contracts.events import RecognitionForwarded, ReviewCancelled, ReviewRequested, SupplementForwarded
 from dept_adapter.domain import Command, Review, decide, receive
 from dept_adapter.states import Action
 from dept_adapter.store import Change, NewReview, Reviews
@@ -38,7 +38,7 @@ class ReviewHandler:
         for received in batch:
             event = received.event
             if not isinstance(event, ReviewRequested):
-                if isinstance(event, SupplementForwarded | ReviewCancelled):
+                if isinstance(event, SupplementForwarded | ReviewCancelled | RecognitionForwarded):
                     follow_ups.append(received)
                 continue
             # the chassis has checked that the slug of the event is that of its topic
@@ -74,26 +74,45 @@ class ReviewHandler:
         now: dict[str, Review] = {}
         for received in batch:
             event = received.event
-            if not isinstance(event, SupplementForwarded | ReviewCancelled):
+            if not isinstance(event, SupplementForwarded | ReviewCancelled | RecognitionForwarded):
                 continue
             found = stored.get(event.item_id)
             if found is None or found.review.department.code != event.department.code:
                 detail = f"{event.department.slug} was not asked to review {event.item_id}"
                 unit.reject(received, DeadLetterReason.UNKNOWN_AGGREGATE, detail)
                 continue
-            cancelled = isinstance(event, ReviewCancelled)
-            action = Action.WITHDRAW if cancelled else Action.SUPPLEMENT
-            at = event.requested_at if isinstance(event, ReviewCancelled) else event.provided_at
-            command = Command(action, by="applicant", from_desk=False, occurred_at=at)
-            transition = decide(now.get(event.item_id, found.review), command, unit.now)
+            transition = decide(now.get(event.item_id, found.review), _command(event), unit.now)
             for told in transition.events:
                 unit.emit(told, cause=received.id, trace=received.trace)
             if transition.events:
                 now[event.item_id] = transition.review
-        changes = [Change(stored[item_id], review, "applicant") for item_id, review in now.items()]
+        changes = [Change(stored[item_id], review, _by(review)) for item_id, review in now.items()]
         await self._reviews.save(changes, unit.now, unit.session)
         self._wake(unit, {change.review.department.slug for change in changes})
 
     def _wake(self, unit: UnitOfWork, slugs: set[str]) -> None:
         for slug in slugs & set(self._wakes):
             unit.after_commit(self._wakes[slug])
+
+
+_BY = "applicant"
+
+
+def _by(review: Review) -> str:
+    return review.decision.by if review.decision else _BY
+
+
+def _command(event: SupplementForwarded | ReviewCancelled | RecognitionForwarded) -> Command:
+    match event:
+        case SupplementForwarded():
+            return Command(Action.SUPPLEMENT, _BY, from_desk=False, occurred_at=event.provided_at)
+        case ReviewCancelled():
+            return Command(Action.WITHDRAW, _BY, from_desk=False, occurred_at=event.requested_at)
+    return Command(
+        Action.RECOGNISE,
+        event.platform_id,
+        from_desk=False,
+        number=event.decision_number,
+        occurred_at=event.repaired_at,
+        platform=(event.platform_id, event.platform_name),
+    )

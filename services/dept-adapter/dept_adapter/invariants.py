@@ -7,13 +7,14 @@ from fastapi import APIRouter, Request
 
 from chassis.db import Database, Document
 from chassis.invariants import Findings, Invariant, Operator, pages
-from contracts.events import RepairGranted, RepairRefused, RepairRevoked
+from contracts.events import RepairGranted, RepairRecognised, RepairRefused, RepairRevoked
 from contracts.http.verification import ItemQuestion, ItemStanding, ItemStandings
 from contracts.topics import DECISIONS
 from dept_adapter.states import ENDED, State
 
 _DECIDED = {
     RepairGranted.TYPE: ({State.GRANTED, State.REVOKED}, "decision"),
+    RepairRecognised.TYPE: ({State.RECOGNISED, State.REVOKED}, "decision"),
     RepairRefused.TYPE: ({State.REFUSED}, "decision"),
     RepairRevoked.TYPE: ({State.REVOKED}, "revocation"),
 }

@@ -230,7 +230,7 @@ class Pusher:
 
     def _message(self, stored: StoredReview, case: Case) -> tuple[str, ReviewSubmission | ReviewCancellation]:
         review = stored.review
-        if review.state is State.WITHDRAWN:
+        if review.state is not State.RECEIVED:
             cancellation = ReviewCancellation(
                 item_id=review.item_id,
                 application_id=review.application_id,

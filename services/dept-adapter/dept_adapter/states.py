@@ -17,6 +17,7 @@ class State(StrEnum):
     REVOKED = "revoked"
     NOT_ACCEPTED = "not_accepted"
     WITHDRAWN = "withdrawn"
+    RECOGNISED = "recognised"
 
 
 class Action(StrEnum):
@@ -34,12 +35,13 @@ class Action(StrEnum):
     REFUSE = "refuse"
     REVOKE = "revoke"
     WITHDRAW = "withdraw"
+    RECOGNISE = "recognise"
 
 
 DECIDED = frozenset({State.GRANTED, State.REFUSED, State.REVOKED})
 """The department decided on the repair."""
-ENDED = DECIDED | {State.NOT_ACCEPTED, State.WITHDRAWN}
-"""Nothing is awaited any more; a grant may still be revoked."""
+ENDED = DECIDED | {State.NOT_ACCEPTED, State.WITHDRAWN, State.RECOGNISED}
+"""Nothing is awaited any more; a grant, here or recognised, may still be revoked."""
 
 _FORMAL = (State.RECEIVED, State.DELIVERED, State.UNDELIVERABLE)
 _UNDECIDED = (*_FORMAL, State.SUPPLEMENT, State.ACCEPTED, State.EXTENDED)
@@ -58,8 +60,9 @@ CHANGES: dict[Action, dict[State, State]] = {
     Action.EXTEND: {State.ACCEPTED: State.EXTENDED},
     Action.GRANT: dict.fromkeys(_UNDECIDED, State.GRANTED),
     Action.REFUSE: dict.fromkeys(_UNDECIDED, State.REFUSED),
-    Action.REVOKE: {State.GRANTED: State.REVOKED},
+    Action.REVOKE: dict.fromkeys((State.GRANTED, State.RECOGNISED), State.REVOKED),
     Action.WITHDRAW: dict.fromkeys(_UNDECIDED, State.WITHDRAWN),
+    Action.RECOGNISE: dict.fromkeys(_UNDECIDED, State.RECOGNISED),
 }
 """action -> state -> next state: everything that changes a review."""
 
@@ -67,16 +70,17 @@ REPEATED: dict[Action, frozenset[State]] = {
     # a department may call back before its answer to the push is here
     Action.DELIVER: frozenset(State),
     Action.GIVE_UP: frozenset(State),
-    Action.ACCEPT: DECIDED | {State.ACCEPTED, State.EXTENDED},
+    Action.ACCEPT: DECIDED | {State.ACCEPTED, State.EXTENDED, State.RECOGNISED},
     Action.NOT_ACCEPT: frozenset({State.NOT_ACCEPTED}),
     Action.REQUEST_SUPPLEMENT: frozenset({State.SUPPLEMENT}),
-    # these three are no department's word: what came first stands
+    # these four are no department's word: what came first stands
     Action.SUPPLEMENT: frozenset(State),
     Action.LAPSE: frozenset(State),
     Action.WITHDRAW: frozenset(State),
+    Action.RECOGNISE: frozenset(State),
     Action.EXTEND: frozenset({State.EXTENDED}),
-    # the grant that was revoked may be reported again, late
-    Action.GRANT: frozenset({State.GRANTED, State.REVOKED}),
+    # the grant that was revoked may be reported again, late; a department may have granted elsewhere what is recognised here
+    Action.GRANT: frozenset({State.GRANTED, State.REVOKED, State.RECOGNISED}),
     Action.REFUSE: frozenset({State.REFUSED}),
     Action.REVOKE: frozenset({State.REVOKED}),
 }
@@ -108,6 +112,7 @@ STATE_TEXT = {
     State.REVOKED: "已撤销修复",
     State.NOT_ACCEPTED: "不予受理",
     State.WITHDRAWN: "已撤回",
+    State.RECOGNISED: "已认可",
 }
 ACTION_TEXT = {
     Action.DELIVER: "送达",
@@ -122,6 +127,7 @@ ACTION_TEXT = {
     Action.REFUSE: "不予",
     Action.REVOKE: "撤销",
     Action.WITHDRAW: "申请人撤回",
+    Action.RECOGNISE: "别处已修复",
 }
 
 

@@ -350,7 +350,7 @@ def _document(review: Review) -> Document:
     }
 
 
-_TOLD = (State.RECEIVED, State.WITHDRAWN)
+_TOLD = (State.RECEIVED, State.WITHDRAWN, State.RECOGNISED)
 """States of which the system of a department is told."""
 _SAVED = (
     "state",

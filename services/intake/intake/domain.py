@@ -24,8 +24,10 @@ from contracts.events import (
     ItemWithdrawn,
     PropagationCompleted,
     RecordPublished,
+    RecordRepairedElsewhere,
     RecordWithdrawn,
     RepairGranted,
+    RepairRecognised,
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
@@ -85,7 +87,7 @@ class Display(Shape):
 class Record(Shape):
     """A record a subject may apply for. ``revision`` counts the changes an import made.
 
-    ``repaired_at``: its publication ended; ``revoked_at``: that repair was revoked, so it is shown again.
+    ``repaired_at``: its publication ended (``repaired_by``: the platform that says so, where it was not us); ``revoked_at``: that repair was revoked, so it is shown again.
     """
 
     record_id: RecordId
@@ -100,6 +102,7 @@ class Record(Shape):
     application_id: ApplicationId | None = None
     item_id: ItemId | None = None
     repaired_at: Timestamp | None = None
+    repaired_by: str | None = None
     revoked_at: Timestamp | None = None
 
     @property
@@ -131,6 +134,16 @@ def withdraw(record: Record, event: RecordWithdrawn) -> Record:
     return record.model_copy(update={"status": "withdrawn", "withdrawn_at": event.withdrawn_at})
 
 
+def repaired_elsewhere(record: Record, event: RecordRepairedElsewhere) -> Record:
+    """Repaired from then on; what was repaired before, or revoked later, stays as it is."""
+    if record.repaired_at is not None and record.revoked_at is None:
+        return record
+    if record.revoked_at is not None and event.repaired_at <= record.revoked_at:
+        return record
+    changes = {"repaired_at": event.repaired_at, "repaired_by": event.platform_name, "revoked_at": None}
+    return record.model_copy(update=changes)
+
+
 # --- items -----------------------------------------------------------------------------------------------
 
 
@@ -151,6 +164,7 @@ class ItemStatus(StrEnum):
     REVOKED = "revoked"
     NOT_ACCEPTED = "not_accepted"
     WITHDRAWN = "withdrawn"
+    RECOGNISED = "recognised"
 
 
 class TargetState(StrEnum):
@@ -187,6 +201,16 @@ class Supplement(Shape):
     received_at: Timestamp | None = None
 
 
+class Recognition(Shape):
+    """A repair made elsewhere. ``requested``: whoever has the item was asked to recognise it."""
+
+    platform_id: str
+    platform_name: str
+    decision_number: str
+    repaired_at: Timestamp
+    requested: bool = False
+
+
 class Overdue(Shape):
     """The last deadline of the department that passed."""
 
@@ -210,6 +234,8 @@ class Item(Shape):
     supplement_text: str | None = None
     supplemented_at: Timestamp | None = None
     withdrawal_requested_at: Timestamp | None = None
+    # xinfu.records
+    recognition: Recognition | None = None
     # xinfu.routing
     referral: Referral | None = None
     department: DepartmentRef | None = None
@@ -223,7 +249,7 @@ class Item(Shape):
     extension_reason: str | None = None
     changed_due_on: date | None = None
     overdue: Overdue | None = None
-    decision: Literal["granted", "refused"] | None = None
+    decision: Literal["granted", "refused", "recognised"] | None = None
     decision_number: str | None = None
     reason: str | None = None
     decided_at: Timestamp | None = None
@@ -241,7 +267,10 @@ class Item(Shape):
             ItemStatus.REFUSED: self.decision == "refused",
             ItemStatus.NOT_ACCEPTED: self.not_accepted_at is not None,
             ItemStatus.REVOKED: self.revoked_at is not None,
-            ItemStatus.REPAIRED: self.repaired_at is not None,
+            ItemStatus.RECOGNISED: self.decision == "recognised",
+            # with a repair elsewhere, only the decision tells whose repair it is that every target shows
+            ItemStatus.REPAIRED: self.repaired_at is not None
+            and (self.decision is not None or self.recognition is None),
             ItemStatus.SYNCING: bool(self.targets),
             ItemStatus.GRANTED: self.decision == "granted",
             ItemStatus.WITHDRAWN: (self.withdrawn_at or self.unassigned_withdrawn_at) is not None,
@@ -268,6 +297,8 @@ class Item(Shape):
                 return ItemOutcome.NOT_ACCEPTED
             case ItemStatus.WITHDRAWN:
                 return ItemOutcome.WITHDRAWN
+            case ItemStatus.RECOGNISED:
+                return ItemOutcome.RECOGNISED
         return None
 
     @property
@@ -295,6 +326,13 @@ _TARGET_STATES: dict[type[TargetEvent], TargetState] = {
     TargetAcknowledged: TargetState.ACKNOWLEDGED,
     TargetVerified: TargetState.VERIFIED,
     TargetDrifted: TargetState.DRIFTED,
+}
+
+
+_DECISIONS: dict[type[ItemEvent], str] = {
+    RepairGranted: "granted",
+    RepairRefused: "refused",
+    RepairRecognised: "recognised",
 }
 
 
@@ -332,9 +370,9 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
             return {"overdue": Overdue(step=event.step, due_on=event.due_on)}
         case ReviewWithdrawn():
             return {"withdrawn_at": item.withdrawn_at or event.withdrawn_at}
-        case RepairGranted() | RepairRefused() if item.decision is None:
+        case RepairGranted() | RepairRefused() | RepairRecognised() if item.decision is None:
             return {
-                "decision": "granted" if isinstance(event, RepairGranted) else "refused",
+                "decision": _DECISIONS[type(event)],
                 "decision_number": event.decision_number,
                 "reason": event.reason if isinstance(event, RepairRefused) else None,
                 "decided_at": event.decided_at,
@@ -382,7 +420,7 @@ def occurred_at(event: ItemEvent) -> datetime:
             return event.extended_at
         case ReviewOverdue():
             return event.noticed_at
-        case RepairGranted() | RepairRefused() | RepairRevoked():
+        case RepairGranted() | RepairRefused() | RepairRevoked() | RepairRecognised():
             return event.decided_at
         case TargetAcknowledged():
             return event.acknowledged_at

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
 from contracts.errors import DeadLetterReason
-from contracts.events import ItemEvent, RecordPublished, RecordWithdrawn
+from contracts.events import ItemEvent, RecordPublished, RecordRepairedElsewhere, RecordWithdrawn
 from intake import texts
-from intake.domain import Record, apply, occurred_at, publish, withdraw
+from intake.domain import Record, apply, occurred_at, publish, repaired_elsewhere, withdraw
 from intake.progress import Progress
 from intake.store import Store
 
@@ -20,7 +20,11 @@ class ProgressHandler:
 
     async def __call__(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
         """Other events of these topics mean nothing to intake."""
-        about_records = [r for r in batch if isinstance(r.event, RecordPublished | RecordWithdrawn)]
+        about_records = [
+            r
+            for r in batch
+            if isinstance(r.event, RecordPublished | RecordWithdrawn | RecordRepairedElsewhere)
+        ]
         about_items = [r for r in batch if isinstance(r.event, ItemEvent)]
         if about_records:
             await self._records(unit, about_records)
@@ -30,6 +34,7 @@ class ProgressHandler:
     async def _records(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
         known = await self._store.records({r.key for r in batch}, unit.session)
         changed: dict[str, Record] = {}
+        recognised: list[tuple[Received, RecordRepairedElsewhere, str]] = []
         for received in batch:
             event = received.event
             before = changed.get(received.key) or known.get(received.key)
@@ -42,13 +47,24 @@ class ProgressHandler:
                     after = publish(before, event)
                 case RecordWithdrawn() if before is not None:
                     after = withdraw(before, event)
+                case RecordRepairedElsewhere() if before is not None:
+                    after = repaired_elsewhere(before, event)
+                    if before.item_id and before.application_id:
+                        recognised.append((received, event, before.item_id))
                 case _:
-                    detail = f"no record {received.key} is known: publish it before it is withdrawn"
+                    detail = (
+                        f"no record {received.key} is known: publish it before anything else is told of it"
+                    )
                     unit.reject(received, DeadLetterReason.UNKNOWN_AGGREGATE, detail)
                     continue
             if after is not before:
                 changed[received.key] = after
         await self._store.save_records(changed.values(), unit.session)
+        if recognised:
+            progress = await Progress.load(self._store, unit, {item_id for _, _, item_id in recognised})
+            for received, event, item_id in recognised:
+                progress.recognise(progress.items[item_id], event, received.trace)
+            await progress.save()
 
     async def _items(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
         events = [(r, r.event) for r in batch if isinstance(r.event, ItemEvent)]
@@ -69,6 +85,7 @@ class ProgressHandler:
                 continue
             facts = event.model_dump(mode="json", exclude=_NOT_SHOWN)
             progress.change(apply(item, event), *line, occurred_at(event), facts, received.trace)
+            progress.ask_for_recognition(item.item_id, received.trace)
         await progress.save()
 
 

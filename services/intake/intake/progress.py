@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from chassis.unit_of_work import UnitOfWork
-from contracts.events import ItemOutcome, ItemStarted
+from contracts.events import ItemOutcome, ItemStarted, RecognitionRequested, RecordRepairedElsewhere
 from intake import texts
-from intake.domain import Application, Entry, Item, ItemStatus, completed
+from intake.domain import Application, Entry, Item, ItemStatus, Recognition, completed
 from intake.store import Store
 
 Trace = Mapping[str, str] | None
@@ -90,6 +90,52 @@ class Progress:
         if before.revoked_at is None and item.revoked_at is not None:
             self._revoked[item.record_id] = item.revoked_at
 
+    def recognise(self, item: Item, event: RecordRepairedElsewhere, trace: Trace) -> None:
+        """The record was repaired elsewhere. A queued item need not wait any longer; one that is decided or ended stays."""
+        if item.decision is not None or item.outcome is not None or item.recognition is not None:
+            return
+        found = event.model_dump(include={"platform_id", "platform_name", "decision_number", "repaired_at"})
+        queued = item.status is ItemStatus.QUEUED
+        changes = {"recognition": Recognition.model_validate(found)}
+        line = texts.repaired_elsewhere(item.facts.document_number, event.platform_name)
+        self.change(
+            item.model_copy(update=changes), "repaired_elsewhere", line, event.repaired_at, found, trace
+        )
+        if queued:
+            line = texts.no_longer_queued(item.facts.document_number)
+            self._begin(self.items[item.item_id], line, trace)
+        self.ask_for_recognition(item.item_id, trace)
+
+    def ask_for_recognition(self, item_id: str, trace: Trace) -> None:
+        """Ask whoever has the item, once that is known."""
+        item = self.items[item_id]
+        found = item.recognition
+        if found is None or found.requested or item.department is None or item.decision is not None:
+            return
+        asked = item.model_copy(update={"recognition": found.model_copy(update={"requested": True})})
+        self.items[item_id] = self._changed[item_id] = asked
+        event = RecognitionRequested(
+            **self._about(item),
+            department=item.department,
+            **found.model_dump(exclude={"requested"}),
+        )
+        self._unit.emit(event, cause=f"recognise:{item_id}", trace=trace)
+
+    def _about(self, item: Item) -> dict[str, str]:
+        application = self._ledgers[item.application_id].application
+        return {
+            "application_id": item.application_id,
+            "item_id": item.item_id,
+            "record_id": item.record_id,
+            "subject_id": application.subject_id,
+        }
+
+    def _begin(self, item: Item, line: str, trace: Trace) -> None:
+        now = self._unit.now
+        self.change(item.model_copy(update={"started_at": now}), "started", line, now)
+        event = ItemStarted(**self._about(item), record=item.facts, started_at=now)
+        self._unit.emit(event, cause=f"start:{item.item_id}", trace=trace)
+
     async def save(self) -> None:
         """Start whose turn has come, complete what has ended, and write everything."""
         touched = [ledger for ledger in self._ledgers.values() if ledger.entries]
@@ -122,22 +168,13 @@ class Progress:
                 first = [items[i] for i in item.after]
                 if item.status is not ItemStatus.QUEUED or not all(f.lets_followers_start for f in first):
                     continue
-                now = self._unit.now
                 # what sync tells may be here before the decision itself
                 granted = all(
-                    each.decision == "granted" or each.outcome is ItemOutcome.REPAIRED for each in first
+                    each.decision in ("granted", "recognised") or each.outcome is ItemOutcome.REPAIRED
+                    for each in first
                 )
                 text = texts.started(item.facts.document_number, granted)
-                self.change(item.model_copy(update={"started_at": now}), "started", text, now)
-                event = ItemStarted(
-                    application_id=application.application_id,
-                    item_id=item.item_id,
-                    record_id=item.record_id,
-                    subject_id=application.subject_id,
-                    record=item.facts,
-                    started_at=now,
-                )
-                self._unit.emit(event, cause=f"start:{item.item_id}", trace=ledger.trace)
+                self._begin(item, text, ledger.trace)
 
     async def _complete(self, ledgers: list[_Ledger]) -> None:
         if not ledgers:

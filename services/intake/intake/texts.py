@@ -12,6 +12,7 @@ from contracts.events import (
     ItemWithdrawn,
     PropagationCompleted,
     RepairGranted,
+    RepairRecognised,
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
@@ -46,6 +47,7 @@ ITEM_STATUS = {
     ItemStatus.REVOKED: "已撤销修复",
     ItemStatus.NOT_ACCEPTED: "不予受理",
     ItemStatus.WITHDRAWN: "已撤回",
+    ItemStatus.RECOGNISED: "已认可",
 }
 TARGET_STATE = {
     TargetState.ACKNOWLEDGED: "已接收，待核验",
@@ -56,6 +58,7 @@ _RARE = {
     ItemOutcome.REVOKED: "修复被撤销",
     ItemOutcome.NOT_ACCEPTED: "不予受理",
     ItemOutcome.WITHDRAWN: "已撤回",
+    ItemOutcome.RECOGNISED: "认可别处的修复",
 }
 _STEP = {ReviewStep.ACCEPT: "受理", ReviewStep.DECIDE: "作出决定"}
 APPLICATION_STATUS = {"open": "办理中", "completed": "已完成"}
@@ -88,6 +91,16 @@ def started(document_number: str, granted: bool) -> str:
     if granted:
         return f"{document_number}：前置事项已准予修复，本事项开始办理。"
     return f"{document_number}：前置事项已结束但未获准予，本事项仍送认定单位，由其判断。"
+
+
+def repaired_elsewhere(document_number: str, platform_name: str) -> str:
+    """The line of an item whose record another platform has repaired."""
+    return f"{document_number}：{platform_name}已修复该记录，予以认可，不再重复办理。"
+
+
+def no_longer_queued(document_number: str) -> str:
+    """The line of a queued item that need not wait any longer."""
+    return f"{document_number}：不再排队，开始办理。"
 
 
 def supplemented(document_number: str, by: Assistance | None) -> str:
@@ -143,6 +156,9 @@ def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
         case RepairGranted():
             kind = "granted"
             text = f"{event.department.name}准予修复，决定书文号：{event.decision_number}。"
+        case RepairRecognised():
+            kind = "recognised"
+            text = f"认可{event.platform_name}的修复，决定书文号：{event.decision_number}，各平台随之同步。"
         case RepairRefused():
             kind = "refused"
             text = (

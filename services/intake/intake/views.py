@@ -88,7 +88,7 @@ class ItemView(Shape):
     queue_due_on: date | None = Field(description="人工分派应完成之日")
     decide_due_on: date | None = Field(description="认定单位应作出决定之日")
     accepted_at: Timestamp | None
-    decision: Literal["granted", "refused"] | None
+    decision: Literal["granted", "refused", "recognised"] | None
     decision_number: str | None
     reason: str | None = Field(description="不予受理、不予修复的理由")
     decided_at: Timestamp | None

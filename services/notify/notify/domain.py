@@ -14,6 +14,7 @@ from contracts.events import (
     ItemWithdrawn,
     PropagationCompleted,
     RepairGranted,
+    RepairRecognised,
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
@@ -34,6 +35,7 @@ CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
     ReviewExtended: (Channel.IN_APP,),
     ReviewWithdrawn: (Channel.IN_APP,),
     RepairGranted: (Channel.IN_APP,),
+    RepairRecognised: (Channel.IN_APP,),
     RepairRefused: (Channel.IN_APP, Channel.EMAIL),
     RepairRevoked: (Channel.IN_APP, Channel.EMAIL),
     PropagationCompleted: (Channel.IN_APP,),
@@ -53,6 +55,7 @@ TellableEvent = (
     | ReviewExtended
     | ReviewWithdrawn
     | RepairGranted
+    | RepairRecognised
     | RepairRefused
     | RepairRevoked
     | PropagationCompleted

@@ -11,6 +11,8 @@ from contracts.events import (
     ItemRouted,
     ItemStarted,
     ItemWithdrawn,
+    RecognitionForwarded,
+    RecognitionRequested,
     ReferralReason,
     ReviewCancelled,
     ReviewEvent,
@@ -71,7 +73,9 @@ def items_to_route(event: ApplicationSubmitted | ItemStarted) -> list[Item]:
     ]
 
 
-def forward(event: SupplementProvided | WithdrawalRequested, department: DepartmentRef) -> ReviewEvent:
+def forward(
+    event: SupplementProvided | WithdrawalRequested | RecognitionRequested, department: DepartmentRef
+) -> ReviewEvent:
     """What the department that has the item is told."""
     about = {
         "application_id": event.application_id,
@@ -82,6 +86,9 @@ def forward(event: SupplementProvided | WithdrawalRequested, department: Departm
     }
     if isinstance(event, SupplementProvided):
         return SupplementForwarded.model_validate({**about, "provided_at": event.provided_at})
+    if isinstance(event, RecognitionRequested):
+        found = event.model_dump(include={"platform_id", "platform_name", "decision_number", "repaired_at"})
+        return RecognitionForwarded.model_validate({**about, **found})
     return ReviewCancelled.model_validate({**about, "requested_at": event.requested_at})
 
 

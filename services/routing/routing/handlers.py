@@ -6,7 +6,13 @@ from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Catalogue
 from contracts.errors import DeadLetterReason
-from contracts.events import ApplicationSubmitted, ItemStarted, SupplementProvided, WithdrawalRequested
+from contracts.events import (
+    ApplicationSubmitted,
+    ItemStarted,
+    RecognitionRequested,
+    SupplementProvided,
+    WithdrawalRequested,
+)
 from contracts.records import DepartmentRef
 from routing.domain import Referred, Routed, forward, items_to_route, route, withdrawn
 from routing.store import Referrals
@@ -26,7 +32,7 @@ class ApplicationHandler:
         unassigned: list[Received] = []
         for received in batch:
             event = received.event
-            if isinstance(event, SupplementProvided | WithdrawalRequested):
+            if isinstance(event, SupplementProvided | WithdrawalRequested | RecognitionRequested):
                 if event.department is None:
                     unassigned.append(received)
                 else:

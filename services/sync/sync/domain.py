@@ -11,6 +11,7 @@ from contracts.events import (
     Event,
     PropagationCompleted,
     RepairGranted,
+    RepairRecognised,
     RepairRevoked,
     TargetAcknowledged,
     TargetDrifted,
@@ -24,7 +25,9 @@ _MAX_ERROR_LENGTH = 500
 
 @dataclass(frozen=True)
 class Record:
-    """What was decided about one record. ``version`` rises by one with each newer decision; ``trace``: trace headers."""
+    """What was decided about one record. ``version`` rises by one with each newer decision; ``source``: the target that told
+    it (互认): nothing is pushed there unless it shows something else; ``trace``: trace headers.
+    """
 
     record_id: str
     version: int
@@ -37,6 +40,7 @@ class Record:
     decision_number: str
     targets: tuple[str, ...]
     completed_version: int = 0
+    source: str | None = None
     trace: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -122,7 +126,7 @@ def idempotency_key(target_id: str, record_id: str, version: int) -> str:
 
 def on_decision(
     record: Record | None,
-    event: RepairGranted | RepairRevoked,
+    event: RepairGranted | RepairRecognised | RepairRevoked,
     targets: Sequence[str],
     policies: Mapping[str, Policy],
     trace: Mapping[str, str],
@@ -153,6 +157,7 @@ def on_decision(
         subject_id=event.subject_id,
         decided_at=event.decided_at,
         decision_number=event.decision_number,
+        source=_source(event, policies),
         # a target that was told an earlier decision has to be told this one, even if the record's category was corrected
         targets=tuple(dict.fromkeys([*targets, *(t for t in told if t in policies)])),
         trace=trace,
@@ -160,9 +165,22 @@ def on_decision(
     return complete(decided, [], policies, now) if not decided.targets else (decided, ())
 
 
+def _source(
+    event: RepairGranted | RepairRecognised | RepairRevoked, policies: Mapping[str, Policy]
+) -> str | None:
+    """The target a repair comes from, if one can look whether it shows it; else it is told like all others."""
+    if not isinstance(event, RepairRecognised):
+        return None
+    policy = policies.get(event.platform_id)
+    return policy.target_id if policy and policy.reads_back else None
+
+
 def redirect(delivery: Delivery | None, record: Record, target_id: str, now: datetime) -> Delivery:
-    """A target's delivery after a newer decision: push now."""
+    """A target's delivery after a newer decision: push now; at the target that told it, look."""
     fresh = Delivery(target_id, record.record_id, record.version, now, now, record.trace)
+    if target_id == record.source:
+        fresh = replace(fresh, acknowledged_version=record.version)
+        delivery = delivery and replace(delivery, acknowledged_version=record.version)
     if delivery is None:
         return fresh
     return replace(

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Catalogue
-from contracts.events import RepairGranted, RepairRevoked
+from contracts.events import RepairGranted, RepairRecognised, RepairRevoked
 from sync.domain import Policy, Record, delivery_id, on_decision, redirect
 from sync.store import Store
 
 
 class DecisionHandler:
-    """Sets the desired state of every record that a batch grants or revokes, at every target that shows such records."""
+    """Sets the desired state of every record that a batch grants, recognises or revokes, at every target that shows such records."""
 
     def __init__(self, catalogue: Catalogue, policies: Mapping[str, Policy], store: Store) -> None:
         self._catalogue = catalogue
@@ -20,7 +20,11 @@ class DecisionHandler:
 
     async def __call__(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
         """Other events of the topic change nothing that a target shows."""
-        decisions = [(r, r.event) for r in batch if isinstance(r.event, RepairGranted | RepairRevoked)]
+        decisions = [
+            (r, r.event)
+            for r in batch
+            if isinstance(r.event, RepairGranted | RepairRecognised | RepairRevoked)
+        ]
         if not decisions:
             return
         records = await self._store.records({event.record_id for _, event in decisions}, unit.session)
