@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 export BROKER
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: help install run demo test check test-fast test-real bench chaos chaos-short hostile lost-bus backlog generate lock clean
+.PHONY: help install run demo test check test-fast test-real test-broker bench chaos chaos-short hostile lost-bus backlog generate lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -43,6 +43,11 @@ test-fast: install ## unit and contract tests
 
 test-real: install ## tests on a real broker, a real MongoDB and all services
 	$(RUN)/pytest -q --durations=12 tests/integration tests/e2e
+
+# what these show does not depend on the broker: one is enough
+BROKER_ALIKE = guide rules materials verification assisted demo
+test-broker: install ## of the same, all that depends on the broker (BROKER=apache)
+	$(RUN)/pytest -q --durations=12 tests/integration tests/e2e $(BROKER_ALIKE:%=--ignore=tests/e2e/test_%.py)
 
 bench: install ## events/s of one hop beside two yardsticks, in one run
 	PYTHONPATH=tests $(RUN)/python tests/bench/hop.py
