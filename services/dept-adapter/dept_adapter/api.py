@@ -42,14 +42,8 @@ class Grant(BaseModel):
     ] = None
 
 
-class Refusal(BaseModel):
-    """Body of refuse; the reason is told to the applicant."""
-
-    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
-
-
-class NonAcceptance(BaseModel):
-    """Body of not-accept; the reason is told to the applicant."""
+class Reasoned(BaseModel):
+    """Body of what needs a reason, which the applicant is told."""
 
     reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 
@@ -63,23 +57,11 @@ class SupplementDemand(BaseModel):
     ]
 
 
-class Extension(BaseModel):
-    """Body of extend; the reason is told to the applicant."""
-
-    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
-
-
 class SpotCheck(BaseModel):
     """Body of spot-check: whether the automatic decision was right, and what that rests on."""
 
     finding: Literal["confirmed", "wrong"]
     note: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
-
-
-class Revocation(BaseModel):
-    """Body of revoke; the reason is told to the applicant."""
-
-    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
 
 
 @router.get("/departments", summary="本服务所接部门")
@@ -169,7 +151,7 @@ async def accept_review(request: Request, officer: Officer, item_id: str) -> Rev
 
 @router.post("/reviews/{item_id}/not-accept", summary="不予受理")
 async def not_accept_review(
-    request: Request, officer: Officer, item_id: str, body: NonAcceptance
+    request: Request, officer: Officer, item_id: str, body: Reasoned
 ) -> ReviewSummary:
     """Do not accept the application for this record: the item ends. Repeating it changes nothing; after an acceptance, a 409."""
     return await _command(request, officer, item_id, Action.NOT_ACCEPT, reason=body.reason)
@@ -187,7 +169,7 @@ async def request_supplement(
 
 
 @router.post("/reviews/{item_id}/extend", summary="延期")
-async def extend_review(request: Request, officer: Officer, item_id: str, body: Extension) -> ReviewSummary:
+async def extend_review(request: Request, officer: Officer, item_id: str, body: Reasoned) -> ReviewSummary:
     """Put the decision off by the working days the rules allow: once, before it is due. Otherwise it is a 409 problem."""
     return await _command(request, officer, item_id, Action.EXTEND, reason=body.reason)
 
@@ -202,13 +184,13 @@ async def grant_review(
 
 
 @router.post("/reviews/{item_id}/refuse", summary="不予修复")
-async def refuse_review(request: Request, officer: Officer, item_id: str, body: Refusal) -> ReviewSummary:
+async def refuse_review(request: Request, officer: Officer, item_id: str, body: Reasoned) -> ReviewSummary:
     """Refuse the repair. Repeating it changes nothing (the first reason stays); after a grant it is a 409 problem."""
     return await _command(request, officer, item_id, Action.REFUSE, reason=body.reason)
 
 
 @router.post("/reviews/{item_id}/revoke", summary="撤销修复")
-async def revoke_review(request: Request, officer: Officer, item_id: str, body: Revocation) -> ReviewSummary:
+async def revoke_review(request: Request, officer: Officer, item_id: str, body: Reasoned) -> ReviewSummary:
     """Revoke a repair that was granted: every target shows the record again.
 
     Repeating it changes nothing (the first reason stays); without a grant it is a 409 problem.

@@ -60,7 +60,7 @@ class Verifier:
         http: ClientSession,
     ) -> None:
         self._settings = settings
-        self._reviews_documents = database.collection("reviews")
+        self._documents = database.collection("reviews")
         self._outbox = outbox
         self._reviews = reviews
         self._cases = cases
@@ -92,7 +92,7 @@ class Verifier:
                 log.warning("intake does not answer; verification waits", error=type(error).__name__)
                 cases = None
             results = asked if cases is None else await self._ask_all(asked, cases)
-            await self._settle(token, results, given_up=cases is not None)
+            await self._settle(token, results, attempted=cases is not None)
         return len(claimed) == self._settings.verify_batch
 
     async def _claim(self, token: str) -> list[StoredReview]:
@@ -101,13 +101,13 @@ class Verifier:
             "department.code": {"$in": list(self._departments)},
             "verification.next_attempt_at": {"$lte": now},
         }
-        cursor = self._reviews_documents.find(due, {"_id": 1}).sort("verification.next_attempt_at", ASCENDING)
+        cursor = self._documents.find(due, {"_id": 1}).sort("verification.next_attempt_at", ASCENDING)
         batch = self._settings.verify_batch
         ids = [document["_id"] for document in await cursor.limit(batch).to_list(batch)]
         if not ids:
             return []
         lease = {"verification.lease": token, "verification.next_attempt_at": now + self._lease}
-        await self._reviews_documents.update_many({"_id": {"$in": ids}, **due}, {"$set": lease})
+        await self._documents.update_many({"_id": {"$in": ids}, **due}, {"$set": lease})
         return await self._reviews.where({"_id": {"$in": ids}, "verification.lease": token})
 
     def _asked(self, stored: StoredReview) -> _Asked:
@@ -148,7 +148,7 @@ class Verifier:
                 authority_name=each.stored.review.record.authority_name,
             )
             for each in asked
-            if each.stored.review.application_id in cases
+            if each.stored.review.application_id in cases and each.stored.review.state not in ENDED
             for finding in each.findings
             if finding.is_open and finding.source == source
         ]
@@ -184,7 +184,7 @@ class Verifier:
                 raise ClientError(f"HTTP {response.status}")
             return CheckAnswers.model_validate_json(await response.content.read(_MAX_ANSWER_BYTES))
 
-    async def _settle(self, token: str, results: Sequence[_Asked], *, given_up: bool) -> None:
+    async def _settle(self, token: str, results: Sequence[_Asked], *, attempted: bool) -> None:
         """Keep what was found, and grant what needs nobody, in one transaction."""
 
         async def work(unit: UnitOfWork) -> None:
@@ -207,7 +207,7 @@ class Verifier:
                 waits = not over and any(finding.is_open for finding in each.findings)
                 changed: Document = {"verification.findings": [asdict(f) for f in each.findings]}
                 removed: Document = {"verification.lease": ""}
-                if given_up:
+                if attempted:
                     changed["verification.attempts"] = each.attempts + 1
                 if waits:
                     wait = self._policy.delay(each.attempts + 1)
@@ -219,7 +219,7 @@ class Verifier:
                     changed |= await self._let_through(unit, stored, each.findings)
                 writes.append(UpdateOne({"_id": stored.review.item_id}, {"$set": changed, "$unset": removed}))
             if writes:
-                await self._reviews_documents.bulk_write(writes, session=unit.session, ordered=False)
+                await self._documents.bulk_write(writes, session=unit.session, ordered=False)
 
         await self._outbox.run(work)
 
