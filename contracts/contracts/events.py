@@ -204,6 +204,31 @@ class RecognitionRequested(ItemEvent):
     repaired_at: Timestamp
 
 
+class FollowUpDue(ItemEvent):
+    """Some time after the repair its subject is asked whether it has lasted (回访). Told once."""
+
+    TYPE = "cn.xinfu.followup.due.v1"
+    TOPIC = "xinfu.applications"
+    KEY = "application_id"
+
+    days: int = Field(ge=1, description="Days after the repair")
+    due_on: date
+    told_at: Timestamp
+
+
+class FollowUpAnswered(ItemEvent):
+    """The subject, or an officer, said whether the repair has lasted; a new failing is for the supervisors (监管)."""
+
+    TYPE = "cn.xinfu.followup.answered.v1"
+    TOPIC = "xinfu.applications"
+    KEY = "application_id"
+
+    days: int = Field(ge=1, description="Days after the repair")
+    failing: bool = Field(description="There is a new failing, or the correction has not lasted")
+    by_officer: bool
+    answered_at: Timestamp
+
+
 # --- xinfu.routing ---------------------------------------------------------------------------------------
 
 

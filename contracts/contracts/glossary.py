@@ -34,6 +34,8 @@ EVENT_TITLES: dict[str, str] = {
     "RecognitionRequested": "请求认可别处的修复",
     "RecognitionForwarded": "别处已修复，请停止审核",
     "RepairRecognised": "认可别处的修复",
+    "FollowUpDue": "回访",
+    "FollowUpAnswered": "回访已答复",
 }
 """Event class name -> title."""
 
@@ -71,6 +73,8 @@ EVENT_MEANINGS: dict[str, str] = {
     "RecognitionRequested": "在办事项的记录已在别处修复；是否先于自己的决定，由正在办理的一方答复。",
     "RecognitionForwarded": "记录已在别处修复；尚未决定的，认定单位不必再办理。",
     "RepairRecognised": "认可别处的修复：各平台随之停止公示，来源平台只核验、不再推送。",
+    "FollowUpDue": "修复之后满若干天，询问主体整改是否保持；只问一次。",
+    "FollowUpAnswered": "主体或审核员答复了回访；又有失信的供监管使用。",
 }
 """Event class name -> what happened, in one sentence."""
 
@@ -157,5 +161,10 @@ FIELD_TITLES: dict[str, str] = {
     "platform_id": "来源平台标识",
     "platform_name": "来源平台",
     "repaired_at": "修复时间",
+    "days": "修复之后的天数",
+    "told_at": "告知时间",
+    "failing": "又有失信",
+    "by_officer": "由审核员答复",
+    "answered_at": "答复时间",
 }
 """Field name -> title."""

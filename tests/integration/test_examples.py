@@ -21,6 +21,7 @@ from contracts.topics import TOPICS
 from dept_adapter import store as dept_store
 from dept_adapter.handlers import ReviewHandler
 from intake import store as intake_store
+from intake.follow_ups import FollowUps
 from intake.handlers import ProgressHandler
 from notify import store as notify_store
 from notify.handlers import FactHandler
@@ -86,6 +87,12 @@ def _notify(database: Database) -> Handler:
     return FactHandler(texts, notify_store.Messages(database), notify_store.Emails(database))
 
 
+def _intake(database: Database) -> Handler:
+    store = intake_store.Store(database)
+    outbox = Outbox(database, source="/xinfu/intake", buckets=4, max_event_bytes=900_000)
+    return ProgressHandler(store, FollowUps(database, store, outbox, [30], 60))
+
+
 def _dept_adapter(database: Database) -> Handler:
     departments = {d.slug: d for d in CATALOGUE.departments}
     return ReviewHandler(departments, dept_store.Reviews(database, set()), {}, lambda: None)
@@ -94,7 +101,7 @@ def _dept_adapter(database: Database) -> Handler:
 SERVICES: dict[str, tuple[set[str], Callable[[Database], Handler], Sequence[CollectionSpec]]] = {
     "intake": (
         {"xinfu.records", "xinfu.routing", "xinfu.decisions", "xinfu.propagation"},
-        lambda db: ProgressHandler(intake_store.Store(db)),
+        _intake,
         intake_store.COLLECTIONS,
     ),
     "routing": (

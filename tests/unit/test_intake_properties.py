@@ -43,6 +43,7 @@ from contracts.http.intake import Contact
 from contracts.identifiers import item_id
 from contracts.records import DepartmentRef, DisplayState, RecordFacts, SubjectType
 from intake.domain import Application, Entry, Item, ItemStatus, Recognition, Record, apply
+from intake.follow_ups import FollowUps
 from intake.handlers import ProgressHandler
 from intake.store import Store
 
@@ -96,6 +97,7 @@ class Documents:
             for item in self.kept_items.values()
         }
         self.timeline: list[Entry] = []
+        self.followed_up: set[str] = set()
 
     async def records(self, ids: Iterable[str], _session: Session) -> dict[str, Record]:
         return {i: self.kept_records[i] for i in ids if i in self.kept_records}
@@ -121,6 +123,10 @@ class Documents:
 
     async def add_entries(self, entries: Sequence[Entry], _session: Session) -> None:
         self.timeline += entries
+
+    async def schedule(self, repaired: Mapping[str, str], _items: Iterable[Item], _session: Session) -> None:
+        assert not self.followed_up & set(repaired), "followed up twice"
+        self.followed_up |= set(repaired)
 
     async def release_records(self, freed: Mapping[tuple[str, str], str | None], _session: Session) -> None:
         for (record_id, application_id), repaired_at in freed.items():
@@ -292,7 +298,7 @@ def histories(draw: st.DrawFn) -> History:
 def consume(history: History, delivered: Iterable[Sequence[Received]]) -> tuple[Documents, list[Event]]:
     """Intake after these batches."""
     documents = Documents(history.applications)
-    consumer = Consumer(ProgressHandler(cast(Store, documents)))
+    consumer = Consumer(ProgressHandler(cast(Store, documents), cast(FollowUps, documents)))
     for batch in delivered:
         consumer.take(batch)
     return documents, consumer.told
@@ -406,7 +412,7 @@ def test_any_delivery_of_publications_ends_in_the_same_records(
 ) -> None:
     def run(delivered: Iterable[Sequence[Received]], *, inbox: bool) -> dict[str, Record]:
         documents = Documents()
-        consumer = Consumer(ProgressHandler(cast(Store, documents)))
+        consumer = Consumer(ProgressHandler(cast(Store, documents), cast(FollowUps, documents)))
         for batch in delivered:
             consumer.take(batch, inbox=inbox)
         return documents.kept_records

@@ -22,6 +22,7 @@ from contracts.events import (
     ApplicationSubmitted,
     Channel,
     Event,
+    FollowUpDue,
     ItemRouted,
     PropagationCompleted,
     RepairRefused,
@@ -121,6 +122,7 @@ def test_one_message_for_each_fact_and_channel() -> None:
     told = [event for event in ALL if type(event) in CHANNELS]
     mailed = (
         ApplicationSubmitted,
+        FollowUpDue,
         SupplementRequested,
         ReviewNotAccepted,
         RepairRefused,
@@ -128,8 +130,8 @@ def test_one_message_for_each_fact_and_channel() -> None:
         ApplicationCompleted,
     )
     # each told event of ALL is a fact of its own
-    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 15 * 2 + 1
-    assert len(by_channel[Channel.EMAIL]) == sum(isinstance(event, mailed) for event in told) == 12
+    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 16 * 2 + 1
+    assert len(by_channel[Channel.EMAIL]) == sum(isinstance(event, mailed) for event in told) == 14
     assert set(by_channel[Channel.EMAIL]) < set(by_channel[Channel.IN_APP])
 
 

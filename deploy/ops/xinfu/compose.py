@@ -151,6 +151,7 @@ def compose(
     own: dict[str, dict[str, str]] = {
         "intake": {
             "INTAKE_SUBJECT_KEY": kept["subject-key"],
+            "INTAKE_FOLLOW_UP_POLL_SECONDS": "2",
             "INTAKE_SCANNER_URL": f"{sandbox}/scanner",
         },
         "routing": {},

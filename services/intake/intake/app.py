@@ -8,9 +8,21 @@ from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.catalogue import load_catalogue
 from contracts.topics import APPLICATIONS, DECISIONS, PROPAGATION, RECORDS, ROUTING
-from intake import api, feed_api, guide_api, mandates, mandates_api, materials, materials_api, rules_api
+from intake import (
+    api,
+    feed_api,
+    follow_ups,
+    follow_ups_api,
+    guide_api,
+    mandates,
+    mandates_api,
+    materials,
+    materials_api,
+    rules_api,
+)
 from intake import invariants as checks
 from intake.acts import Acts
+from intake.follow_ups import FollowUps
 from intake.guide_picture import Painter
 from intake.handlers import ProgressHandler
 from intake.importing import Importer
@@ -34,6 +46,13 @@ def build(settings: IntakeSettings) -> FastAPI:
     def consumers(runtime: Runtime) -> list[ConsumerSpec]:
         store = Store(runtime.database)
         files = Materials(runtime.database, settings, runtime.http)
+        asked_later = FollowUps(
+            runtime.database,
+            store,
+            runtime.outbox,
+            settings.follow_up_days,
+            settings.follow_up_poll_seconds,
+        )
         gate = Gate(settings, store, runtime.outbox)
         app.state.intake = Intake(
             settings,
@@ -43,21 +62,22 @@ def build(settings: IntakeSettings) -> FastAPI:
             Acts(store, runtime.outbox),
             files,
             Mandates(runtime.database),
+            asked_later,
             Importer(store, runtime.outbox, gate.room),
             TimelineWakeups(store.settled_timeline, settings.max_event_streams),
             gate,
             Painter(settings.max_pictures_at_work),
         )
-        return [ConsumerSpec(NAME, [topic.name for topic in _CONSUMED], ProgressHandler(store))]
+        return [ConsumerSpec(NAME, [topic.name for topic in _CONSUMED], ProgressHandler(store, asked_later))]
 
     def loops(_runtime: Runtime) -> list[Loop]:
         # asked after consumers, which made the parts
-        return [app.state.intake.wakeups.loop, *app.state.intake.gate.loops]
+        return [app.state.intake.wakeups.loop, app.state.intake.follow_ups.loop, *app.state.intake.gate.loops]
 
     spec = ServiceSpec(
         NAME,
         "信复 · 申请受理",
-        [*COLLECTIONS, *mandates.COLLECTIONS, *materials.COLLECTIONS],
+        [*COLLECTIONS, *mandates.COLLECTIONS, *materials.COLLECTIONS, *follow_ups.COLLECTIONS],
         {topic.name: topic for topic in (APPLICATIONS, *_CONSUMED)},
         routers=[
             api.router,
@@ -65,6 +85,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             mandates_api.router,
             rules_api.router,
             guide_api.router,
+            follow_ups_api.router,
             feed_api.router,
             checks.router,
         ],

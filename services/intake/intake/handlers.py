@@ -8,6 +8,7 @@ from contracts.errors import DeadLetterReason
 from contracts.events import ItemEvent, RecordPublished, RecordRepairedElsewhere, RecordWithdrawn
 from intake import texts
 from intake.domain import Record, apply, occurred_at, publish, repaired_elsewhere, withdraw
+from intake.follow_ups import FollowUps
 from intake.progress import Progress
 from intake.store import Store
 
@@ -15,8 +16,9 @@ from intake.store import Store
 class ProgressHandler:
     """Keeps records, items and timelines up to what the events of a batch tell."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, follow_ups: FollowUps) -> None:
         self._store = store
+        self._follow_ups = follow_ups
 
     async def __call__(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
         """Other events of these topics mean nothing to intake."""
@@ -87,6 +89,8 @@ class ProgressHandler:
             progress.change(apply(item, event), *line, occurred_at(event), facts, received.trace)
             progress.ask_for_recognition(item.item_id, received.trace)
         await progress.save()
+        if progress.repaired:
+            await self._follow_ups.schedule(progress.repaired, progress.items.values(), unit.session)
 
 
 _NOT_SHOWN = {"application_id", "item_id", "record_id", "subject_id", "record"}

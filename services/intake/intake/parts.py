@@ -18,6 +18,7 @@ from contracts.records import SubjectType
 from contracts.tokens import Claims, Scope
 from intake.acts import Acts
 from intake.domain import subject_id
+from intake.follow_ups import FollowUps
 from intake.guide_picture import Painter
 from intake.importing import Importer
 from intake.mandates import Mandates, fault
@@ -40,6 +41,7 @@ class Intake:
     acts: Acts
     materials: Materials
     mandates: Mandates
+    follow_ups: FollowUps
     importer: Importer
     wakeups: TimelineWakeups
     gate: Gate

@@ -51,6 +51,8 @@ class Progress:
         self._changed: dict[str, Item] = {}
         self._freed: dict[tuple[str, str], str | None] = {}
         self._revoked: dict[str, datetime] = {}
+        self.repaired: dict[str, str] = {}
+        """Item id -> subject id, of those that every target has just been seen to show."""
 
     @classmethod
     async def load(cls, store: Store, unit: UnitOfWork, item_ids: Iterable[str]) -> "Progress":
@@ -84,6 +86,8 @@ class Progress:
             ledger.trace = trace
             repaired = item.outcome is ItemOutcome.REPAIRED
             freed = self._unit.now.isoformat() if repaired else None
+            if repaired:
+                self.repaired[item.item_id] = ledger.application.subject_id
             self._freed[item.record_id, item.application_id] = freed
         if not before.lets_followers_start and item.lets_followers_start:
             ledger.lets_start = True

@@ -1,6 +1,7 @@
 """Settings of intake (environment prefix ``INTAKE_``)."""
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import AliasChoices, AnyHttpUrl, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
@@ -27,6 +28,13 @@ class IntakeSettings(ChassisSettings):
         " refuse), application_day or decision_day",
     )
     max_import_bytes: int = Field(200_000_000, ge=1000, description="bytes of one CSV file")
+    follow_up_days: list[Annotated[int, Field(ge=1, le=3650)]] = Field(
+        [30, 90],
+        description="days after a repair on which its subject is asked whether it has lasted: JSON list",
+    )
+    follow_up_poll_seconds: float = Field(
+        60.0, gt=0, description="pause between looking for follow-ups that are due"
+    )
     max_material_bytes: int = Field(10_000_000, ge=1000, description="bytes of one uploaded material")
     max_uploads: int = Field(
         8, ge=1, description="uploads of materials at once in one process, each held in memory"

@@ -103,6 +103,16 @@ def no_longer_queued(document_number: str) -> str:
     return f"{document_number}：不再排队，开始办理。"
 
 
+def follow_up_due(document_number: str, days: int) -> str:
+    """The line of an item that is followed up."""
+    return f"{document_number}：修复满{days}天，请在“我的回访”中说明整改是否保持。"
+
+
+def follow_up_answered(document_number: str, days: int, *, failing: bool) -> str:
+    """The line of an item whose follow-up was answered."""
+    return f"{document_number}：{days}天回访已答复，{'又有失信或整改未保持' if failing else '情况良好'}。"
+
+
 def supplemented(document_number: str, by: Assistance | None) -> str:
     """The line of an item for which what was missing has been provided."""
     return f"{document_number}：补正已提交{_by(by)}，转送认定单位。"

@@ -9,6 +9,7 @@ from contracts.events import (
     ApplicationSubmitted,
     Channel,
     Event,
+    FollowUpDue,
     ItemReferred,
     ItemStarted,
     ItemWithdrawn,
@@ -28,6 +29,7 @@ CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
     ApplicationSubmitted: (Channel.IN_APP, Channel.EMAIL),
     ItemReferred: (Channel.IN_APP,),
     ItemStarted: (Channel.IN_APP,),
+    FollowUpDue: (Channel.IN_APP, Channel.EMAIL),
     ItemWithdrawn: (Channel.IN_APP,),
     ReviewAccepted: (Channel.IN_APP,),
     ReviewNotAccepted: (Channel.IN_APP, Channel.EMAIL),
@@ -48,6 +50,7 @@ TellableEvent = (
     ApplicationSubmitted
     | ItemReferred
     | ItemStarted
+    | FollowUpDue
     | ItemWithdrawn
     | ReviewAccepted
     | ReviewNotAccepted
@@ -93,6 +96,8 @@ def fact_id(event: TellableEvent) -> str:
             return f"{event.TYPE}~{event.application_id}"
         case PropagationCompleted():
             return f"{event.TYPE}~{event.item_id}~{event.version}"
+        case FollowUpDue():
+            return f"{event.TYPE}~{event.item_id}~{event.days}"
         case _:
             return f"{event.TYPE}~{event.item_id}"
 
