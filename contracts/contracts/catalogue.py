@@ -234,6 +234,17 @@ class Source(Row):
     evidence: Evidence
 
 
+class Expert(Row):
+    """A member of the expert pool. ``organisation``: code of the department the expert belongs to."""
+
+    id: Slug
+    name: Text
+    organisation: str | None
+    fields: tuple[Text, ...]
+    source: Text
+    evidence: Evidence
+
+
 class Resolution(NamedTuple):
     """A department, or why there is none (``reason_code``, and ``reason`` in zh-CN)."""
 
@@ -278,6 +289,7 @@ class Catalogue(Row):
     overlays: tuple[Overlay, ...]
     targets: tuple[Target, ...]
     sources: tuple[Source, ...]
+    experts: tuple[Expert, ...]
 
     @cached_property
     def _by_code(self) -> dict[str, Department]:
@@ -550,7 +562,7 @@ def _load(directory: Path) -> Catalogue:
     problems: list[str] = []
     contents = {
         name: _read(directory / name, problems)
-        for name in ("departments.yaml", "rules.yaml", "targets.yaml", "sources.yaml")
+        for name in ("departments.yaml", "rules.yaml", "targets.yaml", "sources.yaml", "experts.yaml")
     }
     if problems:
         raise CatalogueError(problems)
@@ -564,6 +576,7 @@ def _load(directory: Path) -> Catalogue:
     kinds = rows("rules.yaml", "penalty_kinds", PenaltyKind)
     conditions = rows("rules.yaml", "conditions", Condition)
     sources = rows("sources.yaml", "sources", Source)
+    experts = rows("experts.yaml", "experts", Expert)
     rules = rows("rules.yaml", "rules", Rule)
     overlays = rows("rules.yaml", "overlays", Overlay)
     targets = rows("targets.yaml", "targets", Target)
@@ -610,6 +623,12 @@ def _load(directory: Path) -> Catalogue:
         )
     problems += _check_unique(((w, s.id) for w, s in sources), "来源")
     problems += _check_unique(((w, check) for w, s in sources for check in s.checks), "由一个来源核验的条件")
+    problems += _check_unique(((w, e.id) for w, e in experts), "专家")
+    codes = {d.code for _, d in departments}
+    for where, expert in experts:
+        problems += _check_known(
+            where, [expert.organisation] if expert.organisation else [], codes, "部门代码"
+        )
     for where, source in sources:
         problems += _check_known(where, source.checks, condition_ids, "条件")
     problems += _check_circles(rules, conditions)
@@ -632,6 +651,7 @@ def _load(directory: Path) -> Catalogue:
         overlays=bare(overlays),
         targets=bare(targets),
         sources=bare(sources),
+        experts=bare(experts),
     )
 
 

@@ -12,6 +12,7 @@ class Scope(StrEnum):
 
     APPLICANT = "applicant"
     AGENT = "agent"
+    EXPERT = "expert"
     DESK = "desk"
     CASES_READ = "cases.read"
     RECORDS_WRITE = "records.write"
@@ -23,7 +24,7 @@ class Claims(Shape):
     """The claims xinfu reads beyond those every JWT has.
 
     Applicants carry ``subject_type``, ``subject_code`` (USCC or ID number) and ``subject_name``: the subject they act for.
-    Windows that act for subjects carry ``agent_code`` and ``agent_name``. Officers carry ``departments``: codes of the departments they decide for.
+    Windows that act for subjects carry ``agent_code`` and ``agent_name``. Experts carry their id in the pool as ``sub``. Officers carry ``departments``: codes of the departments they decide for.
     """
 
     sub: str

@@ -12,7 +12,7 @@ from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.tokens import Scope
 from contracts.topics import DECISIONS, REVIEWS, Topic, review_topic
-from dept_adapter import api, callbacks
+from dept_adapter import api, callbacks, panels
 from dept_adapter import invariants as checks
 from dept_adapter.clock import Clock
 from dept_adapter.handlers import ReviewHandler
@@ -56,6 +56,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             if d.slug in settings.department_secrets
         }
         app.state.reviews = reviews
+        app.state.panels = panels.Panels(runtime.database)
         app.state.callbacks = Callbacks(runtime.database)
         app.state.cases = cases
         app.state.pushers = pushers
@@ -80,9 +81,9 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
     spec = ServiceSpec(
         NAME,
         "信复 · 部门审核",
-        collections(settings.callback_retention_days),
+        [*collections(settings.callback_retention_days), *panels.COLLECTIONS],
         topics,
-        routers=[callbacks.router, api.router, checks.router],
+        routers=[callbacks.router, api.router, panels.router, checks.router],
         consumers=consumers,
         loops=loops,
         invariants=lambda runtime: checks.invariants(runtime.database),

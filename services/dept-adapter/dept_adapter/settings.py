@@ -103,6 +103,8 @@ class DeptAdapterSettings(ChassisSettings):
         le=60,
         description="working days an applicant has to supplement (no text with a number was read); then the item ends",
     )
+    panel_size: int = Field(3, ge=1, le=21, description="experts of a panel: an odd number")
+    panel_working_days: int = Field(5, ge=1, le=60, description="working days a panel has for its opinions")
     deadline_poll_seconds: float = Field(
         30.0, gt=0, description="pause between looking for deadlines that have passed"
     )
@@ -138,6 +140,10 @@ class DeptAdapterSettings(ChassisSettings):
             if department.mode == "api":
                 self._check_api_department(department)
         self._check_verification()
+        if self.panel_size % 2 == 0:
+            raise ValueError(
+                f"DEPT_ADAPTER_PANEL_SIZE is {self.panel_size}: use an odd number, so that there is a majority"
+            )
         return self
 
     def _check_verification(self) -> None:
