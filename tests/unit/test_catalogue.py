@@ -474,7 +474,8 @@ def test_broken_copy_is_refused_naming_the_row(name: str, contents: dict[str, st
 def test_all_faults_are_told_at_once(contents: dict[str, str], tmp_path: Path) -> None:
     shutil.copytree(SHIPPED, tmp_path / "c")
     content = yaml.safe_load(contents["departments.yaml"])
-    _row(content, "departments", slug="hz-jyj")["code"] = "11330100XF00000030"
+    # one that no expert belongs to: else its expert would be a fault too
+    _row(content, "departments", slug="hz-mzj")["code"] = "11330100XF00000050"
     _row(content, "departments", slug="hz-czj")["slug"] = "hz-gaj"
     (tmp_path / "c" / "departments.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     with pytest.raises(CatalogueError) as caught:
