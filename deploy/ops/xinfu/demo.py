@@ -180,7 +180,7 @@ class Demo:
                 facts["authority_name"],
                 record["category_name"],
                 facts["decided_on"],
-                f"{repair['status']}（{repair.get('from') or '—'} 起）",
+                f"{repair['status_text']}（{repair.get('from') or '—'} 起）",
             )
         self._console.print(table)
 
