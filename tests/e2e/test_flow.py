@@ -88,8 +88,12 @@ async def test_what_is_missing_is_told_once_and_provided_once_while_others_go_on
     assert {item["status"] for item in ended["items"]} == {"repaired", "not_accepted"}
     told = await kinds(world, company, application_id, mine)
     assert (told["supplement_requested"], told["supplemented"], told["supplement_received"]) == (1, 1, 1)
-    mails = [mail["subject"] for mail in await world.mails(company)]
-    assert sum("补正" in subject for subject in mails) == 1
+
+    async def mailed() -> bool:
+        subjects = [mail["subject"] for mail in await world.mails(company)]
+        return sum("补正" in subject for subject in subjects) == 1
+
+    await eventually(mailed, 20)
 
 
 def _record(application: Document, item_id: str) -> str:
@@ -127,7 +131,8 @@ async def test_an_item_is_withdrawn_before_it_is_decided_wherever_it_is(world: W
         return found is not None and found["state"] == "delivered"
 
     await eventually(delivered, 30)
-    await until(world, company, application_id, desk, "routed")
+    for item_id in (desk, api):
+        await until(world, company, application_id, item_id, "routed")
     for item_id in (desk, api, nowhere):
         for _ in range(2):
             (await act(world, company, item_id, "withdraw")).ok()
@@ -183,6 +188,7 @@ async def test_an_extension_is_made_once_and_passed_deadlines_are_told_once(worl
     application = (await world.submit(company)).ok()
     application_id, item_id = application["application_id"], application["items"][0]["item_id"]
     await world.review(item_id)
+    await until(world, company, application_id, item_id, "routed")
     reviews = world.database("dept-adapter")["reviews"]
 
     def missed(step: str) -> str:

@@ -41,7 +41,11 @@ async def test_a_repair_is_followed_up_by_its_subject_and_by_officers(world: Wor
     await eventually(told, 20)
     await asyncio.sleep(5)
     assert await told(), "each is told once"
-    assert sum("回访" in mail["subject"] for mail in await world.mails(company)) == 2
+
+    async def mailed() -> bool:
+        return sum("回访" in mail["subject"] for mail in await world.mails(company)) == 2
+
+    await eventually(mailed, 20)
     for token in (stranger.token,):
         (await world.ask("POST", f"{url}/{first}/answer", token, json=GOOD)).problem(ProblemCode.NOT_FOUND)
     answers = await asyncio.gather(
