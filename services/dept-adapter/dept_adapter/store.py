@@ -240,7 +240,7 @@ class Reviews:
         token = secrets.token_hex(8)
         due = {
             "department.slug": slug,
-            "state": {"$in": [state.value for state in _TOLD]},
+            "state": {"$in": _TOLD_VALUES},
             "push.next_attempt_at": {"$lte": now},
         }
         cursor = self._reviews.find(due, {"_id": 1}).sort("push.next_attempt_at", ASCENDING).limit(limit)
@@ -255,9 +255,8 @@ class Reviews:
 
     async def renew(self, token: str, item_ids: Sequence[str], until: datetime) -> None:
         """Keep the lease of these reviews."""
-        await self._leasing.update_many(
-            {"_id": {"$in": list(item_ids)}, "push.lease": token}, {"$set": {"push.next_attempt_at": until}}
-        )
+        held = {"_id": {"$in": list(item_ids)}, "push.lease": token, "state": {"$in": _TOLD_VALUES}}
+        await self._leasing.update_many(held, {"$set": {"push.next_attempt_at": until}})
 
     async def settle(self, token: str, results: Sequence[PushResult]) -> None:
         """Store what came of claimed reviews. A state that a callback has changed meanwhile is left alone."""
@@ -352,6 +351,7 @@ def _document(review: Review) -> Document:
 
 _TOLD = (State.RECEIVED, State.WITHDRAWN, State.RECOGNISED)
 """States of which the system of a department is told."""
+_TOLD_VALUES = [state.value for state in _TOLD]
 _SAVED = (
     "state",
     "at_desk",
@@ -397,6 +397,9 @@ def _saving(change: Change, now: datetime) -> UpdateOne:
     if told_again and stored.mode == "api" and not review.at_desk:
         changed |= {"push.next_attempt_at": now, "push.attempts": 0}
         update |= {"$inc": {"push.round": 1}, "$unset": {"push.lease": ""}}
+    elif stored.mode == "api" and review.state not in _TOLD:
+        # nothing is left to tell: it must not stay among those that are due
+        update["$unset"] = {"push.next_attempt_at": ""}
     return UpdateOne({"_id": review.item_id}, update)
 
 
@@ -412,7 +415,8 @@ def _settling(token: str, result: PushResult) -> list[UpdateOne]:
         update: Document = {"$set": changed, "$unset": {"push.lease": ""}}
         if result.result == "retry":
             update["$inc"] = {"push.attempts": 1}
-        return [UpdateOne({**mine, "push.lease": token}, update)]
+        still = {"state": {"$in": _TOLD_VALUES}, "push.lease": token}
+        return [UpdateOne({**mine, **still}, update)]
     delivered = result.result == "delivered"
     action, state = (Action.DELIVER, State.DELIVERED) if delivered else (Action.GIVE_UP, State.UNDELIVERABLE)
     facts: Document = {"push.problem": result.problem}
