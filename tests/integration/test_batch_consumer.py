@@ -180,3 +180,35 @@ async def test_a_header_name_that_is_not_text_neither_stops_nor_costs_others(
 
         await eventually(done)
         assert by_key(await recorder.seen(), 5) == [list(range(key, 60, 5)) for key in range(5)]
+
+
+async def test_a_consumer_that_left_its_group_for_good_says_so(
+    infra: Stack, broker_kind: Broker, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that aiokafka does not know ends its coordination: nobody would ever get a message from it again."""
+    made = harness(infra, broker_kind, recorder)
+    await made.prepare()
+    async with made.running():
+
+        async def joined() -> bool:
+            return made.consumer._subscriber.consumer is not None and bool(
+                made.consumer._subscriber.consumer.assignment()
+            )
+
+        await eventually(joined, 30)
+        assert made.consumer.coordination_failure() is None
+        coordinator = made.consumer._subscriber.consumer._coordinator  # type: ignore[union-attr]
+
+        async def closed(*_: object, **__: object) -> bool:
+            raise RuntimeError(
+                "unable to perform operation on <TCPTransport closed=True>; the handler is closed"
+            )
+
+        monkeypatch.setattr(coordinator._client, "ready", closed)
+        coordinator.coordinator_dead()
+
+        async def gone() -> bool:
+            return made.consumer.coordination_failure() is not None
+
+        await eventually(gone, 20)
+        assert "handler is closed" in str(made.consumer.coordination_failure())

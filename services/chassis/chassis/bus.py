@@ -140,6 +140,12 @@ async def _ensure(
     return created
 
 
+def end_to_be_started_again() -> None:
+    """End the process at once, like a kill -9: nothing of it is worth keeping, and its supervisor starts another."""
+    sys.stdout.flush()
+    os._exit(_EX_TEMPFAIL)
+
+
 class BusWatch:
     """Looks, while the service runs, whether the bus has lost what the service needs.
 
@@ -187,8 +193,7 @@ class BusWatch:
                 cluster_id=cluster_id,
                 before=self._cluster_id,
             )
-            sys.stdout.flush()
-            os._exit(_EX_TEMPFAIL)
+            end_to_be_started_again()
         return False
 
     async def _look(self) -> tuple[str | None, Sequence[str]]:

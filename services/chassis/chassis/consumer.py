@@ -495,6 +495,18 @@ class BatchConsumer:
             return None
         return min(times, default=None)
 
+    def coordination_failure(self) -> BaseException | None:
+        """Why this consumer can take part in its group no more; None while it can.
+
+        aiokafka ends its coordination for good at an error it does not know (uvloop's RuntimeError for a transport that closes while
+        it is written to: seen at a kill -9 of the broker), and whoever asks such a consumer for messages never gets one.
+        """
+        coordinator = getattr(self._subscriber.consumer, "_coordinator", None)
+        task: asyncio.Task[None] | None = getattr(coordinator, "_coordination_task", None)
+        if task is None or not task.done() or task.cancelled():
+            return None
+        return task.exception()
+
     def stalled_seconds(self) -> float:
         """Since when the batch in hand does not succeed, or the group could not be joined; 0 when all is well."""
         since = self._in_hand_since

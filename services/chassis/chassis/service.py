@@ -19,9 +19,9 @@ from chassis.admission import BodyLimit, RequestLimit
 from chassis.audit import AUDIT_COLLECTIONS
 from chassis.auth import TokenVerifier
 from chassis.background import Loop
-from chassis.bus import BusWatch, make_broker, make_producer
+from chassis.bus import BusWatch, end_to_be_started_again, make_broker, make_producer
 from chassis.consumer import BatchConsumer, ConsumerSpec
-from chassis.db import CollectionSpec, Database, is_unavailable
+from chassis.db import CollectionSpec, Database, describe, is_unavailable
 from chassis.dead_letters import DeadLetters, dead_letter_collections
 from chassis.health import health_router
 from chassis.inbox import inbox_collections
@@ -136,8 +136,21 @@ async def _running(
             BatchConsumer(consumer, broker, database, outbox, dead_letters, settings)
             for consumer in spec.consumers(runtime)
         ]
+
+        async def watch_consumers() -> bool:
+            for consumer in runtime.consumers:
+                if error := consumer.coordination_failure():
+                    log.critical(
+                        "a consumer has left its group for good. Ending, to be started again",
+                        consumer=consumer.spec.name,
+                        error=describe(error),
+                    )
+                    end_to_be_started_again()
+            return False
+
+        consumer_watch = Loop("consumer-watch", watch_consumers, settings.bus_watch_seconds)
         retries = [consumer.retry_loop for consumer in runtime.consumers]
-        loops = [*spec.loops(runtime), dead_letters.loop, bus_watch.loop, *retries]
+        loops = [*spec.loops(runtime), dead_letters.loop, bus_watch.loop, consumer_watch, *retries]
         # stopping goes backwards: first no new work comes in, then work in hand ends, then the outbox is emptied
         relay.loop.start()
         stack.push_async_callback(relay.stop)
