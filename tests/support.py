@@ -136,7 +136,7 @@ class Harness:
     async def running(self) -> AsyncIterator["Harness"]:
         """Consume until the block ends."""
         await self.prepare()
-        loops = [self.consumer.retry_loop, self.dead_letters.loop]
+        loops = [self.consumer.retry_loop, self.consumer.offset_loop, self.dead_letters.loop]
         for loop in loops:
             loop.start()
         await self.broker.start()

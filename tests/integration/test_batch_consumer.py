@@ -4,6 +4,7 @@ import asyncio
 import secrets
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.producer import message_accumulator, producer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from integration.recorder import Recorder, by_key, harness, numbered, record
@@ -212,3 +213,30 @@ async def test_a_consumer_that_left_its_group_for_good_says_so(
 
         await eventually(gone, 20)
         assert "handler is closed" in str(made.consumer.coordination_failure())
+
+
+async def test_an_offset_from_before_the_bus_lost_its_data_hides_nothing(
+    infra: Stack, broker_kind: Broker, recorder: Recorder
+) -> None:
+    """A process that was about to commit when the bus was emptied commits its old offset to the new one, beyond its end."""
+    made = harness(infra, broker_kind, recorder)
+    await made.prepare()
+    await produce(infra, RECORDS.name, [numbered(recorder, n, 5) for n in range(20)])
+    before = AIOKafkaConsumer(
+        bootstrap_servers=infra.kafka_bootstrap, group_id=made.name, enable_auto_commit=False
+    )
+    await before.start()
+    try:
+        partitions = [TopicPartition(RECORDS.name, n) for n in range(RECORDS.partitions)]
+        before.assign(partitions)
+        await before.commit(dict.fromkeys(partitions, 100_000))
+    finally:
+        await before.stop()
+    async with made.running():
+
+        async def done() -> bool:
+            return len(await recorder.seen()) >= 20
+
+        await eventually(done)
+        await asyncio.sleep(1)
+        assert sorted(await recorder.seen()) == sorted(f"文{n}号" for n in range(20))

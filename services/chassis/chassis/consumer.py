@@ -26,6 +26,7 @@ from faststream.kafka.message import KafkaAckableMessage
 from opentelemetry.trace import Link, Span, SpanKind, set_span_in_context
 from pymongo.errors import PyMongoError
 
+from chassis.background import Loop
 from chassis.db import Database, Document, describe, is_unavailable
 from chassis.dead_letters import (
     AlreadySucceededError,
@@ -162,6 +163,10 @@ class BatchConsumer:
         self._positions: dict[TopicPartition, int] = {}
         self._taken_at: dict[TopicPartition, datetime] = {}
         self._in_hand: frozenset[TopicPartition] = frozenset()
+        self._beyond_end: dict[TopicPartition, int] = {}
+        self.offset_loop = Loop(
+            f"offset-watch:{spec.name}", self._leave_lost_offsets, settings.bus_watch_seconds
+        )
         # at-least-once: the offset is committed after the handler returns; an exception seeks back to the batch's start
         self._subscriber = broker.subscriber(
             *spec.topics,
@@ -483,9 +488,9 @@ class BatchConsumer:
                 for partition in consumer.assignment():
                     position, end = await consumer.position(partition), consumer.highwater(partition)
                     polled = consumer.last_poll_timestamp(partition)
-                    if end is None or polled is None:
+                    if end is None or polled is None or position > end:
                         return None
-                    if position >= end and partition not in self._in_hand:
+                    if position == end and partition not in self._in_hand:
                         times.append(datetime.fromtimestamp(polled / 1000, UTC))
                     elif partition in self._taken_at:
                         times.append(self._taken_at[partition])
@@ -494,6 +499,36 @@ class BatchConsumer:
         except (KafkaError, AssertionError, TimeoutError):  # the partition has just gone to another replica
             return None
         return min(times, default=None)
+
+    async def _leave_lost_offsets(self) -> bool:
+        """Read from the beginning where the offset lies beyond the partition's end: the bus lost what lay before it.
+
+        A process about to commit when the bus was emptied commits its old offset to the new one. Apache Kafka answers
+        OffsetOutOfRange and ``auto_offset_reset`` applies; the embedded broker says nothing, and all that comes to lie before the offset
+        would be skipped (docs/brokers.md). Only an offset that stood still since the last look counts. The inbox knows what has taken
+        effect.
+        """
+        consumer = self._subscriber.consumer
+        before, self._beyond_end = self._beyond_end, {}
+        if consumer is None:
+            return False
+        try:
+            async with asyncio.timeout(5):
+                for partition in consumer.assignment() - self._in_hand:
+                    offset, end = await consumer.position(partition), consumer.highwater(partition)
+                    if end is not None and offset > end:
+                        self._beyond_end[partition] = offset
+                lost = [p for p, offset in self._beyond_end.items() if before.get(p) == offset]
+                if lost:
+                    log.error(
+                        "offsets lie beyond the end of their partitions: the bus has lost data; reading from the beginning",
+                        consumer=self.spec.name,
+                        partitions=[f"{p.topic}[{p.partition}]" for p in lost],
+                    )
+                    await consumer.seek_to_beginning(*lost)
+        except (KafkaError, AssertionError, TimeoutError):  # the partition has just gone to another replica
+            pass
+        return False
 
     def coordination_failure(self) -> BaseException | None:
         """Why this consumer can take part in its group no more; None while it can.

@@ -149,8 +149,8 @@ async def _running(
             return False
 
         consumer_watch = Loop("consumer-watch", watch_consumers, settings.bus_watch_seconds)
-        retries = [consumer.retry_loop for consumer in runtime.consumers]
-        loops = [*spec.loops(runtime), dead_letters.loop, bus_watch.loop, consumer_watch, *retries]
+        consuming = [loop for c in runtime.consumers for loop in (c.retry_loop, c.offset_loop)]
+        loops = [*spec.loops(runtime), dead_letters.loop, bus_watch.loop, consumer_watch, *consuming]
         # stopping goes backwards: first no new work comes in, then work in hand ends, then the outbox is emptied
         relay.loop.start()
         stack.push_async_callback(relay.stop)
