@@ -1,28 +1,20 @@
 """The guide as one drawn picture, SVG or PDF, set by typst from ``templates/guide.typ``.
 
-What is drawn goes in as JSON and is never markup. Fonts come from a package, not from the machine, so that every machine draws
-the same. A typst compiler is not thread-safe: there is one, in a thread of its own.
+What is drawn goes in as JSON and is never markup (chassis/typesetting.py).
 """
 
-import asyncio
-import json
-import re
 from collections import OrderedDict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime
+from datetime import date
 from importlib.resources import files
-from typing import Any, Literal, NamedTuple
-
-import typst
+from typing import Any, NamedTuple
 
 from chassis.problems import Problem
+from chassis.typesetting import Format, Typesetter, TypesetterBusyError
 from contracts.errors import ProblemCode
 from contracts.http.guide import CategoryGuide, GuideOverview, SubjectGuide
 from intake.guide import LEGEND, day_text
 
-PictureFormat = Literal["svg", "pdf", "png"]
-_FONT_PACKAGE = "manimgx_fonts_cjk"
 _KEPT_PICTURES = 24
 _RETRY_SECONDS = 2
 _SHOWN_OFFICES, _SHOWN_RECORDS = 12, 12
@@ -133,85 +125,31 @@ def _limits(period: dict[str, Any]) -> list[Any]:
     ]
 
 
-def _printable(text: str) -> str:
-    """Without control characters, and with places to break words too long for a box."""
-    seen = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
-    return re.sub(r"([!-~]{18})(?=[!-~])", "\\1\u200b", seen)
-
-
-def _encoded(data: dict[str, Any]) -> str:
-    def clean(value: Any) -> Any:
-        if isinstance(value, str):
-            return _printable(value)
-        if isinstance(value, dict):
-            return {name: clean(each) for name, each in value.items()}
-        return [clean(each) for each in value] if isinstance(value, list) else value
-
-    return json.dumps(clean(data), ensure_ascii=False)
-
-
-class _Typst:
-    """The compiler with the one font; for one thread."""
-
-    def __init__(self) -> None:
-        fonts = typst.Fonts(
-            include_system_fonts=False,
-            include_embedded_fonts=False,
-            font_paths=[str(files(_FONT_PACKAGE))],
-        )
-        self._compiler = typst.Compiler(font_paths=fonts)
-        self._template = files("intake").joinpath("templates", "guide.typ").read_bytes()
-
-    def draw(self, picture: Picture, form: PictureFormat) -> bytes:
-        """The picture; always one page."""
-        drawn = self._compiler.compile(
-            input=self._template,
-            format=form,
-            sys_inputs={"data": _encoded(picture.data)},
-            # the same picture is the same file
-            timestamp=datetime(2000, 1, 1, tzinfo=UTC),
-        )
-        if not isinstance(drawn, bytes):
-            raise TypeError("a picture of more than one page")
-        return drawn
-
-
 class Painter:
     """Draws pictures one after another; ``max_at_work``: being drawn or waiting, one more is refused (429)."""
 
     def __init__(self, max_at_work: int) -> None:
-        self._max = max_at_work
-        self._at_work = 0
-        self._kept: OrderedDict[tuple[str, PictureFormat], bytes] = OrderedDict()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="painter")
-        self._typst: _Typst | None = None
+        template = files("intake").joinpath("templates", "guide.typ").read_bytes()
+        self._typesetter = Typesetter(template, max_at_work)
+        self._kept: OrderedDict[tuple[str, Format], bytes] = OrderedDict()
 
-    async def draw(self, picture: Picture, form: PictureFormat) -> bytes:
+    async def draw(self, picture: Picture, form: Format) -> bytes:
         """The picture as a file. Raises Problem BUSY when too many are waited for."""
         key = None if picture.key is None else (picture.key, form)
         if key is not None and key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        if self._at_work >= self._max:
+        try:
+            drawn = await self._typesetter.set(picture.data, form)
+        except TypesetterBusyError:
             raise Problem(
                 ProblemCode.BUSY,
                 f"正在绘制的图太多，请在 {_RETRY_SECONDS} 秒后重试；网页版（format=html）不受影响。",
                 headers={"Retry-After": str(_RETRY_SECONDS)},
                 cause="pictures",
-            )
-        self._at_work += 1
-        try:
-            drawn = await asyncio.get_running_loop().run_in_executor(self._thread, self._draw, picture, form)
-        finally:
-            self._at_work -= 1
+            ) from None
         if key is not None:
             self._kept[key] = drawn
             if len(self._kept) > _KEPT_PICTURES:
                 self._kept.popitem(last=False)
         return drawn
-
-    def _draw(self, picture: Picture, form: PictureFormat) -> bytes:
-        # made when the first picture is asked for: most processes never draw one, and the fonts take memory
-        if self._typst is None:
-            self._typst = _Typst()
-        return self._typst.draw(picture, form)
