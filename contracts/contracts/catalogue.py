@@ -75,7 +75,7 @@ class InForce(Row):
 
 
 class Department(InForce):
-    """A 认定单位."""
+    """A 认定单位. ``four_eyes``: decisions that an officer proposes and another confirms (复核); an own arrangement of the department."""
 
     code: str
     name: Text
@@ -84,6 +84,7 @@ class Department(InForce):
     region: Region
     level: Literal["national", "provincial", "municipal", "district"]
     mode: Literal["desk", "api"]
+    four_eyes: tuple[Literal["grant", "refuse", "revoke"], ...] = ()
     categories: tuple[str, ...] = Field(min_length=1)
     aliases: tuple[Text, ...]
     source: Text

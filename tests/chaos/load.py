@@ -13,7 +13,7 @@ from aiohttp import ClientError
 from chaos.population import API, DESKS, Company, Population, Record
 from e2e.people import Answer, Document, World
 
-from contracts.tokens import Scope
+from contracts.tokens import Role, Scope
 
 _REQUEST_SECONDS = 10.0
 _CITIZENS_AT_ONCE = 64
@@ -144,6 +144,7 @@ class Officers:
             Scope.DESK,
             sub="officer",
             departments=[self._world.department(slug).code for slug in DESKS],
+            roles=[Role.OFFICER],
             expires_in_seconds=_OFFICE_HOURS_SECONDS,
         )
         self._clerk = await self._world.sign_in(

@@ -21,7 +21,7 @@ from contracts.errors import ProblemCode, problem_type
 from contracts.identifiers import normalise_document_number, uscc_check_character
 from contracts.penalty_feed import COLUMNS
 from contracts.records import SubjectType
-from contracts.tokens import Scope
+from contracts.tokens import Role, Scope
 from support import eventually
 from xinfu.compose import Endpoints
 from xinfu_local import Stack
@@ -152,7 +152,7 @@ class World:
     async def officer(self, *slugs: str) -> str:
         """A token of an officer of these departments."""
         codes = [self.department(slug).code for slug in slugs]
-        return await self.sign_in(Scope.DESK, sub="officer", departments=codes)
+        return await self.sign_in(Scope.DESK, sub="officer", departments=codes, roles=[Role.OFFICER])
 
     async def ops(self) -> str:
         """A token of the ops client (client credentials)."""

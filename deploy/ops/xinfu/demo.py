@@ -17,7 +17,7 @@ from rich.table import Table
 from contracts.catalogue import Catalogue, Target, load_catalogue
 from contracts.identifiers import normalise_document_number
 from contracts.records import SubjectType
-from contracts.tokens import Scope
+from contracts.tokens import Role, Scope
 from xinfu.client import Citizenry, Client
 from xinfu.compose import Endpoints
 from xinfu.records import import_records, show_report
@@ -261,7 +261,7 @@ class Demo:
         if department is None or department.mode != "desk":
             return
         officer = await self._people.sign_in(
-            f"officer-{department.slug}", Scope.DESK, departments=[department.code]
+            f"officer-{department.slug}", Scope.DESK, departments=[department.code], roles=[Role.OFFICER]
         )
         base = f"{self._services['dept-adapter']}/v1"
         while True:

@@ -16,6 +16,7 @@ from dept_adapter import api, callbacks, panels
 from dept_adapter import invariants as checks
 from dept_adapter.clock import Clock
 from dept_adapter.handlers import ReviewHandler
+from dept_adapter.officers import Officers
 from dept_adapter.push import Pusher
 from dept_adapter.settings import DeptAdapterSettings
 from dept_adapter.store import Callbacks, Reviews, collections
@@ -56,6 +57,13 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             if d.slug in settings.department_secrets
         }
         app.state.reviews = reviews
+        app.state.officers = Officers(
+            runtime.database,
+            runtime.outbox,
+            reviews,
+            app.state.departments,
+            settings.supplement_working_days,
+        )
         app.state.panels = panels.Panels(runtime.database)
         app.state.callbacks = Callbacks(runtime.database)
         app.state.cases = cases

@@ -117,6 +117,21 @@ class Command:
 
 
 @dataclass(frozen=True)
+class Proposal:
+    """A decision that an officer proposed and that another has still to confirm (四眼, 复核)."""
+
+    action: Action
+    by: str
+    at: datetime
+    number: str | None = None
+    reason: str | None = None
+
+    def same(self, command: Command) -> bool:
+        """Whether a command proposes it again."""
+        return (self.action, self.by, self.reason) == (command.action, command.by, command.reason)
+
+
+@dataclass(frozen=True)
 class Transition:
     """The review afterwards, and the events to publish. No events: it was a repetition."""
 

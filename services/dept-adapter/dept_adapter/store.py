@@ -10,14 +10,15 @@ from collections.abc import Collection as Bag
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
+from enum import StrEnum
 from typing import Any, Literal
 
-from pymongo import ASCENDING, IndexModel, InsertOne, ReturnDocument, UpdateOne
+from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReturnDocument, UpdateOne
 
 from chassis.db import CollectionSpec, Database, Document, Session
 from contracts.records import DepartmentRef, RecordFacts
-from dept_adapter.domain import Decision, Review, Supplement
-from dept_adapter.states import Action, State, changed_by
+from dept_adapter.domain import Decision, Proposal, Review, Supplement
+from dept_adapter.states import AWAITS_OFFICER, ENDED, Act, Action, State, changed_by
 
 
 def collections(callback_retention_days: int) -> list[CollectionSpec]:
@@ -29,6 +30,18 @@ def collections(callback_retention_days: int) -> list[CollectionSpec]:
             [
                 IndexModel([("department.code", ASCENDING), *by_due]),
                 IndexModel([("department.code", ASCENDING), ("state", ASCENDING), *by_due]),
+                IndexModel(
+                    [("department.code", ASCENDING), ("due_on", ASCENDING), ("_id", ASCENDING)],
+                    name="awaited",
+                    partialFilterExpression={"due_on": {"$type": "string"}},
+                ),
+                IndexModel(
+                    [("department.code", ASCENDING), *by_due],
+                    name="proposed",
+                    partialFilterExpression={"proposal.by": {"$exists": True}},
+                ),
+                IndexModel([("department.code", ASCENDING), ("subject_id", ASCENDING)]),
+                IndexModel([("department.code", ASCENDING), ("record.document_number", ASCENDING)]),
                 IndexModel(
                     [("department.slug", ASCENDING), ("push.next_attempt_at", ASCENDING)],
                     name="pushes_due",
@@ -69,7 +82,7 @@ class NewReview:
 
 @dataclass(frozen=True)
 class StoredReview:
-    """A review as it is stored. ``push``: None at a desk; ``verification``: None elsewhere."""
+    """A review as it is stored. ``push``: None at a desk; ``verification``: None elsewhere. ``proposal``: awaits a second officer."""
 
     review: Review
     mode: Literal["desk", "api"]
@@ -77,15 +90,17 @@ class StoredReview:
     push: Mapping[str, Any] | None
     history: Sequence[Document]
     verification: Mapping[str, Any] | None = None
+    proposal: Proposal | None = None
 
 
 @dataclass(frozen=True)
 class Change:
-    """A review as it was stored, and as it became; ``by`` whom."""
+    """A review as it was stored, and as it became; ``by`` whom. ``act``: what was done, where the state does not tell it."""
 
     stored: StoredReview
     review: Review
     by: str
+    act: Act | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +117,29 @@ class PushResult:
     receipt_number: str | None = None
     problem: str | None = None
     next_attempt_at: datetime | None = None
+
+
+class View(StrEnum):
+    """What an officer lists. ``todo``: an officer has to act; ``confirm``: a second officer has; ``waiting``: the applicant has."""
+
+    TODO = "todo"
+    OVERDUE = "overdue"
+    CONFIRM = "confirm"
+    WAITING = "waiting"
+    SPOT_CHECK = "spot_check"
+    ENDED = "ended"
+    ALL = "all"
+
+
+_ORDERED_BY = {
+    view: "due_on" if view in (View.TODO, View.OVERDUE, View.WAITING) else "decide_due_on" for view in View
+}
+
+
+def position(view: View, review: Review) -> tuple[str, str]:
+    """Where a review stands in a view: (day in China, item id)."""
+    day = review.due_on if _ORDERED_BY[view] == "due_on" and review.due_on else review.decide_due_on
+    return day.isoformat(), review.item_id
 
 
 @dataclass(frozen=True)
@@ -171,6 +209,26 @@ class Reviews:
                 [_saving(change, now) for change in changes], session=session, ordered=True
             )
 
+    async def note(
+        self,
+        item_id: str,
+        state: State,
+        act: Act,
+        by: str,
+        detail: str | None,
+        now: datetime,
+        session: Session,
+        *,
+        proposal: Proposal | None = None,
+    ) -> None:
+        """Put into the history what an officer did that left the state as it was; keep a proposal, or end it."""
+        update: Document = {"$push": {"history": _entry(now, state, by, detail, act)}}
+        if proposal is not None:
+            update["$set"] = {"proposal": asdict(proposal)}
+        elif act is Act.SEND_BACK:
+            update["$unset"] = {"proposal": ""}
+        await self._reviews.update_one({"_id": item_id}, update, session=session)
+
     async def overdue(self, department_codes: Sequence[str], today: date, limit: int) -> list[str]:
         """Items of these departments whose deadline has passed without being noticed, the oldest first."""
         query = {
@@ -232,6 +290,70 @@ class Reviews:
             (doc["_id"]["code"], State(doc["_id"]["state"])): int(doc["number"])
             async for doc in self._reviews.aggregate(pipeline)
         }
+
+    async def queue(
+        self,
+        department_codes: Sequence[str],
+        view: View,
+        today: date,
+        *,
+        narrowed: Document | None = None,
+        after: tuple[str, str] | None = None,
+        backwards: bool = False,
+        limit: int = 50,
+    ) -> list[StoredReview]:
+        """Reviews of a view, the first day first, after the given position (``position``); ``backwards``: those before it, nearest first."""
+        day = _ORDERED_BY[view]
+        query: Document = {"$and": [self._of_view(department_codes, view, today), narrowed or {}]}
+        if after is not None:
+            beyond = "$lt" if backwards else "$gt"
+            query["$and"].append(
+                {"$or": [{day: {beyond: after[0]}}, {day: after[0], "_id": {beyond: after[1]}}]}
+            )
+        way = DESCENDING if backwards else ASCENDING
+        cursor = self._reviews.find(query).sort([(day, way), ("_id", way)]).limit(limit)
+        return [self._stored(document) for document in await cursor.to_list(limit)]
+
+    async def views(self, department_codes: Sequence[str], today: date) -> dict[View, int]:
+        """How many reviews are in each view that an officer works through."""
+        return {
+            view: await self._reviews.count_documents(self._of_view(department_codes, view, today))
+            for view in (View.TODO, View.OVERDUE, View.CONFIRM, View.WAITING, View.SPOT_CHECK)
+        }
+
+    async def subjects(self, department_codes: Sequence[str], limit: int) -> list[str]:
+        """Pseudonyms of subjects with reviews at these departments, those of the latest deadlines first."""
+        pipeline: list[Document] = [
+            {"$match": {"department.code": {"$in": list(department_codes)}}},
+            {"$group": {"_id": "$subject_id", "last": {"$max": "$decide_due_on"}}},
+            {"$sort": {"last": DESCENDING}},
+            {"$limit": limit},
+        ]
+        return [document["_id"] async for document in self._reviews.aggregate(pipeline)]
+
+    def _of_view(self, department_codes: Sequence[str], view: View, today: date) -> Document:
+        query: Document = {"department.code": {"$in": list(department_codes)}}
+        at_desk = {"$or": [{"at_desk": True}, {"department.code": {"$in": list(self._desk_codes)}}]}
+        todo = {
+            **at_desk,
+            "due_on": {"$type": "string"},
+            "state": {"$in": [state.value for state in AWAITS_OFFICER]},
+            "proposal": None,
+        }
+        match view:
+            case View.TODO:
+                return {**query, **todo}
+            case View.OVERDUE:
+                return {**query, **todo, "due_on": {"$type": "string", "$lt": today.isoformat()}}
+            case View.CONFIRM:
+                return {**query, "proposal.by": {"$exists": True}}
+            case View.WAITING:
+                return {**query, "due_on": {"$type": "string"}, "state": State.SUPPLEMENT.value}
+            case View.SPOT_CHECK:
+                return {**query, "verification.sampled": True, "verification.spot_check": None}
+            case View.ENDED:
+                return {**query, "state": {"$in": [state.value for state in ENDED]}}
+        return query
 
     # --- pushing
 
@@ -302,6 +424,7 @@ class Reviews:
             document["push"],
             document["history"],
             document.get("verification"),
+            _proposal(document.get("proposal")),
         )
 
 
@@ -346,6 +469,7 @@ def _document(review: Review) -> Document:
         "note": review.note,
         "overdue_told": review.overdue_told.isoformat() if review.overdue_told else None,
         "deadline_on": _deadline(review),
+        "due_on": review.due_on.isoformat() if review.due_on else None,
     }
 
 
@@ -364,11 +488,16 @@ _SAVED = (
     "note",
     "overdue_told",
     "deadline_on",
+    "due_on",
 )
 
 
 def _day(text: str | None) -> date | None:
     return date.fromisoformat(text) if text else None
+
+
+def _proposal(kept: Document | None) -> Proposal | None:
+    return Proposal(**{**kept, "action": Action(kept["action"])}) if kept else None
 
 
 def _supplement(supplement: Supplement | None) -> Document | None:
@@ -392,19 +521,27 @@ def _saving(change: Change, now: datetime) -> UpdateOne:
     detail = made.reason if made else review.note
     if review.state is State.SUPPLEMENT and review.supplement:
         detail = "；".join(review.supplement.missing)
-    update: Document = {"$set": changed, "$push": {"history": _entry(now, review.state, change.by, detail)}}
+    entry = _entry(now, review.state, change.by, detail, change.act)
+    update: Document = {"$set": changed, "$push": {"history": entry}}
+    removed: Document = {}
+    if review.state is not stored.review.state:
+        removed["proposal"] = ""
     told_again = review.state is not stored.review.state and review.state in _TOLD
     if told_again and stored.mode == "api" and not review.at_desk:
         changed |= {"push.next_attempt_at": now, "push.attempts": 0}
-        update |= {"$inc": {"push.round": 1}, "$unset": {"push.lease": ""}}
+        update["$inc"] = {"push.round": 1}
+        removed["push.lease"] = ""
     elif stored.mode == "api" and review.state not in _TOLD:
         # nothing is left to tell: it must not stay among those that are due
-        update["$unset"] = {"push.next_attempt_at": ""}
-    return UpdateOne({"_id": review.item_id}, update)
+        removed["push.next_attempt_at"] = ""
+    return UpdateOne({"_id": review.item_id}, {**update, **({"$unset": removed} if removed else {})})
 
 
-def _entry(at: datetime, state: State, by: str, detail: str | None = None) -> Document:
-    return {"at": at, "state": state.value, "by": by, "detail": detail}
+def _entry(
+    at: datetime, state: State, by: str, detail: str | None = None, act: Act | None = None
+) -> Document:
+    entry = {"at": at, "state": state.value, "by": by, "detail": detail}
+    return {**entry, "act": act.value} if act else entry
 
 
 def _settling(token: str, result: PushResult) -> list[UpdateOne]:

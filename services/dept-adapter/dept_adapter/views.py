@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from contracts.http.intake import Case
 from contracts.http.source import Fact
 from contracts.records import DepartmentRef, RecordFacts
-from dept_adapter.states import State
+from dept_adapter.states import Act, Action, State
 from dept_adapter.store import StoredReview
 
 
@@ -32,12 +32,22 @@ class PushView(BaseModel):
 
 
 class StepView(BaseModel):
-    """One step of the review's history."""
+    """One step of the review's history. ``act``: what an officer did, where the state does not tell it."""
 
     at: datetime
     state: State
     by: str
     detail: str | None = None
+    act: Act | None = None
+
+
+class ProposalView(BaseModel):
+    """A decision that awaits its confirmation by a second officer."""
+
+    action: Action
+    reason: str | None
+    by: str
+    at: datetime
 
 
 class SupplementView(BaseModel):
@@ -106,6 +116,7 @@ class ReviewSummary(BaseModel):
     overdue: bool
     push: PushView | None
     verification: VerificationView | None
+    proposal: ProposalView | None = None
 
 
 class ReviewDetail(ReviewSummary):
@@ -145,6 +156,6 @@ def detail(stored: StoredReview) -> ReviewDetail:
 def _fields(stored: StoredReview) -> dict[str, object]:
     review = stored.review
     overdue = review.due_on is not None and review.due_on == review.overdue_told
-    told = {"push": stored.push, "verification": stored.verification}
+    told = {"push": stored.push, "verification": stored.verification, "proposal": stored.proposal}
     shown = {"due_on": review.due_on, "overdue": overdue, "mode": stored.mode, **told}
     return {**vars(review), **shown}
