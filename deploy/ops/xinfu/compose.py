@@ -29,6 +29,7 @@ _PREFERRED_PORTS = {
 KAFKA_PORT, MONGODB_PORT = 19092, 27117
 _CLIENT_SCOPES = {
     "dept-adapter": [Scope.CASES_READ],
+    "review-desk": [],
     "sync": [Scope.CASES_READ],
     "notify": [Scope.CASES_READ],
     "ops": [Scope.RECORDS_WRITE, Scope.OPERATIONS, Scope.ROUTING_ASSIGN],
@@ -164,6 +165,7 @@ def compose(
             "DEPT_ADAPTER_SOURCE_URLS": json.dumps({s: f"{sandbox}/sources/{s}" for s in sources}),
             "DEPT_ADAPTER_SOURCE_SECRETS": json.dumps(sources),
             "DEPT_ADAPTER_AUTO_GRANT": json.dumps({"hz-mzhj": {"tiers": ["minor"], "sample_percent": 50}}),
+            "DEPT_ADAPTER_DESK_CLIENT_SECRET": clients["review-desk"],
             # sooner than the default: here somebody waits to see it
             "DEPT_ADAPTER_DEADLINE_POLL_SECONDS": "2",
         },
@@ -198,7 +200,13 @@ def compose(
             "SANDBOX_SOURCE_SECRETS": json.dumps(sources),
             "SANDBOX_OIDC_CLIENTS": json.dumps(
                 {
-                    name: {"secret": secret, "scope": " ".join(_CLIENT_SCOPES[name])}
+                    name: {
+                        "secret": secret,
+                        "scope": " ".join(_CLIENT_SCOPES[name]),
+                        "redirect_uris": [f"{urls['dept-adapter']}/desk/callback"]
+                        if name == "review-desk"
+                        else [],
+                    }
                     for name, secret in clients.items()
                 }
             ),
@@ -215,6 +223,7 @@ def compose(
             settings = {**common, **own[service], f"{prefix}_HTTP_PORT": str(port)}
             if service == "dept-adapter":  # departments call back the replica that pushed
                 settings["DEPT_ADAPTER_PUBLIC_URL"] = url
+                settings["DEPT_ADAPTER_DESK_URL"] = urls[service]
             processes.append(
                 Process(
                     service if number == 1 else f"{service}-{number}",

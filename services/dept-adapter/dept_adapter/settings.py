@@ -108,6 +108,26 @@ class DeptAdapterSettings(ChassisSettings):
     deadline_poll_seconds: float = Field(
         30.0, gt=0, description="pause between looking for deadlines that have passed"
     )
+    desk_url: AnyHttpUrl | None = Field(
+        None, description="Where officers' browsers reach this service; by default DEPT_ADAPTER_PUBLIC_URL"
+    )
+    desk_client_id: str = Field("review-desk", description="OpenID Connect client of the review desk's pages")
+    desk_client_secret: SecretStr | None = Field(
+        None, description="Of that client; without it nobody can sign in to the pages"
+    )
+    desk_idle_minutes: int = Field(
+        30, ge=1, le=480, description="minutes without a request after which an officer has to sign in again"
+    )
+    desk_session_hours: int = Field(
+        10, ge=1, le=24, description="hours after which an officer has to sign in again in any case"
+    )
+    desk_page_items: int = Field(50, ge=10, le=200, description="items on a page of the queue")
+    desk_search_subjects: int = Field(
+        5000,
+        ge=500,
+        le=50_000,
+        description="subjects whose names are looked through when a name is searched for",
+    )
     callback_retention_days: int = Field(
         60, ge=1, description="days for which a repeated callback is recognised by its webhook-id"
     )
@@ -161,6 +181,10 @@ class DeptAdapterSettings(ChassisSettings):
             if department is None or department.mode != "desk":
                 raise ValueError(
                     f"DEPT_ADAPTER_AUTO_GRANT: {slug} is no department of mode desk in departments.yaml"
+                )
+            if "grant" in department.four_eyes:
+                raise ValueError(
+                    f"DEPT_ADAPTER_AUTO_GRANT: {slug} has grants confirmed by a second officer (four_eyes in departments.yaml)"
                 )
 
     def _check_api_department(self, department: Department) -> None:
