@@ -85,7 +85,9 @@ def draft(
     operator = catalogue.letters.operator
     basis = catalogue.letters.basis(kind, review.record.category, day)
     remedy = catalogue.letters.remedy(template.remedy, day)
-    issued_by_it = f"{review.department.name}以其自有系统办理该事项，权利义务以其出具的文书为准。"
+    note = f"申请编号：{review.application_id}"
+    if notice:
+        note += f"。{review.department.name}以其自有系统办理该事项，权利义务以其出具的文书为准。"
     return Letter(
         issuer=operator.name if notice else review.department.name,
         title=(template.notice_title or template.title) if notice else template.title,
@@ -103,7 +105,7 @@ def draft(
         dated=day,
         contact=(department.contact if department and not notice else None) or operator.contact,
         verification=verification,
-        note=issued_by_it if notice else None,
+        note=note,
     )
 
 
