@@ -1,7 +1,7 @@
 """What officers do to reviews, the same by page and by API: whose it is, four eyes, what was seen, numbers, spot checks."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal, TypeVar
@@ -31,12 +31,13 @@ _NOT_PEOPLE = frozenset({"clock", "push"})
 
 @dataclass(frozen=True)
 class Order:
-    """What an officer wants done. ``number`` None: the next of the department and year."""
+    """What an officer wants done. ``number`` None: the next of the department and year. ``text``: own words in the letter."""
 
     action: Action
     number: str | None = None
     reason: str | None = None
     missing: tuple[str, ...] = ()
+    text: str | None = None
 
 
 class Effect(StrEnum):
@@ -108,7 +109,7 @@ class Officers:
 
         async def work(unit: UnitOfWork, stored: StoredReview) -> Effect:
             review = stored.review
-            command = self._command(officer.sub, order)
+            command = self.command(officer.sub, order)
             changes = review.state in changed_by(order.action)
             if stored.proposal and changes:
                 if stored.proposal.same(command):
@@ -123,8 +124,10 @@ class Officers:
                 raise Problem(ProblemCode.INVALID_TRANSITION, "核验没有全部通过，不能批量办理，请逐件审核。")
             if changes and self.needs_two(review, order.action):
                 # what would not be allowed is not proposed
-                attempt(review, self._command(officer.sub, order, order.number or "-"), unit.now)
-                proposal = Proposal(order.action, officer.sub, unit.now, order.number, order.reason)
+                attempt(review, self.command(officer.sub, order, order.number or "-"), unit.now)
+                proposal = Proposal(
+                    order.action, officer.sub, unit.now, order.number, order.reason, order.text
+                )
                 words = ACTION_TEXT[order.action] + (f"：{order.reason}" if order.reason else "")
                 await self._reviews.note(
                     item_id,
@@ -158,8 +161,8 @@ class Officers:
                     ProblemCode.FORBIDDEN, "提请的人不能复核自己提请的决定，请由另一名复核人员办理。"
                 )
             proposed = stored.proposal
-            order = Order(proposed.action, proposed.number, proposed.reason)
-            return await self._apply(unit, stored, self._command(officer.sub, order), Act.CONFIRM)
+            order = Order(proposed.action, proposed.number, proposed.reason, text=proposed.text)
+            return await self._apply(unit, stored, self.command(officer.sub, order), Act.CONFIRM)
 
         return await self._run(officer, item_id, work)
 
@@ -206,7 +209,8 @@ class Officers:
 
         await self._run(officer, item_id, work)
 
-    def _command(self, by: str, order: Order, number: str | None = None) -> Command:
+    def command(self, by: str, order: Order, number: str | None = None) -> Command:
+        """What the order means for a review."""
         return Command(
             order.action,
             by=by,
@@ -215,6 +219,7 @@ class Officers:
             reason=order.reason,
             missing=order.missing,
             supplement_working_days=self._supplement_working_days,
+            text=order.text,
         )
 
     async def _apply(
@@ -225,7 +230,7 @@ class Officers:
             code, year = review.department.code, china_date(unit.now).year
             serial = await self._reviews.next_serial(code, year, unit.session)
             number = decision_number(self._departments[code].short_name, action, year, serial)
-            command = self._command(command.by, Order(action, number, command.reason, command.missing))
+            command = replace(command, number=number)
         cause = f"desk:{action.value}:{review.item_id}"
         transition = await apply(unit, self._reviews, stored, command, cause=cause, act=act)
         return Effect.DONE if transition.events else Effect.REPEATED
