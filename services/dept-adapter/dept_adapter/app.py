@@ -1,6 +1,7 @@
 """Puts dept-adapter together: one deployable for some or all departments, each api department with a pusher of its own."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from fastapi import FastAPI
 
@@ -15,6 +16,8 @@ from contracts.topics import DECISIONS, REVIEWS, Topic, review_topic
 from dept_adapter import api, callbacks, panels
 from dept_adapter import invariants as checks
 from dept_adapter.clock import Clock
+from dept_adapter.desk import routes, sessions
+from dept_adapter.desk.signin import Issuer
 from dept_adapter.handlers import ReviewHandler
 from dept_adapter.officers import Officers
 from dept_adapter.push import Pusher
@@ -64,6 +67,23 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             app.state.departments,
             settings.supplement_working_days,
         )
+        app.state.desk_url = str(settings.desk_url or settings.public_url).rstrip("/")
+        app.state.desk_issuer = app.state.desk_sessions = None
+        if settings.desk_client_secret is not None:
+            issuer = Issuer(
+                settings,
+                runtime.http,
+                settings.desk_client_id,
+                settings.desk_client_secret,
+                f"{app.state.desk_url}/desk/callback",
+            )
+            app.state.desk_issuer = issuer
+            app.state.desk_sessions = sessions.Sessions(
+                runtime.database,
+                issuer,
+                idle=timedelta(minutes=settings.desk_idle_minutes),
+                whole=timedelta(hours=settings.desk_session_hours),
+            )
         app.state.panels = panels.Panels(runtime.database)
         app.state.callbacks = Callbacks(runtime.database)
         app.state.cases = cases
@@ -89,9 +109,9 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
     spec = ServiceSpec(
         NAME,
         "信复 · 部门审核",
-        [*collections(settings.callback_retention_days), *panels.COLLECTIONS],
+        [*collections(settings.callback_retention_days), *panels.COLLECTIONS, *sessions.COLLECTIONS],
         topics,
-        routers=[callbacks.router, api.router, panels.router, checks.router],
+        routers=[callbacks.router, api.router, panels.router, checks.router, routes.router],
         consumers=consumers,
         loops=loops,
         invariants=lambda runtime: checks.invariants(runtime.database),

@@ -321,6 +321,27 @@ class Reviews:
             for view in (View.TODO, View.OVERDUE, View.CONFIRM, View.WAITING, View.SPOT_CHECK)
         }
 
+    async def awaited_overdue(
+        self, department_codes: Sequence[str], today: date, limit: int
+    ) -> list[StoredReview]:
+        """What departments, by desk or by system, should have done before today, the longest overdue first."""
+        query = _overdue(department_codes, today)
+        cursor = self._reviews.find(query).sort([("due_on", ASCENDING), ("_id", ASCENDING)]).limit(limit)
+        return [self._stored(document) for document in await cursor.to_list(limit)]
+
+    async def overdue_by_department(
+        self, department_codes: Sequence[str], today: date
+    ) -> dict[str, tuple[int, date]]:
+        """Department code -> how many are overdue, and since when the oldest; only those with some."""
+        pipeline: list[Document] = [
+            {"$match": _overdue(department_codes, today)},
+            {"$group": {"_id": "$department.code", "number": {"$sum": 1}, "oldest": {"$min": "$due_on"}}},
+        ]
+        return {
+            doc["_id"]: (int(doc["number"]), date.fromisoformat(doc["oldest"]))
+            async for doc in self._reviews.aggregate(pipeline)
+        }
+
     async def subjects(self, department_codes: Sequence[str], limit: int) -> list[str]:
         """Pseudonyms of subjects with reviews at these departments, those of the latest deadlines first."""
         pipeline: list[Document] = [
@@ -494,6 +515,14 @@ _SAVED = (
 
 def _day(text: str | None) -> date | None:
     return date.fromisoformat(text) if text else None
+
+
+def _overdue(department_codes: Sequence[str], today: date) -> Document:
+    return {
+        "department.code": {"$in": list(department_codes)},
+        "due_on": {"$type": "string", "$lt": today.isoformat()},
+        "state": {"$in": [state.value for state in AWAITS_OFFICER]},
+    }
 
 
 def _proposal(kept: Document | None) -> Proposal | None:
