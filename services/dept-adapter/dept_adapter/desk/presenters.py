@@ -194,6 +194,8 @@ def step(entry: Mapping[str, Any], names: Mapping[str, str]) -> Step:
         what = f"{what}（复核通过）"
     elif act:
         what = ACT_TEXT[Act(act)]
+    elif State(entry["state"]) is State.RECEIVED:
+        what = "收到补正" if by == "applicant" else "收到申请"
     elif by == "clock" and State(entry["state"]) in AWAITS_OFFICER:
         what = "办理期限已过"
     return Step(entry["at"], names.get(by) or _NOT_OFFICERS.get(by) or by, what, entry.get("detail"))
