@@ -22,7 +22,7 @@ from contracts.records import DepartmentRef
 from contracts.tokens import Claims, Scope
 from dept_adapter.decisions import apply
 from dept_adapter.domain import Command, decision_number
-from dept_adapter.materials import material_response
+from dept_adapter.materials import commitment_response, material_response
 from dept_adapter.push import Pusher
 from dept_adapter.states import Action, State, changed_by
 from dept_adapter.store import Reviews, StoredReview
@@ -157,6 +157,18 @@ async def show_material(
     """The content of a material of this item's application, to be looked at in place; nothing in it is run."""
     stored = await find_review(request, officer, item_id)
     return await material_response(request.app.state.cases, stored.review.application_id, material_id)
+
+
+@router.get(
+    "/reviews/{item_id}/commitment",
+    summary="查看承诺书",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/pdf": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def show_commitment(request: Request, officer: Officer, item_id: str) -> StreamingResponse:
+    """The applicant's 信用信息修复承诺书 as PDF; when it was confirmed, and its hash, stand in the case."""
+    stored = await find_review(request, officer, item_id)
+    return await commitment_response(request.app.state.cases, stored.review.application_id)
 
 
 @router.post("/reviews/{item_id}/accept", summary="受理")

@@ -66,9 +66,10 @@ APPLICATION_STATUS = {"open": "办理中", "completed": "已完成"}
 _SHOWN = {DisplayState.PUBLISHED: "公示中", DisplayState.PUBLICATION_ENDED: "已停止公示"}
 
 
-def submitted(records: int, by: Assistance | None = None) -> str:
-    """The first line of a timeline."""
-    return f"申请已提交，共{records}项{_by(by)}。"
+def submitted(records: int, by: Assistance | None = None, *, confirmed: bool = False) -> str:
+    """The first line of a timeline. ``confirmed``: with the commitment."""
+    promised = "，并已确认信用信息修复承诺书" if confirmed else ""
+    return f"申请已提交，共{records}项{_by(by)}{promised}。"
 
 
 def _by(assistance: Assistance | None) -> str:
