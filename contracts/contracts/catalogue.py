@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from contracts.events import ReferralReason
 from contracts.identifiers import normalise_uscc
-from contracts.letters import OF_ITEMS, LetterKind, template_faults
+from contracts.letters import DECISIONS, OF_ITEMS, LetterKind, template_faults
 from contracts.records import SubjectType
 
 Months = Annotated[int, Field(ge=0, le=120)]
@@ -264,7 +264,8 @@ class Operator(Row):
 class LetterTemplate(InForce):
     """What letters of one kind say. ``departments`` (slugs) and ``categories``: whose letters of what; empty is every one.
 
-    ``number_words``: what stands between the department's short name and 〔year〕; null: such letters have no number of their own.
+    ``number_words``: what stands between the department's short name and 〔year〕; null: such letters have no number of their own,
+    and those of decisions bear the number of the decision.
     ``notice_title``: where the department's own system issues the letter and ours only tells of it. ``default_text``: the officer's
     words where the officer has none.
     """
@@ -289,6 +290,8 @@ class LetterTemplate(InForce):
             raise ValueError("；".join(faults))
         if "{text}" in self.default_text:
             raise ValueError("default_text 不能引用 {text}")
+        if self.number_words and self.kind in DECISIONS | (frozenset(LetterKind) - OF_ITEMS):
+            raise ValueError("决定的文书用决定的文号，承诺书和告知书没有文号：number_words 应为 null")
         if self.kind in OF_ITEMS and self.notice_title is None:
             raise ValueError("事项的文书须填写 notice_title：部门以自有系统出具文书时使用")
         return self

@@ -30,6 +30,9 @@ class LetterKind(StrEnum):
 OF_ITEMS = frozenset(LetterKind) - {LetterKind.COMMITMENT, LetterKind.REPAIR_NOTICE}
 """Kinds a department's step on an item leads to."""
 
+DECISIONS = frozenset({LetterKind.GRANTED, LetterKind.REFUSED, LetterKind.REVOKED})
+"""Kinds that bear the number of the decision they are."""
+
 LINES = "text"
 """The one placeholder that stands for paragraphs, an officer's words line by line: alone in its paragraph."""
 

@@ -104,6 +104,10 @@ class Citizens:
     async def _apply(self, company: Company, clicks: int) -> None:
         body = self._world.body([record.record_id for record in company.records], statement=company.statement)
         url, headers = self._world.url("intake", "/v1/applications"), {"idempotency-key": company.code}
+        shown = await self.http.ask(
+            "POST", f"{url}/commitment-preview", company.token, json={"record_ids": body["record_ids"]}
+        )
+        body["commitment_hash"] = shown.body.get("commitment_hash")
         answers = await asyncio.gather(
             *(self.http.ask("POST", url, company.token, json=body, headers=headers) for _ in range(clicks))
         )

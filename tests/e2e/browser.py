@@ -57,7 +57,7 @@ class Desk:
         page.on("request", lambda asked: self._inside(asked.url))
 
     def _inside(self, url: str) -> None:
-        inside = (self.world.endpoints.services["dept-adapter"], self.world.endpoints.sandbox, "data:")
+        inside = (self.world.endpoints.services["dept-adapter"], self.world.endpoints.sandbox)
         if not url.startswith(inside):
             self.problems.append(f"loaded from outside: {url}")
 

@@ -288,13 +288,21 @@ class World:
             **changes,
         }
 
+    async def confirmed(self, token: str, body: Any, headers: Mapping[str, str] | None = None) -> Any:
+        """The same body with the commitment its applicant was shown; as it is where there is none, or nothing can be shown."""
+        if not isinstance(body, dict) or "commitment_hash" in body or not body.get("record_ids"):
+            return body
+        url = self.url("intake", "/v1/applications/commitment-preview")
+        shown = await self.ask("POST", url, token, json={"record_ids": body["record_ids"]}, headers=headers)
+        return {**body, "commitment_hash": shown.body["commitment_hash"]} if shown.status == 200 else body
+
     async def submit(self, company: Company, body: Any = None, key: str | None = None) -> Answer:
-        """File an application, for all records by default. ``key``: by default a new one."""
+        """File an application, for all records by default, with its commitment. ``key``: by default a new one."""
         return await self.ask(
             "POST",
             self.url("intake", "/v1/applications"),
             company.token,
-            json=self.body(company.ids) if body is None else body,
+            json=await self.confirmed(company.token, self.body(company.ids) if body is None else body),
             headers={"idempotency-key": key or secrets.token_hex(16)},
         )
 

@@ -22,16 +22,25 @@ from contracts.catalogue import Department
 from contracts.errors import ProblemCode
 from contracts.records import DepartmentRef
 from contracts.tokens import Claims, Scope
-from dept_adapter.materials import material_response
+from dept_adapter.materials import commitment_response, material_response
 from dept_adapter.officers import Officers, Order, own
 from dept_adapter.push import Pusher
 from dept_adapter.states import Action, State
-from dept_adapter.store import Reviews
+from dept_adapter.store import Reviews, StoredReview
 from dept_adapter.views import DepartmentView, ReviewDetail, ReviewPage, ReviewSummary, detail, summary
 
 log = get_logger(__name__)
 router = APIRouter(prefix="/v1", tags=["审核工作台"])
 Officer = Annotated[Claims, Depends(require(Scope.DESK))]
+
+
+LetterText = Annotated[
+    str | None,
+    Field(
+        max_length=2000, description="The officer's words in the letter; without them those of its template"
+    ),
+    StringConstraints(strip_whitespace=True, min_length=1),
+]
 
 
 class Grant(BaseModel):
@@ -40,6 +49,13 @@ class Grant(BaseModel):
     decision_number: Annotated[
         str | None, Field(max_length=128), StringConstraints(strip_whitespace=True, min_length=1)
     ] = None
+    text: LetterText = None
+
+
+class Acceptance(BaseModel):
+    """Body of accept, when the letter is to say something else than its template."""
+
+    text: LetterText = None
 
 
 class Reasoned(BaseModel):
@@ -112,7 +128,7 @@ async def list_reviews(
 @router.get("/reviews/{item_id}", summary="事项详情")
 async def show_review(request: Request, officer: Officer, item_id: str) -> ReviewDetail:
     """With the applicant's side of it, as long as intake answers."""
-    stored = await request.app.state.officers.find(officer, item_id)
+    stored = await find_review(request, officer, item_id)
     cases: CaseDirectory = request.app.state.cases
     application_id = stored.review.application_id
     shown = detail(stored)
@@ -139,14 +155,28 @@ async def show_material(
     request: Request, officer: Officer, item_id: str, material_id: str
 ) -> StreamingResponse:
     """The content of a material of this item's application, to be looked at in place; nothing in it is run."""
-    stored = await request.app.state.officers.find(officer, item_id)
+    stored = await find_review(request, officer, item_id)
     return await material_response(request.app.state.cases, stored.review.application_id, material_id)
 
 
+@router.get(
+    "/reviews/{item_id}/commitment",
+    summary="查看承诺书",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/pdf": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def show_commitment(request: Request, officer: Officer, item_id: str) -> StreamingResponse:
+    """The applicant's 信用信息修复承诺书 as PDF; when it was confirmed, and its hash, stand in the case."""
+    stored = await find_review(request, officer, item_id)
+    return await commitment_response(request.app.state.cases, stored.review.application_id)
+
+
 @router.post("/reviews/{item_id}/accept", summary="受理")
-async def accept_review(request: Request, officer: Officer, item_id: str) -> ReviewSummary:
+async def accept_review(
+    request: Request, officer: Officer, item_id: str, body: Acceptance | None = None
+) -> ReviewSummary:
     """Accept the application for this record. Repeating it, also after the decision, changes nothing."""
-    return await _act(request, officer, item_id, Order(Action.ACCEPT))
+    return await _act(request, officer, item_id, Order(Action.ACCEPT, text=body.text if body else None))
 
 
 @router.post("/reviews/{item_id}/not-accept", summary="不予受理")
@@ -181,8 +211,9 @@ async def grant_review(
     request: Request, officer: Officer, item_id: str, body: Grant | None = None
 ) -> ReviewSummary:
     """Grant the repair. Repeating it changes nothing; after a refusal, or with another number, it is a 409 problem."""
-    number = body.decision_number if body else None
-    return await _act(request, officer, item_id, Order(Action.GRANT, number=number))
+    body = body or Grant()
+    order = Order(Action.GRANT, number=body.decision_number, text=body.text)
+    return await _act(request, officer, item_id, order)
 
 
 @router.post("/reviews/{item_id}/refuse", summary="不予修复")
@@ -230,6 +261,12 @@ async def _act(request: Request, officer: Claims, item_id: str, order: Order) ->
     officers: Officers = request.app.state.officers
     await officers.act(officer, item_id, order)
     return summary(await officers.find(officer, item_id))
+
+
+async def find_review(request: Request, officer: Claims, item_id: str) -> StoredReview:
+    """A review of a department of the officer's. Raises Problem UNKNOWN_ITEM, WRONG_DEPARTMENT."""
+    officers: Officers = request.app.state.officers
+    return await officers.find(officer, item_id)
 
 
 def _position(after: str | None) -> tuple[date, str] | None:

@@ -59,7 +59,8 @@ async def apply(
     ):
         transition = attempt(stored.review, command, unit.now)
         if transition.events:
-            await reviews.save([Change(stored, transition.review, command.by, act)], unit.now, unit.session)
+            change = Change(stored, transition.review, command.by, command.text, act)
+            await reviews.save([change], unit.now, unit.session)
         for event in transition.events:
             unit.emit(event, cause=cause)
     return transition

@@ -5,15 +5,16 @@ letters (``Department.issues_letters``) and decided the item itself, ours is a n
 of one decision, by two systems, would contradict each other in number, seal and hash.
 """
 
+import hashlib
 from dataclasses import replace
 from datetime import date, datetime
 
 from chassis.letter import Letter, LetterTable, Verification
-from contracts.catalogue import Catalogue, LetterTemplate
+from contracts.catalogue import Catalogue, Department, LetterTemplate
 from contracts.clock import china_date
 from contracts.http.intake import Subject
 from contracts.identifiers import mask_id_number
-from contracts.letters import LINES, LetterKind, fill
+from contracts.letters import DECISIONS, LINES, LetterKind, fill
 from contracts.records import SubjectType
 from dept_adapter.domain import Command, Review, decide
 from dept_adapter.states import State
@@ -34,8 +35,6 @@ _KINDS = {
     State.WITHDRAWN: LetterKind.WITHDRAWN,
     State.RECOGNISED: LetterKind.RECOGNISED,
 }
-DECISIONS = frozenset({LetterKind.GRANTED, LetterKind.REFUSED, LetterKind.REVOKED})
-"""Kinds whose number is that of the decision."""
 TABLE_HEAD = ("决定文书号", "认定单位", "认定日期", "类别")
 
 
@@ -47,6 +46,30 @@ def kind_of(before: State, after: State, by: str) -> LetterKind | None:
     if kind is LetterKind.WITHDRAWN and by == CLOCK:
         return LetterKind.LAPSED
     return kind
+
+
+def own_number(kind: LetterKind, review: Review) -> str | None:
+    """The number of the decision a letter is; None: it is none."""
+    made = review.revocation if kind is LetterKind.REVOKED else review.decision
+    return made.number if made and kind in DECISIONS else None
+
+
+def letter_number(short_name: str, words: str, year: int, serial: int) -> str:
+    """Number of a letter that is no decision: 机关简称 + words + 〔year〕 + serial + 号."""
+    return f"{short_name}{words}〔{year}〕{serial}号"
+
+
+def letter_id(item_id: str, kind: LetterKind, number: str | None) -> str:
+    """The same for every repetition of a step: of an item, a kind of letter and, of decisions, their number."""
+    digest = hashlib.sha256(f"{item_id}\x1f{kind.value}\x1f{number or ''}".encode()).hexdigest()
+    return f"let_{digest[:32]}"
+
+
+def masked(name: str) -> str:
+    """A name as anybody may see it who checks a letter: enough for its holder to recognise it. ``杭州***公司``, ``张**``."""
+    if len(name) <= 4:
+        return name[:1] + "*" * max(1, len(name) - 1)
+    return f"{name[:2]}***{name[-2:]}"
 
 
 def decided_at(kind: LetterKind, review: Review, now: datetime) -> datetime:
@@ -78,7 +101,7 @@ def draft(
     """
     day = china_date(now)
     department = catalogue.department(review.department.code)
-    notice = department is not None and department.issues_letters and not review.at_desk
+    notice = department is not None and is_notice(review, department)
     template = template_of(kind, review, catalogue, day)
     values = _values(kind, review, subject, number, catalogue)
     words = text or _words(kind, review) or fill(template.default_text, values)
@@ -118,7 +141,7 @@ def default_text(
 
 
 def preview(
-    review: Review, command: Command, subject: Subject, text: str | None, now: datetime, catalogue: Catalogue
+    review: Review, command: Command, subject: Subject, now: datetime, catalogue: Catalogue
 ) -> Letter | None:
     """The letter that ``command`` would lead to; None: to none. Raises as ``decide``: a step that is not allowed has no letter."""
     numbered = replace(command, number=command.number or NOT_NUMBERED)
@@ -126,7 +149,13 @@ def preview(
     kind = kind_of(review.state, after.state, command.by)
     if kind is None:
         return None
-    return draft(kind, after, subject, text, numbered.number, decided_at(kind, after, now), catalogue)
+    at = decided_at(kind, after, now)
+    return draft(kind, after, subject, command.text, numbered.number, at, catalogue)
+
+
+def is_notice(review: Review, department: Department) -> bool:
+    """Whether the department's own system issues the letter, so that ours only tells of it."""
+    return department.issues_letters and not review.at_desk
 
 
 def template_of(kind: LetterKind, review: Review, catalogue: Catalogue, day: date) -> LetterTemplate:

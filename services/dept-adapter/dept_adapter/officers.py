@@ -26,7 +26,7 @@ NUMBERED = frozenset({Action.GRANT, Action.REFUSE, Action.REVOKE})
 """Decisions with a number of their own."""
 BULK = frozenset({Action.ACCEPT, Action.GRANT})
 """What may be done to many items at once, where every check has passed."""
-_NOT_PEOPLE = frozenset({"clock", "push"})
+_NOT_PEOPLE = frozenset({"clock", "push", "letters"})
 
 
 @dataclass(frozen=True)

@@ -32,13 +32,18 @@ class PushView(BaseModel):
 
 
 class StepView(BaseModel):
-    """One step of the review's history. ``act``: what an officer did, where the state does not tell it."""
+    """One step of the review's history. ``act``: what an officer did, where the state does not tell it.
+
+    ``letter_id``, ``content_hash``: of the letter that it tells was issued.
+    """
 
     at: datetime
     state: State
     by: str
     detail: str | None = None
     act: Act | None = None
+    letter_id: str | None = None
+    content_hash: str | None = None
 
 
 class ProposalView(BaseModel):

@@ -2,18 +2,23 @@
 
 from fastapi import FastAPI
 
+from chassis.auth import ServiceToken
 from chassis.background import Loop
 from chassis.consumer import ConsumerSpec
+from chassis.letter import LetterPress
 from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.catalogue import load_catalogue
+from contracts.tokens import Scope
 from contracts.topics import APPLICATIONS, DECISIONS, PROPAGATION, RECORDS, ROUTING
 from intake import (
     api,
+    commitment_api,
     feed_api,
     follow_ups,
     follow_ups_api,
     guide_api,
+    letters_api,
     mandates,
     mandates_api,
     materials,
@@ -26,6 +31,7 @@ from intake.follow_ups import FollowUps
 from intake.guide_picture import Painter
 from intake.handlers import ProgressHandler
 from intake.importing import Importer
+from intake.letters import LetterFetcher
 from intake.mandates import Mandates
 from intake.materials import Materials
 from intake.parts import Intake
@@ -59,7 +65,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             catalogue,
             store,
             Submission(store, files, runtime.outbox, catalogue, settings),
-            Acts(store, runtime.outbox),
+            Acts(store, files, runtime.outbox),
             files,
             Mandates(runtime.database),
             asked_later,
@@ -67,6 +73,18 @@ def build(settings: IntakeSettings) -> FastAPI:
             TimelineWakeups(store.settled_timeline, settings.max_event_streams),
             gate,
             Painter(settings.max_pictures_at_work),
+            LetterFetcher(
+                runtime.http,
+                str(settings.dept_adapter_url),
+                ServiceToken(
+                    runtime.http,
+                    settings.oidc_issuer,
+                    settings.client_id,
+                    settings.client_secret,
+                    Scope.LETTERS_READ,
+                ),
+            ),
+            LetterPress(settings.max_pictures_at_work),
         )
         return [ConsumerSpec(NAME, [topic.name for topic in _CONSUMED], ProgressHandler(store, asked_later))]
 
@@ -81,7 +99,9 @@ def build(settings: IntakeSettings) -> FastAPI:
         {topic.name: topic for topic in (APPLICATIONS, *_CONSUMED)},
         routers=[
             api.router,
+            commitment_api.router,
             materials_api.router,
+            letters_api.router,
             mandates_api.router,
             rules_api.router,
             guide_api.router,

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 
 from chassis.auth import require
+from chassis.letter import LetterPress
 from chassis.problems import Problem
 from contracts.catalogue import Catalogue
 from contracts.clock import china_date
@@ -21,6 +22,7 @@ from intake.domain import subject_id
 from intake.follow_ups import FollowUps
 from intake.guide_picture import Painter
 from intake.importing import Importer
+from intake.letters import LetterFetcher
 from intake.mandates import Mandates, fault
 from intake.materials import Materials
 from intake.pressure import Gate
@@ -46,6 +48,8 @@ class Intake:
     wakeups: TimelineWakeups
     gate: Gate
     painter: Painter
+    letters: LetterFetcher
+    press: LetterPress
 
     @property
     def subject_key(self) -> bytes:

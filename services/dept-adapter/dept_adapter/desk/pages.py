@@ -23,10 +23,14 @@ from dept_adapter.officers import ROLE_TEXT
 
 _STATIC = {
     name: files("dept_adapter").joinpath("desk", "static", name).read_bytes()
-    for name in ("desk.css", "desk.js")
+    for name in ("desk.css", "desk.js", "desk.svg")
 }
 _DIGEST = hashlib.sha256(b"".join(_STATIC.values())).hexdigest()[:12]
-_MEDIA_TYPES = {"desk.css": "text/css; charset=utf-8", "desk.js": "text/javascript; charset=utf-8"}
+_MEDIA_TYPES = {
+    "desk.css": "text/css; charset=utf-8",
+    "desk.js": "text/javascript; charset=utf-8",
+    "desk.svg": "image/svg+xml",
+}
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; frame-src 'self';"
     " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",

@@ -37,6 +37,7 @@ _NOT_OFFICERS = {
     "callback": "部门系统",
     "applicant": "申请人",
     "clock": "系统（期限）",
+    "letters": "系统（文书）",
     AUTOMATIC: "系统（核验全部通过，自动准予）",
 }
 
@@ -89,6 +90,7 @@ class Step:
     who: str
     what: str
     detail: str | None
+    letter_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,9 @@ def step(entry: Mapping[str, Any], names: Mapping[str, str]) -> Step:
     """One line of a history."""
     act, by = entry.get("act"), entry["by"]
     what = STATE_TEXT[State(entry["state"])]
-    if act == Act.CONFIRM:
+    if entry.get("letter_id"):
+        what = "出具文书"
+    elif act == Act.CONFIRM:
         what = f"{what}（复核通过）"
     elif act:
         what = ACT_TEXT[Act(act)]
@@ -198,7 +202,8 @@ def step(entry: Mapping[str, Any], names: Mapping[str, str]) -> Step:
         what = "收到补正" if by == "applicant" else "收到申请"
     elif by == "clock" and State(entry["state"]) in AWAITS_OFFICER:
         what = "办理期限已过"
-    return Step(entry["at"], names.get(by) or _NOT_OFFICERS.get(by) or by, what, entry.get("detail"))
+    who = names.get(by) or _NOT_OFFICERS.get(by) or by
+    return Step(entry["at"], who, what, entry.get("detail"), entry.get("letter_id"))
 
 
 _KEYS = {

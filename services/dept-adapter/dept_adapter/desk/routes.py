@@ -16,6 +16,7 @@ from starlette.datastructures import FormData
 
 from chassis.cases import CaseDirectory
 from chassis.letter import as_html
+from chassis.letter_form import LetterForm
 from chassis.logs import get_logger
 from chassis.problems import Problem
 from contracts.catalogue import Catalogue, Department
@@ -25,7 +26,7 @@ from contracts.http.intake import Case, Subject
 from contracts.identifiers import normalise_document_number, normalise_uscc
 from contracts.records import SubjectType
 from contracts.tokens import Claims, Role
-from dept_adapter import letters, panels
+from dept_adapter import letters, letters_api, panels
 from dept_adapter.desk import presenters
 from dept_adapter.desk.pages import DeskRoute, SignInNeededError, asset, message, page
 from dept_adapter.desk.sessions import SIGN_IN_SECONDS, Session, Sessions
@@ -33,7 +34,7 @@ from dept_adapter.desk.signin import Issuer, SignInRefusedError
 from dept_adapter.desk.texts import DO_TEXT, DONE, HINT, START, TEXT_LABEL, Do
 from dept_adapter.domain import DecisionConflictError, NotAllowedError, NotAtDeskError
 from dept_adapter.letters import kind_of
-from dept_adapter.materials import material_response
+from dept_adapter.materials import commitment_response, material_response
 from dept_adapter.officers import (
     BULK,
     Effect,
@@ -618,9 +619,7 @@ def _letter(
         return None
     command = officers.command(officer.sub, order)
     try:
-        letter = letters.preview(
-            stored.review, command, case.subject, command.text, datetime.now(UTC), catalogue
-        )
+        letter = letters.preview(stored.review, command, case.subject, datetime.now(UTC), catalogue)
     except (DecisionConflictError, NotAllowedError, NotAtDeskError, ValidationError):
         return None
     return as_html(letter) if letter else None
@@ -634,6 +633,21 @@ async def show_material(
     _reader(session.officer)
     stored = await _officers(request).find(session.officer, item_id)
     return await material_response(request.app.state.cases, stored.review.application_id, material_id)
+
+
+@router.get("/items/{item_id}/commitment")
+async def show_commitment(request: Request, session: SignedIn, item_id: str) -> StreamingResponse:
+    """The applicant's commitment as PDF."""
+    _reader(session.officer)
+    stored = await _officers(request).find(session.officer, item_id)
+    return await commitment_response(request.app.state.cases, stored.review.application_id)
+
+
+@router.get("/items/{item_id}/letters/{letter_id}")
+async def show_letter(request: Request, session: SignedIn, item_id: str, letter_id: str) -> Response:
+    """A letter of this item as PDF."""
+    _reader(session.officer)
+    return await letters_api.show_letter(request, session.officer, item_id, letter_id, LetterForm.PDF)
 
 
 # --- experts

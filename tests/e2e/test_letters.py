@@ -1,0 +1,125 @@
+"""Letters (文书): each step has one, whoever asks and however often; anybody can check it, and its hash stands in the history."""
+
+import asyncio
+import hashlib
+import io
+import json
+from typing import Any
+
+from aiohttp import ClientSession
+from e2e.people import API, DESK, Company, Document, World
+from pypdf import PdfReader
+
+from contracts.errors import ProblemCode
+from support import eventually
+
+
+async def raw(url: str, token: str | None = None, accept: str = "*/*") -> tuple[int, dict[str, str], bytes]:
+    """An answer as it is."""
+    headers = {"accept": accept, **({"authorization": f"Bearer {token}"} if token else {})}
+    async with ClientSession() as session, session.get(url, headers=headers) as response:
+        return response.status, dict(response.headers), await response.read()
+
+
+async def letters(world: World, company: Company, application_id: str, *kinds: str) -> list[Document]:
+    """The letters of an application once there are these kinds, in this order."""
+    url = world.url("intake", f"/v1/applications/{application_id}/letters")
+
+    async def there() -> bool:
+        found = (await world.ask("GET", url, company.token)).ok()
+        return [letter["kind"] for letter in found] == list(kinds)
+
+    await eventually(there, 20)
+    return list((await world.ask("GET", url, company.token)).ok())
+
+
+def words(pdf: bytes) -> str:
+    text = "".join(page.extract_text() for page in PdfReader(io.BytesIO(pdf)).pages)
+    return "".join(text.split()).replace("\u200b", "")
+
+
+async def test_every_step_of_an_item_has_its_letter(world: World) -> None:
+    company, stranger = await world.company(), await world.company()
+    application = (await world.submit(company)).ok()
+    application_id, item_id = application["application_id"], application["items"][0]["item_id"]
+    (await world.desk(item_id, "accept", {"text": "请留意短信通知。"})).ok()
+    await asyncio.gather(*(world.desk(item_id, "accept") for _ in range(2)))
+    granted = (await world.desk(item_id, "grant")).ok()
+    await asyncio.gather(*(world.desk(item_id, "grant") for _ in range(2)))
+    accepted, decision = await letters(world, company, application_id, "accepted", "granted")
+    assert decision["number"] == granted["decision"]["number"]
+    assert accepted["number"].startswith("市教育局信修受〔")
+    assert world.database("dept-adapter")["letters"].count_documents({"item_id": item_id}) == 2
+
+    # the applicant reads it, nobody else
+    base = world.url("intake", f"/v1/applications/{application_id}/letters/{decision['letter_id']}")
+    status, headers, pdf = await raw(base, company.token)
+    assert (status, headers["Content-Type"]) == (200, "application/pdf")
+    for said in (company.name, company.code, decision["number"], "准予信用修复决定书", "第三条"):
+        assert said in words(pdf)
+    assert pdf == (await raw(base, company.token))[2]
+    assert (await raw(base, stranger.token))[0] == 404
+    content = (await raw(f"{base}?format=json", company.token))[2]
+    assert hashlib.sha256(content).hexdigest() == decision["content_hash"]
+    assert json.loads(content)["addressee"].startswith(company.name)
+    page = (await raw(f"{base}?format=html", company.token))[2].decode()
+    assert company.name in page
+    first = world.url("intake", f"/v1/applications/{application_id}/letters/{accepted['letter_id']}")
+    assert "请留意短信通知。" in words((await raw(first, company.token))[2])
+
+    # officers read it, its hash stands in the history
+    officer = await world.officer(DESK)
+    review = (await world.ask("GET", world.url("dept-adapter", f"/v1/reviews/{item_id}"), officer)).ok()
+    hashes = [step["content_hash"] for step in review["history"] if step["content_hash"]]
+    assert hashes == [accepted["content_hash"], decision["content_hash"]]
+    listed = world.url("dept-adapter", f"/v1/reviews/{item_id}/letters")
+    assert len((await world.ask("GET", listed, officer)).ok()) == 2
+    assert (await raw(f"{listed}/{decision['letter_id']}", officer))[2] == pdf
+    other = await world.officer(API)
+    assert (await raw(f"{listed}/{decision['letter_id']}", other))[0] == 403
+
+    # anybody can check it, and learns no more of its addressee than its holder shows
+    check = world.url("dept-adapter", "/v1/letters")
+    code = decision["verification_code"]
+    told = (await world.ask("GET", f"{check}/{code.lower().replace('-', '')}")).ok()
+    assert (told["genuine"], told["content_hash"]) == (True, decision["content_hash"])
+    assert company.name not in json.dumps(told, ensure_ascii=False)
+    assert told["superseded"] is None
+    (await world.desk(item_id, "revoke", {"reason": "材料虚假"})).ok()
+    *_, revoked = await letters(world, company, application_id, "accepted", "granted", "revoked")
+    told = (await world.ask("GET", f"{check}/{code}")).ok()
+    assert revoked["number"] in told["superseded"]
+    status, headers, html = await raw(f"{check}/{code}", accept="text/html")
+    assert status == 200
+    assert "script" not in html.decode()
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    wrong = code[:-1] + ("0" if code[-1] != "0" else "1")
+    (await world.ask("GET", f"{check}/{wrong}")).problem(ProblemCode.NOT_FOUND, "校验位")
+    assert (await raw(f"{check}/{'0' * 16}", accept="text/html"))[0] == 404
+
+
+async def test_refused_items_and_departments_with_a_system_have_letters_too(world: World) -> None:
+    company = await world.company(world.row(DESK), world.row(API))
+    application = (await world.submit(company)).ok()
+    application_id = application["application_id"]
+    items = {item["authority_name"]: item["item_id"] for item in application["items"]}
+    desk, api = (items[world.department(slug).name] for slug in (DESK, API))
+    (await world.desk(desk, "refuse", {"reason": "罚款尚有2万元未缴清。"})).ok()
+
+    async def all_there() -> bool:
+        view = await world.application(company, application_id)
+        kinds = {item["item_id"]: [letter["kind"] for letter in item["letters"]] for item in view["items"]}
+        return kinds[desk] == ["refused"] and "granted" in kinds[api]
+
+    await eventually(all_there, 30)
+    view: Any = await world.application(company, application_id)
+    own = {item["item_id"]: item["letters"][-1] for item in view["items"]}
+    base = world.url("intake", f"/v1/applications/{application_id}/letters")
+    refusal = words((await raw(f"{base}/{own[desk]['letter_id']}", company.token))[2])
+    assert "罚款尚有2万元未缴清。" in refusal
+    assert "行政复议" in refusal
+    # the department's own system issues the decision letter: ours only tells of it
+    assert own[api]["number"] is None
+    notice = words((await raw(f"{base}/{own[api]['letter_id']}", company.token))[2])
+    assert "准予信用修复告知书" in notice
+    assert "以其出具的文书为准" in notice
