@@ -348,6 +348,11 @@ class Catalogue(Row):
         """The overlay with this id, if in force on that day."""
         return next((o for o in self.overlays if o.id == overlay and o.in_force(on)), None)
 
+    def promise(self, on: date) -> Overlay | None:
+        """The overlay in force on that day that promises applicants the fewest working days. A service promise, no legal limit."""
+        found = [o for o in self.overlays if o.department_working_days is not None and o.in_force(on)]
+        return min(found, key=lambda o: o.department_working_days or 0, default=None)
+
     def resolve_department(self, code: str | None, name: str, category: str, on: date) -> Resolution:
         """Find who made a record of ``category``: by code, else by exact name or alias (width and spaces folded).
 

@@ -12,9 +12,10 @@ from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.tokens import Scope
 from contracts.topics import DECISIONS, REVIEWS, Topic, review_topic
-from dept_adapter import api, callbacks, panels
+from dept_adapter import api, callbacks, figures_api, panels
 from dept_adapter import invariants as checks
 from dept_adapter.clock import Clock
+from dept_adapter.figures import ReviewFigures
 from dept_adapter.handlers import ReviewHandler
 from dept_adapter.push import Pusher
 from dept_adapter.settings import DeptAdapterSettings
@@ -56,6 +57,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             if d.slug in settings.department_secrets
         }
         app.state.reviews = reviews
+        app.state.figures = ReviewFigures(runtime.database)
         app.state.panels = panels.Panels(runtime.database)
         app.state.callbacks = Callbacks(runtime.database)
         app.state.cases = cases
@@ -83,7 +85,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
         "信复 · 部门审核",
         [*collections(settings.callback_retention_days), *panels.COLLECTIONS],
         topics,
-        routers=[callbacks.router, api.router, panels.router, checks.router],
+        routers=[callbacks.router, api.router, figures_api.router, panels.router, checks.router],
         consumers=consumers,
         loops=loops,
         invariants=lambda runtime: checks.invariants(runtime.database),

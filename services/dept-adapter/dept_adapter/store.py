@@ -29,6 +29,7 @@ def collections(callback_retention_days: int) -> list[CollectionSpec]:
             [
                 IndexModel([("department.code", ASCENDING), *by_due]),
                 IndexModel([("department.code", ASCENDING), ("state", ASCENDING), *by_due]),
+                IndexModel([("department.code", ASCENDING), ("requested_at", ASCENDING)], name="received"),
                 IndexModel(
                     [("department.slug", ASCENDING), ("push.next_attempt_at", ASCENDING)],
                     name="pushes_due",
