@@ -23,6 +23,7 @@ Months = Annotated[int, Field(ge=0, le=120)]
 WorkingDays = Annotated[int, Field(ge=0, le=250)]
 Text = Annotated[str, Field(min_length=1)]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,40}$")]
+Email = Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,180}$")]
 Region = Annotated[
     str, Field(pattern=r"^[0-9]{6}$", description="行政区划代码 (GB/T 2260); 100000 is the nation")
 ]
@@ -75,10 +76,12 @@ class InForce(Row):
 
 
 class Department(InForce):
-    """A 认定单位."""
+    """A 认定单位. ``contact_email``: of its officers, ``approver_email``: of those who approve there, for reminders; null: not known."""
 
     code: str
     name: Text
+    contact_email: Email | None = None
+    approver_email: Email | None = None
     short_name: Text
     slug: Slug
     region: Region
@@ -91,10 +94,11 @@ class Department(InForce):
 
 
 class HumanQueue(Row):
-    """The named queue for what cannot be resolved."""
+    """The named queue for what cannot be resolved. ``contact_email``: of the credit centre's supervisors (督办)."""
 
     id: Slug
     name: Text
+    contact_email: Email | None = None
 
 
 class Category(Row):

@@ -154,7 +154,7 @@ def compose(
             "INTAKE_FOLLOW_UP_POLL_SECONDS": "2",
             "INTAKE_SCANNER_URL": f"{sandbox}/scanner",
         },
-        "routing": {},
+        "routing": {"ROUTING_DEADLINE_POLL_SECONDS": "2"},
         "dept-adapter": {
             **client("dept-adapter"),
             "DEPT_ADAPTER_DEPARTMENT_URLS": json.dumps(
@@ -166,6 +166,7 @@ def compose(
             "DEPT_ADAPTER_AUTO_GRANT": json.dumps({"hz-mzhj": {"tiers": ["minor"], "sample_percent": 50}}),
             # sooner than the default: here somebody waits to see it
             "DEPT_ADAPTER_DEADLINE_POLL_SECONDS": "2",
+            "DEPT_ADAPTER_REMIND_HOUR": "0",
         },
         "sync": {
             **client("sync"),
@@ -184,6 +185,7 @@ def compose(
             "NOTIFY_SMTP_TIMEOUT_SECONDS": "2",
             "NOTIFY_EMAIL_LEASE_SECONDS": "8",
             "NOTIFY_EMAIL_RETRY_BASE_SECONDS": "2",
+            "NOTIFY_DIGEST_WAIT_SECONDS": "3",
         },
     }
     outside = Process(

@@ -101,7 +101,7 @@ async def list_reviews(
     if code not in request.app.state.departments:
         raise Problem(ProblemCode.NOT_FOUND, f"本服务未接入代码为 {code} 的部门，请核对后重试。")
     reviews: Reviews = request.app.state.reviews
-    found = await reviews.page(code, state, _position(after), limit, to_spot_check=to_spot_check)
+    found = await reviews.page(code, state, position(after), limit, to_spot_check=to_spot_check)
     last = found[-1].review if len(found) == limit else None
     return ReviewPage(
         reviews=[summary(stored) for stored in found],
@@ -112,7 +112,7 @@ async def list_reviews(
 @router.get("/reviews/{item_id}", summary="事项详情")
 async def show_review(request: Request, officer: Officer, item_id: str) -> ReviewDetail:
     """With the applicant's side of it, as long as intake answers."""
-    stored = await _find(request, officer, item_id)
+    stored = await find_review(request, officer, item_id)
     cases: CaseDirectory = request.app.state.cases
     application_id = stored.review.application_id
     shown = detail(stored)
@@ -139,7 +139,7 @@ async def show_material(
     request: Request, officer: Officer, item_id: str, material_id: str
 ) -> StreamingResponse:
     """The content of a material of this item's application, to be looked at in place; nothing in it is run."""
-    stored = await _find(request, officer, item_id)
+    stored = await find_review(request, officer, item_id)
     return await material_response(request.app.state.cases, stored.review.application_id, material_id)
 
 
@@ -203,11 +203,11 @@ async def spot_check_review(
     request: Request, officer: Officer, item_id: str, body: SpotCheck
 ) -> ReviewSummary:
     """Keep what was found of an automatic decision that was drawn, once. A wrong one is then revoked (``revoke``)."""
-    await _find(request, officer, item_id)
+    await find_review(request, officer, item_id)
     kept = {**body.model_dump(), "by": officer.sub, "at": datetime.now(UTC)}
     if not await spot_check(request.app.state.runtime.database, item_id, kept):
         raise Problem(ProblemCode.INVALID_TRANSITION, "该事项没有被抽中，或者已经抽查过，请刷新抽查列表。")
-    return summary(await _find(request, officer, item_id))
+    return summary(await find_review(request, officer, item_id))
 
 
 _NUMBERED = frozenset({Action.GRANT, Action.REFUSE, Action.REVOKE})
@@ -227,7 +227,7 @@ async def _command(
     departments: Mapping[str, Department] = request.app.state.departments
 
     async def work(unit: UnitOfWork) -> None:
-        stored = await _find(request, officer, item_id, unit)
+        stored = await find_review(request, officer, item_id, unit)
         code = stored.review.department.code
         given = number
         if action in _NUMBERED and given is None and stored.review.state in changed_by(action):
@@ -246,12 +246,13 @@ async def _command(
         await apply(unit, reviews, stored, command, cause=f"desk:{action.value}:{item_id}")
 
     await request.app.state.runtime.outbox.run(work)
-    return summary(await _find(request, officer, item_id))
+    return summary(await find_review(request, officer, item_id))
 
 
-async def _find(
+async def find_review(
     request: Request, officer: Claims, item_id: str, unit: UnitOfWork | None = None
 ) -> StoredReview:
+    """A review of one of the officer's departments. Raises Problem: UNKNOWN_ITEM, WRONG_DEPARTMENT."""
     stored: StoredReview | None = await request.app.state.reviews.get(item_id, unit.session if unit else None)
     if stored is None or stored.review.department.code not in request.app.state.departments:
         raise Problem(ProblemCode.UNKNOWN_ITEM, f"没有事项 {item_id}，请核对后重试。")
@@ -266,7 +267,8 @@ def _own(officer: Claims, department_code: str) -> None:
         )
 
 
-def _position(after: str | None) -> tuple[date, str] | None:
+def position(after: str | None) -> tuple[date, str] | None:
+    """(day, item id) of a page's ``next``. Raises Problem VALIDATION."""
     if after is None:
         return None
     day, _, item_id = after.partition("~")

@@ -12,9 +12,9 @@ from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.tokens import Scope
 from contracts.topics import DECISIONS, REVIEWS, Topic, review_topic
-from dept_adapter import api, callbacks, figures_api, panels
+from dept_adapter import api, callbacks, figures_api, panels, reminders_api
 from dept_adapter import invariants as checks
-from dept_adapter.clock import Clock
+from dept_adapter.clock import Clock, Reminding
 from dept_adapter.figures import ReviewFigures
 from dept_adapter.handlers import ReviewHandler
 from dept_adapter.push import Pusher
@@ -35,7 +35,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
 
     def consumers(runtime: Runtime) -> Sequence[ConsumerSpec]:
         desk_codes = {d.code for d in settings.catalogue.departments if d.mode == "desk"}
-        reviews = Reviews(runtime.database, desk_codes)
+        reviews = Reviews(runtime.database, desk_codes, settings.schedule)
         token = ServiceToken(
             runtime.http, settings.oidc_issuer, settings.client_id, settings.client_secret, Scope.CASES_READ
         )
@@ -46,6 +46,14 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
         app.state.settings = settings
         app.state.clock = Clock(
             runtime.outbox, reviews, [d.code for d in served], settings.deadline_poll_seconds
+        )
+        app.state.reminding = Reminding(
+            runtime.outbox,
+            reviews,
+            [d.code for d in served],
+            settings.schedule,
+            hour=settings.remind_hour,
+            poll_seconds=settings.deadline_poll_seconds,
         )
         app.state.verifier = Verifier(
             settings, runtime.database, runtime.outbox, reviews, cases, runtime.http
@@ -78,14 +86,26 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
 
     def loops(_runtime: Runtime) -> Sequence[Loop]:
         pushers: dict[str, Pusher] = app.state.pushers
-        return [app.state.clock.loop, app.state.verifier.loop, *(pusher.loop for pusher in pushers.values())]
+        return [
+            app.state.clock.loop,
+            app.state.reminding.loop,
+            app.state.verifier.loop,
+            *(pusher.loop for pusher in pushers.values()),
+        ]
 
     spec = ServiceSpec(
         NAME,
         "信复 · 部门审核",
         [*collections(settings.callback_retention_days), *panels.COLLECTIONS],
         topics,
-        routers=[callbacks.router, api.router, figures_api.router, panels.router, checks.router],
+        routers=[
+            callbacks.router,
+            api.router,
+            figures_api.router,
+            reminders_api.router,
+            panels.router,
+            checks.router,
+        ],
         consumers=consumers,
         loops=loops,
         invariants=lambda runtime: checks.invariants(runtime.database),

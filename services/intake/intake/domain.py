@@ -26,6 +26,7 @@ from contracts.events import (
     RecordPublished,
     RecordRepairedElsewhere,
     RecordWithdrawn,
+    ReferralOverdue,
     RepairGranted,
     RepairRecognised,
     RepairRefused,
@@ -418,7 +419,7 @@ def occurred_at(event: ItemEvent) -> datetime:
             return event.not_accepted_at
         case ReviewExtended():
             return event.extended_at
-        case ReviewOverdue():
+        case ReviewOverdue() | ReferralOverdue():
             return event.noticed_at
         case RepairGranted() | RepairRefused() | RepairRevoked() | RepairRecognised():
             return event.decided_at
