@@ -158,7 +158,7 @@ def compose(
             "INTAKE_DEPT_ADAPTER_URL": urls["dept-adapter"],
             "INTAKE_CLIENT_SECRET": clients["intake"],
         },
-        "routing": {},
+        "routing": {"ROUTING_DEADLINE_POLL_SECONDS": "2"},
         "dept-adapter": {
             **client("dept-adapter"),
             "DEPT_ADAPTER_DEPARTMENT_URLS": json.dumps(
@@ -171,6 +171,7 @@ def compose(
             "DEPT_ADAPTER_DESK_CLIENT_SECRET": clients["review-desk"],
             # sooner than the default: here somebody waits to see it
             "DEPT_ADAPTER_DEADLINE_POLL_SECONDS": "2",
+            "DEPT_ADAPTER_REMIND_HOUR": "0",
         },
         "sync": {
             **client("sync"),
@@ -189,6 +190,7 @@ def compose(
             "NOTIFY_SMTP_TIMEOUT_SECONDS": "2",
             "NOTIFY_EMAIL_LEASE_SECONDS": "8",
             "NOTIFY_EMAIL_RETRY_BASE_SECONDS": "2",
+            "NOTIFY_DIGEST_WAIT_SECONDS": "3",
         },
     }
     outside = Process(

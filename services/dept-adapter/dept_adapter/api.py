@@ -18,6 +18,7 @@ from chassis.auth import require
 from chassis.cases import CaseDirectory
 from chassis.logs import get_logger
 from chassis.problems import Problem
+from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Department
 from contracts.errors import ProblemCode
 from contracts.records import DepartmentRef
@@ -117,7 +118,7 @@ async def list_reviews(
     if code not in request.app.state.departments:
         raise Problem(ProblemCode.NOT_FOUND, f"本服务未接入代码为 {code} 的部门，请核对后重试。")
     reviews: Reviews = request.app.state.reviews
-    found = await reviews.page(code, state, _position(after), limit, to_spot_check=to_spot_check)
+    found = await reviews.page(code, state, position(after), limit, to_spot_check=to_spot_check)
     last = found[-1].review if len(found) == limit else None
     return ReviewPage(
         reviews=[summary(stored) for stored in found],
@@ -263,13 +264,16 @@ async def _act(request: Request, officer: Claims, item_id: str, order: Order) ->
     return summary(await officers.find(officer, item_id))
 
 
-async def find_review(request: Request, officer: Claims, item_id: str) -> StoredReview:
-    """A review of a department of the officer's. Raises Problem UNKNOWN_ITEM, WRONG_DEPARTMENT."""
+async def find_review(
+    request: Request, officer: Claims, item_id: str, unit: UnitOfWork | None = None
+) -> StoredReview:
+    """A review of one of the officer's departments. Raises Problem: UNKNOWN_ITEM, WRONG_DEPARTMENT."""
     officers: Officers = request.app.state.officers
-    return await officers.find(officer, item_id)
+    return await officers.find(officer, item_id, unit.session if unit else None)
 
 
-def _position(after: str | None) -> tuple[date, str] | None:
+def position(after: str | None) -> tuple[date, str] | None:
+    """(day, item id) of a page's ``next``. Raises Problem VALIDATION."""
     if after is None:
         return None
     day, _, item_id = after.partition("~")

@@ -14,11 +14,12 @@ from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.tokens import Scope
 from contracts.topics import DECISIONS, REVIEWS, Topic, review_topic
-from dept_adapter import api, callbacks, letters_api, panels
+from dept_adapter import api, callbacks, figures_api, letters_api, panels, reminders_api
 from dept_adapter import invariants as checks
-from dept_adapter.clock import Clock
+from dept_adapter.clock import Clock, Reminding
 from dept_adapter.desk import routes, sessions
 from dept_adapter.desk.signin import Issuer
+from dept_adapter.figures import ReviewFigures
 from dept_adapter.handlers import ReviewHandler
 from dept_adapter.issuing import LetterIssuer, Letters
 from dept_adapter.officers import Officers
@@ -40,7 +41,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
 
     def consumers(runtime: Runtime) -> Sequence[ConsumerSpec]:
         desk_codes = {d.code for d in settings.catalogue.departments if d.mode == "desk"}
-        reviews = Reviews(runtime.database, desk_codes)
+        reviews = Reviews(runtime.database, desk_codes, settings.schedule)
         token = ServiceToken(
             runtime.http, settings.oidc_issuer, settings.client_id, settings.client_secret, Scope.CASES_READ
         )
@@ -51,6 +52,14 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
         app.state.settings = settings
         app.state.clock = Clock(
             runtime.outbox, reviews, [d.code for d in served], settings.deadline_poll_seconds
+        )
+        app.state.reminding = Reminding(
+            runtime.outbox,
+            reviews,
+            [d.code for d in served],
+            settings.schedule,
+            hour=settings.remind_hour,
+            poll_seconds=settings.deadline_poll_seconds,
         )
         app.state.verifier = Verifier(
             settings, runtime.database, runtime.outbox, reviews, cases, runtime.http
@@ -91,6 +100,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
                 idle=timedelta(minutes=settings.desk_idle_minutes),
                 whole=timedelta(hours=settings.desk_session_hours),
             )
+        app.state.figures = ReviewFigures(runtime.database)
         app.state.panels = panels.Panels(runtime.database)
         app.state.callbacks = Callbacks(runtime.database)
         app.state.cases = cases
@@ -111,7 +121,12 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
 
     def loops(_runtime: Runtime) -> Sequence[Loop]:
         pushers: dict[str, Pusher] = app.state.pushers
-        own = [app.state.clock.loop, app.state.verifier.loop, app.state.letter_issuer.loop]
+        own = [
+            app.state.clock.loop,
+            app.state.reminding.loop,
+            app.state.verifier.loop,
+            app.state.letter_issuer.loop,
+        ]
         return [*own, *(pusher.loop for pusher in pushers.values())]
 
     spec = ServiceSpec(
@@ -123,6 +138,8 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             callbacks.router,
             api.router,
             letters_api.router,
+            figures_api.router,
+            reminders_api.router,
             panels.router,
             checks.router,
             routes.router,

@@ -46,6 +46,7 @@ class Act(StrEnum):
     SEND_BACK = "send_back"
     REFER = "refer"
     SPOT_CHECK = "spot_check"
+    ACKNOWLEDGE = "acknowledge"
 
 
 ACT_TEXT = {
@@ -54,6 +55,7 @@ ACT_TEXT = {
     Act.SEND_BACK: "复核退回",
     Act.REFER: "提交专家评审",
     Act.SPOT_CHECK: "抽查",
+    Act.ACKNOWLEDGE: "知悉催办",
 }
 
 DECIDED = frozenset({State.GRANTED, State.REFUSED, State.REVOKED})

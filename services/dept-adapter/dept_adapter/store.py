@@ -17,9 +17,18 @@ from typing import Any, Literal
 from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReturnDocument, UpdateOne
 
 from chassis.db import CollectionSpec, Database, Document, Session
+from contracts.events import ReminderLevel, ReviewStep
 from contracts.records import DepartmentRef, RecordFacts
 from dept_adapter.domain import Decision, Proposal, Review, Supplement
 from dept_adapter.letters import decided_at, kind_of, letter_id, own_number
+from dept_adapter.reminders import (
+    NO_REMINDERS,
+    Acknowledgement,
+    Reminder,
+    Schedule,
+    level_of,
+    next_on,
+)
 from dept_adapter.states import AWAITS_OFFICER, ENDED, Act, Action, State, changed_by
 
 
@@ -32,6 +41,7 @@ def collections(callback_retention_days: int) -> list[CollectionSpec]:
             [
                 IndexModel([("department.code", ASCENDING), *by_due]),
                 IndexModel([("department.code", ASCENDING), ("state", ASCENDING), *by_due]),
+                IndexModel([("department.code", ASCENDING), ("requested_at", ASCENDING)], name="received"),
                 IndexModel(
                     [("department.code", ASCENDING), ("due_on", ASCENDING), ("_id", ASCENDING)],
                     name="awaited",
@@ -63,6 +73,16 @@ def collections(callback_retention_days: int) -> list[CollectionSpec]:
                     [("deadline_on", ASCENDING)],
                     name="deadlines",
                     partialFilterExpression={"deadline_on": {"$type": "string"}},
+                ),
+                IndexModel(
+                    [("reminder_on", ASCENDING)],
+                    name="reminders",
+                    partialFilterExpression={"reminder_on": {"$type": "string"}},
+                ),
+                IndexModel(
+                    [("overdue_told", ASCENDING), ("_id", ASCENDING)],
+                    name="overdue",
+                    partialFilterExpression={"overdue_told": {"$type": "string"}},
                 ),
             ],
         ),
@@ -109,6 +129,7 @@ class StoredReview:
     push: Mapping[str, Any] | None
     history: Sequence[Document]
     verification: Mapping[str, Any] | None = None
+    reminders: tuple[Reminder, ...] = ()
     proposal: Proposal | None = None
 
 
@@ -174,14 +195,15 @@ class Claim:
 
 
 class Reviews:
-    """All reviews. ``desk_codes``: departments that work at the desk now, whatever a stored review says."""
+    """All reviews. ``desk_codes``: departments that work at the desk now, whatever a stored review says. ``schedule``: of reminders."""
 
-    def __init__(self, database: Database, desk_codes: Bag[str]) -> None:
+    def __init__(self, database: Database, desk_codes: Bag[str], schedule: Schedule = NO_REMINDERS) -> None:
         self._reviews = database.collection("reviews")
         self._leasing = database.relaxed("reviews")
         self._numbers = database.collection("decision_numbers")
         self._letters = database.collection("letters")
         self._desk_codes = desk_codes
+        self._schedule = schedule
 
     async def known(self, item_ids: Sequence[str], session: Session) -> set[str]:
         """Those of these items that are here already."""
@@ -195,6 +217,7 @@ class Reviews:
                 InsertOne(
                     {
                         **_document(added.review),
+                        **self._reminding(added.review, ()),
                         "mode": added.mode,
                         "trace": dict(added.trace),
                         "push": {"attempts": 0, "round": 0, "next_attempt_at": now}
@@ -203,7 +226,7 @@ class Reviews:
                         "verification": {"attempts": 0, "next_attempt_at": now}
                         if added.mode == "desk"
                         else None,
-                        "history": [_entry(now, State.RECEIVED, "routing")],
+                        "history": [entry(now, State.RECEIVED, "routing")],
                     }
                 )
                 for added in new
@@ -232,8 +255,11 @@ class Reviews:
         Whatever way a step came: the letter it leads to is due from now on.
         """
         if changes:
+            reminding = [self._reminding(change.review, change.stored.reminders) for change in changes]
             await self._reviews.bulk_write(
-                [_saving(change, now) for change in changes], session=session, ordered=True
+                [_saving(change, now, more) for change, more in zip(changes, reminding, strict=True)],
+                session=session,
+                ordered=True,
             )
         if due := [letter for change in changes if (letter := _letter_due(change, now))]:
             await self._letters.bulk_write(due, session=session, ordered=False)
@@ -251,7 +277,7 @@ class Reviews:
         proposal: Proposal | None = None,
     ) -> None:
         """Put into the history what an officer did that left the state as it was; keep a proposal, or end it."""
-        update: Document = {"$push": {"history": _entry(now, state, by, detail, act)}}
+        update: Document = {"$push": {"history": entry(now, state, by, detail, act)}}
         if proposal is not None:
             update["$set"] = {"proposal": asdict(proposal)}
         elif act is Act.SEND_BACK:
@@ -266,6 +292,39 @@ class Reviews:
         }
         cursor = self._reviews.find(query, {"_id": 1}).sort("deadline_on", ASCENDING).limit(limit)
         return [document["_id"] for document in await cursor.to_list(limit)]
+
+    async def reminders_due(self, department_codes: Sequence[str], today: date, limit: int) -> list[str]:
+        """Items of these departments of which somebody is to be reminded, those that wait longest first."""
+        query = {
+            "reminder_on": {"$lte": today.isoformat()},
+            "department.code": {"$in": list(department_codes)},
+        }
+        cursor = self._reviews.find(query, {"_id": 1}).sort("reminder_on", ASCENDING).limit(limit)
+        return [document["_id"] for document in await cursor.to_list(limit)]
+
+    async def save_reminders(
+        self,
+        changes: Sequence[tuple[StoredReview, tuple[Reminder, ...]]],
+        session: Session,
+        entry: Document | None = None,
+    ) -> None:
+        """Store the reminders of reviews, and when the next is due. ``entry``: what an officer did about them, for the history."""
+        writes = []
+        for stored, reminders in changes:
+            kept = {"reminders": [_reminder(each) for each in reminders]}
+            update: Document = {"$set": {**kept, **self._reminding(stored.review, reminders)}}
+            if entry is not None:
+                update["$push"] = {"history": entry}
+            writes.append(UpdateOne({"_id": stored.review.item_id}, update))
+        if writes:
+            await self._reviews.bulk_write(writes, session=session, ordered=False)
+
+    def _reminding(self, review: Review, told: tuple[Reminder, ...]) -> Document:
+        on, level = next_on(review, told, self._schedule), level_of(review, told)
+        return {
+            "reminder_on": on.isoformat() if on else None,
+            "reminder_level": level.value if level else None,
+        }
 
     async def next_serial(
         self, department_code: str, year: int, session: Session, words: str | None = None
@@ -315,6 +374,27 @@ class Reviews:
         )
         return [self._stored(document) for document in await cursor.to_list(limit)]
 
+    async def overdue_page(
+        self,
+        department_codes: Sequence[str],
+        level: ReminderLevel | None,
+        after: tuple[date, str] | None,
+        limit: int,
+    ) -> list[StoredReview]:
+        """Reviews of these departments whose last day has passed, by (that day, item id). ``level``: how far up reminders have got."""
+        query: dict[str, Any] = {
+            "department.code": {"$in": list(department_codes)},
+            "overdue_told": {"$type": "string"},
+        }
+        if level is not None:
+            query["reminder_level"] = level.value
+        if after is not None:
+            day, item_id = after[0].isoformat(), after[1]
+            query["$or"] = [{"overdue_told": {"$gt": day}}, {"overdue_told": day, "_id": {"$gt": item_id}}]
+        order = [("overdue_told", ASCENDING), ("_id", ASCENDING)]
+        cursor = self._reviews.find(query).sort(order).limit(limit)
+        return [self._stored(document) for document in await cursor.to_list(limit)]
+
     async def counts(self, department_codes: Sequence[str]) -> dict[tuple[str, State], int]:
         """(department code, state) -> number of reviews, of these departments."""
         pipeline: list[Document] = [
@@ -355,14 +435,6 @@ class Reviews:
             view: await self._reviews.count_documents(self._of_view(department_codes, view, today))
             for view in (View.TODO, View.OVERDUE, View.CONFIRM, View.WAITING, View.SPOT_CHECK)
         }
-
-    async def awaited_overdue(
-        self, department_codes: Sequence[str], today: date, limit: int
-    ) -> list[StoredReview]:
-        """What departments, by desk or by system, should have done before today, the longest overdue first."""
-        query = _overdue(department_codes, today)
-        cursor = self._reviews.find(query).sort([("due_on", ASCENDING), ("_id", ASCENDING)]).limit(limit)
-        return [self._stored(document) for document in await cursor.to_list(limit)]
 
     async def overdue_by_department(
         self, department_codes: Sequence[str], today: date
@@ -450,6 +522,7 @@ class Reviews:
             document["push"],
             document["history"],
             document.get("verification"),
+            tuple(_told(each) for each in document.get("reminders", ())),
             _proposal(document.get("proposal")),
         )
 
@@ -580,16 +653,35 @@ def _deadline(review: Review) -> str | None:
     return due_on.isoformat() if due_on and due_on != review.overdue_told else None
 
 
-def _saving(change: Change, now: datetime) -> UpdateOne:
+def _reminder(reminder: Reminder) -> Document:
+    days = {name: getattr(reminder, name) for name in ("due_on", "on", "promised_on")}
+    kept = {name: day and day.isoformat() for name, day in days.items()}
+    return {**asdict(reminder), **kept, "step": reminder.step.value, "level": reminder.level.value}
+
+
+def _told(document: Document) -> Reminder:
+    acknowledged = document["acknowledged"]
+    return Reminder(
+        step=ReviewStep(document["step"]),
+        level=ReminderLevel(document["level"]),
+        due_on=date.fromisoformat(document["due_on"]),
+        on=date.fromisoformat(document["on"]),
+        told_at=document["told_at"],
+        promised_on=_day(document["promised_on"]),
+        acknowledged=Acknowledgement(**acknowledged) if acknowledged else None,
+    )
+
+
+def _saving(change: Change, now: datetime, reminding: Document) -> UpdateOne:
     stored, review = change.stored, change.review
     document = _document(review)
-    changed: Document = {name: document[name] for name in _SAVED}
+    changed: Document = {**{name: document[name] for name in _SAVED}, **reminding}
     made = review.revocation or review.decision
     detail = made.reason if made else review.note
     if review.state is State.SUPPLEMENT and review.supplement:
         detail = "；".join(review.supplement.missing)
-    entry = _entry(now, review.state, change.by, detail, change.act)
-    update: Document = {"$set": changed, "$push": {"history": entry}}
+    line = entry(now, review.state, change.by, detail, change.act)
+    update: Document = {"$set": changed, "$push": {"history": line}}
     removed: Document = {}
     if review.state is not stored.review.state:
         removed["proposal"] = ""
@@ -625,11 +717,10 @@ def _letter_due(change: Change, now: datetime) -> UpdateOne | None:
     return UpdateOne(key, {"$setOnInsert": due}, upsert=True)
 
 
-def _entry(
-    at: datetime, state: State, by: str, detail: str | None = None, act: Act | None = None
-) -> Document:
-    entry = {"at": at, "state": state.value, "by": by, "detail": detail}
-    return {**entry, "act": act.value} if act else entry
+def entry(at: datetime, state: State, by: str, detail: str | None = None, act: Act | None = None) -> Document:
+    """One line of a history."""
+    line = {"at": at, "state": state.value, "by": by, "detail": detail}
+    return {**line, "act": act.value} if act else line
 
 
 def _settling(token: str, result: PushResult) -> list[UpdateOne]:
@@ -661,7 +752,7 @@ def _settling(token: str, result: PushResult) -> list[UpdateOne]:
             {
                 "$set": {"state": state.value, **({} if delivered else {"at_desk": True})},
                 "$push": {
-                    "history": _entry(result.at, state, "push", result.receipt_number or result.problem)
+                    "history": entry(result.at, state, "push", result.receipt_number or result.problem)
                 },
             },
         ),

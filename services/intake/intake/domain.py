@@ -27,6 +27,7 @@ from contracts.events import (
     RecordPublished,
     RecordRepairedElsewhere,
     RecordWithdrawn,
+    ReferralOverdue,
     RepairGranted,
     RepairRecognised,
     RepairRefused,
@@ -438,7 +439,7 @@ def occurred_at(event: ItemEvent) -> datetime:
             return event.not_accepted_at
         case ReviewExtended():
             return event.extended_at
-        case ReviewOverdue():
+        case ReviewOverdue() | ReferralOverdue():
             return event.noticed_at
         case RepairGranted() | RepairRefused() | RepairRevoked() | RepairRecognised():
             return event.decided_at

@@ -12,6 +12,7 @@ from contracts.events import (
     ItemWithdrawn,
     LetterIssued,
     PropagationCompleted,
+    ReferralOverdue,
     RepairGranted,
     RepairRecognised,
     RepairRefused,
@@ -139,6 +140,9 @@ def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
         case ItemRouted():
             kind = "routed"
             text = f"已分派至{event.department.name}，{event.decide_due_on.isoformat()}前作出决定。"
+        case ReferralOverdue():
+            kind = "overdue"
+            text = f"{event.queue_name}应于{event.due_on.isoformat()}前确定认定单位，现已超期，已告知督办。您无需操作。"
         case ItemWithdrawn():
             kind, text = "withdrawn", "已撤回。"
         case SupplementRequested():

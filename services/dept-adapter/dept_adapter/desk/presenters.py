@@ -8,12 +8,14 @@ from zoneinfo import ZoneInfo
 
 from contracts.catalogue import Catalogue
 from contracts.clock import china_date
+from contracts.events import ReminderLevel
 from contracts.http.source import Fact
 from contracts.tokens import Claims, Role
 from contracts.working_days import working_days_between
 from dept_adapter.desk.texts import DO_TEXT, Do
 from dept_adapter.domain import AUTOMATIC, Review
 from dept_adapter.officers import BULK, all_passed, version
+from dept_adapter.reminders import Reminder, step_of
 from dept_adapter.states import (
     ACT_TEXT,
     ACTION_TEXT,
@@ -79,6 +81,7 @@ class Row:
     due: Due | None
     checks: Checks
     may_bulk: bool
+    reminder: Reminder | None
     stored: StoredReview
 
 
@@ -179,6 +182,7 @@ def row(stored: StoredReview, subjects: Mapping[str, Any], catalogue: Catalogue,
         and review.at_desk
         and review.state in AWAITS_OFFICER
         and not stored.proposal,
+        reminder=reminder(stored),
         stored=stored,
     )
 
@@ -218,6 +222,7 @@ _KEYS = {
     Do.SPOT_CHECK: "c",
     Do.CONFIRM: "c",
     Do.SEND_BACK: "b",
+    Do.ACKNOWLEDGE: "t",
 }
 _WEIGHTS = {
     Do.ACCEPT: "primary",
@@ -259,7 +264,12 @@ def _possible(do: Do, stored: StoredReview, officer: Claims, today: date, *, ref
         return stored.proposal is not None and (
             officer.holds(Role.APPROVER) or _own_proposal(stored, officer)
         )
-    if not officer.holds(Role.OFFICER) or not review.at_desk:
+    if not officer.holds(Role.OFFICER):
+        return False
+    if do is Do.ACKNOWLEDGE:
+        told = reminder(stored)
+        return told is not None and told.acknowledged is None
+    if not review.at_desk:
         return False
     kept = stored.verification or {}
     if do is Do.SPOT_CHECK:
@@ -274,6 +284,20 @@ def _possible(do: Do, stored: StoredReview, officer: Claims, today: date, *, ref
     if do is Do.EXTEND:
         return review.extend_working_days is not None and today <= review.decide_due_on
     return True
+
+
+LEVEL_TEXT = {
+    ReminderLevel.OFFICER: "经办",
+    ReminderLevel.APPROVER: "复核",
+    ReminderLevel.SUPERVISOR: "信用中心督办",
+}
+
+
+def reminder(stored: StoredReview) -> Reminder | None:
+    """The last reminder of what is owed now."""
+    step = step_of(stored.review)
+    own = [r for r in stored.reminders if step and (r.step, r.due_on) == (step, stored.review.due_on)]
+    return own[-1] if own else None
 
 
 def may_bulk(rows: Sequence[Row], action: Action) -> list[Row]:

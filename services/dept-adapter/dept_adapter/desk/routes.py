@@ -26,7 +26,7 @@ from contracts.http.intake import Case, Subject
 from contracts.identifiers import normalise_document_number, normalise_uscc
 from contracts.records import SubjectType
 from contracts.tokens import Claims, Role
-from dept_adapter import letters, letters_api, panels
+from dept_adapter import api, figures_api, letters, letters_api, panels, reminders_api
 from dept_adapter.desk import presenters
 from dept_adapter.desk.pages import DeskRoute, SignInNeededError, asset, message, page
 from dept_adapter.desk.sessions import SIGN_IN_SECONDS, Session, Sessions
@@ -45,7 +45,7 @@ from dept_adapter.officers import (
     own,
     version,
 )
-from dept_adapter.states import ACTION_TEXT, CHANGES, Action
+from dept_adapter.states import ACTION_TEXT, CHANGES, STATE_TEXT, Action
 from dept_adapter.store import Reviews, StoredReview, View, position
 
 log = get_logger(__name__)
@@ -434,6 +434,7 @@ async def _item_page(
         preceding=await _beside(request, codes, view, here, review.item_id, backwards=True),
         due_of=presenters.due_words,
         today=today,
+        LEVEL_TEXT=presenters.LEVEL_TEXT,
     )
 
 
@@ -521,6 +522,10 @@ async def _done(
                 raise Problem(ProblemCode.VALIDATION, "请选择核验结果无误或者有误。")
             kept = cast(Literal["confirmed", "wrong"], finding)
             await officers.spot_check(officer, item_id, kept, text, seen=seen)
+            return Effect.DONE
+        case Do.ACKNOWLEDGE:
+            reason = reminders_api.AcknowledgedReminder(reason=text)
+            await reminders_api.acknowledge_reminder(request, officer, item_id, reason)
             return Effect.DONE
         case Do.REFER:
             await panels.referred(request, officer, item_id, text)
@@ -723,31 +728,73 @@ async def opine(request: Request, session: SignedIn, form: Posted, item_id: str)
     return RedirectResponse("/desk/experts", HTTPStatus.SEE_OTHER)
 
 
-# --- the credit centre
+# --- figures, and the credit centre
 
 
 @router.get("/overdue")
-async def overdue(request: Request, session: SignedIn) -> Response:
-    """What is overdue at all departments; without the subjects' identity."""
+async def overdue(
+    request: Request, session: SignedIn, after: Annotated[str, Query(max_length=100)] = ""
+) -> Response:
+    """What is overdue at all departments, and how far reminders have got; without the subjects' identity."""
     holds(session.officer, Role.SUPERVISOR)
     reviews, today, served = _reviews(request), _today(), request.app.state.departments
     limit = request.app.state.settings.desk_page_items
     catalogue: Catalogue = request.app.state.settings.catalogue
-    found = await reviews.awaited_overdue(list(served), today, limit + 1)
+    found = await reviews.overdue_page(list(served), None, api.position(after or None), limit + 1)
     by_department = await reviews.overdue_by_department(list(served), today)
+    last = found[limit - 1].review if len(found) > limit else None
     return await page(
         request,
         session,
         "overdue.html.j2",
         rows=[presenters.row(stored, {}, catalogue, today) for stored in found[:limit]],
-        more=len(found) > limit,
-        limit=limit,
+        after=after,
+        next=f"{last.overdue_told}~{last.item_id}" if last else None,
         departments=sorted(
-            ((served[code].name, number, oldest) for code, (number, oldest) in by_department.items()),
-            key=lambda line: (-line[1], line[0]),
+            ((served[code], number, oldest) for code, (number, oldest) in by_department.items()),
+            key=lambda line: (-line[1], line[0].name),
         ),
         today=today,
         due_of=presenters.due_words,
+        LEVEL_TEXT=presenters.LEVEL_TEXT,
+    )
+
+
+@router.get("/figures")
+async def figures_of_mine(request: Request, session: SignedIn) -> Response:
+    """To the figures of my department, or to the departments to choose from."""
+    mine = _viewed_departments(request, session.officer)
+    if len(mine) == 1:
+        return RedirectResponse(f"/desk/departments/{mine[0].code}/figures", HTTPStatus.SEE_OTHER)
+    return await page(request, session, "departments.html.j2", departments=mine)
+
+
+@router.get("/departments/{code}/figures")
+async def figures(
+    request: Request,
+    session: SignedIn,
+    code: str,
+    first_day: Annotated[date | None, Query(alias="from")] = None,
+    last_day: Annotated[date | None, Query(alias="to")] = None,
+    form: Annotated[Literal["html", "csv"], Query(alias="format")] = "html",
+) -> Response:
+    """A department's figures of a period."""
+    department = next((d for d in _viewed_departments(request, session.officer) if d.code == code), None)
+    if department is None:
+        raise Problem(ProblemCode.WRONG_DEPARTMENT, "您的账号不属于该部门；如需查看，请联系管理员授权。")
+    if form == "csv":
+        csv = figures_api.FiguresFormat.CSV
+        return await figures_api.department_figures(
+            request, session.officer, code, first_day, last_day, csv, None
+        )
+    (found,) = await figures_api.count(request, [department], first_day, last_day)
+    return await page(
+        request,
+        session,
+        "figures.html.j2",
+        figures=found,
+        STATE_TEXT=STATE_TEXT,
+        several=len(_viewed_departments(request, session.officer)) > 1,
     )
 
 
@@ -786,6 +833,14 @@ def _reader(officer: Claims) -> None:
 def _own_departments(request: Request, officer: Claims) -> list[Department]:
     served: Mapping[str, Department] = request.app.state.departments
     return [served[code] for code in officer.departments if code in served]
+
+
+def _viewed_departments(request: Request, officer: Claims) -> list[Department]:
+    """Whose figures somebody may see: a supervisor all, others their own."""
+    if figures_api.oversees(officer):
+        return list(request.app.state.departments.values())
+    _reader(officer)
+    return _own_departments(request, officer)
 
 
 def _codes(request: Request, officer: Claims, chosen: str) -> list[str]:

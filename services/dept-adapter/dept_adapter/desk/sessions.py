@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from pymongo import IndexModel
 
 from chassis.db import CollectionSpec, Database, Document
-from contracts.tokens import Claims
+from contracts.tokens import Claims, Role, Scope
 from dept_adapter.desk.signin import Issuer, SignInRefusedError, Tokens
 
 COLLECTIONS = [
@@ -112,6 +112,7 @@ class Sessions:
         if officer.sub != found["sub"]:
             await self.end(found["_id"])
             return None
+        officer = officer.model_copy(update={"scope": _scope(officer)})
         ends_at = min(now + self._idle, found["begun_at"] + self._whole)
         changed = {"seen_at": now, "ends_at": ends_at, **_of_officer(officer)}
         await self._sessions.update_one({"_id": found["_id"]}, {"$set": changed})
@@ -165,6 +166,14 @@ class Sessions:
                 return str(now["access"])
             await self._sessions.update_one({"_id": found["_id"]}, {"$set": _of_tokens(tokens)})
             return tokens.access
+
+
+def _scope(officer: Claims) -> str:
+    """What the roles allow, in the words of the API's tokens."""
+    desk = any(officer.holds(role) for role in Role if role is not Role.EXPERT)
+    return " ".join(
+        [*([Scope.DESK] if desk else []), *([Scope.EXPERT] if officer.holds(Role.EXPERT) else [])]
+    )
 
 
 def _of_officer(officer: Claims) -> Document:

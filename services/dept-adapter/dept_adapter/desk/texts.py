@@ -17,6 +17,7 @@ class Do(StrEnum):
     EXTEND = "extend"
     REFER = "refer"
     REVOKE = "revoke"
+    ACKNOWLEDGE = "acknowledge"
 
 
 DO_TEXT = {
@@ -31,6 +32,7 @@ DO_TEXT = {
     Do.EXTEND: "延期",
     Do.REFER: "提交专家",
     Do.REVOKE: "撤销修复",
+    Do.ACKNOWLEDGE: "说明催办",
 }
 HINT = {
     Do.CONFIRM: "复核通过后决定立即生效并告知申请人。",
@@ -44,6 +46,7 @@ HINT = {
     Do.EXTEND: "只能延期一次，须在期限届满前作出，理由将告知申请人。",
     Do.REFER: "抽取没有利益冲突的专家；专家意见供参考，办理期限不停止。",
     Do.REVOKE: "撤销后各平台恢复公示，须说明理由。",
+    Do.ACKNOWLEDGE: "说明尚未办结的原因后，本级不再催办；仍未办结的，到期催办上一级。不告知申请人。",
 }
 TEXT_LABEL = {
     Do.SEND_BACK: "退回的理由",
@@ -53,6 +56,7 @@ TEXT_LABEL = {
     Do.EXTEND: "延期的理由",
     Do.REFER: "请专家评审的问题",
     Do.REVOKE: "撤销的理由",
+    Do.ACKNOWLEDGE: "尚未办结的原因",
 }
 START = {
     Do.REFUSE: "经审核，该记录不符合信用修复条件：",
@@ -73,4 +77,5 @@ DONE = {
     Do.EXTEND: "已延期",
     Do.REFER: "已提交专家评审",
     Do.REVOKE: "已撤销修复",
+    Do.ACKNOWLEDGE: "已说明催办",
 }
