@@ -1,16 +1,21 @@
 """The review desk as officers use it: in a real browser, and by plain HTTP where a browser would not do such things."""
 
 import asyncio
+import io
 import re
+import struct
+import zlib
 from collections.abc import AsyncIterator
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from aiohttp import ClientSession, CookieJar
-from e2e.browser import hire, open_browser, signed_in
+from e2e.browser import Desk, hire, open_browser, signed_in
 from e2e.people import Company, Document, World
+from e2e.test_materials import upload
 from e2e.test_verification import know
 from playwright.async_api import Browser
+from pypdf import PdfWriter
 
 from contracts.tokens import Role
 from support import eventually
@@ -25,6 +30,31 @@ async def browser() -> AsyncIterator[Browser]:
     """Chromium."""
     async with open_browser() as browser:
         yield browser
+
+
+def _scan(size: int) -> bytes:
+    """A PNG of this size, all but a picture of one dot being a comment."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 600, 400, 8, 0, 0, 0, 0))
+    rows = chunk(b"IDAT", zlib.compress((b"\x00" + b"\xd8" * 600) * 400))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + head
+        + chunk(b"tEXt", b"Comment\x00" + b"x" * size)
+        + rows
+        + chunk(b"IEND", b"")
+    )
+
+
+def _paper() -> bytes:
+    """A PDF of one page."""
+    file, writer = io.BytesIO(), PdfWriter()
+    writer.add_blank_page(595, 842)
+    writer.write(file)
+    return file.getvalue()
 
 
 async def items_at(world: World, slug: str, companies: int, each: int) -> list[tuple[Company, Document]]:
@@ -243,15 +273,63 @@ async def test_experts_and_the_credit_centre_have_pages_of_their_own(world: Worl
             await desk.keys("Control+Enter")
         assert "意见已提交" in await desk.text()
     reviews = world.database("dept-adapter")["reviews"]
-    late = {"accept_due_on": "2026-01-05", "due_on": "2026-01-05"}
+    late = dict.fromkeys(("accept_due_on", "due_on", "deadline_on", "reminder_on"), "2026-01-05")
     reviews.update_one({"_id": item["item_id"]}, {"$set": late})
+    async with signed_in(world, browser, "asking", f"/desk/items/{item['item_id']}") as desk:
+        await eventually(lambda: _shows(desk, "说明催办"), 30)
+        async with desk.page.expect_navigation():
+            await desk.keys("t")
+        await desk.page.fill("#text", "等待专家评审意见")
+        await desk.look("acknowledge")
+        async with desk.page.expect_navigation():
+            await desk.keys("Control+Enter")
+        await desk.open("/desk/figures")
+        await desk.look("figures")
     async with signed_in(world, browser, "sunwei") as desk:
-        assert item["item_id"] in await desk.text()
         assert "已逾期" in await desk.text()
+        assert "等待专家评审意见" in await desk.text()
         await desk.look("overdue")
+        await desk.open("/desk/figures")
+        await desk.look("departments")
         await desk.open("/desk/queue")
         assert "您现在没有这项权限" in await desk.text()
         desk.problems.clear()
+
+
+async def _shows(desk: Desk, words: str) -> bool:
+    await desk.page.reload()
+    return words in await desk.text()
+
+
+async def test_materials_are_looked_at_in_place_and_on_demand(world: World, browser: Browser) -> None:
+    await hire(world, "looking", "王看", [HTTP], [Role.OFFICER])
+    company = await world.company(world.row(HTTP))
+    scan = (
+        await upload(
+            world,
+            company,
+            _scan(9_500_000),
+            "一份很大的扫描件，文件名也很长很长很长很长很长很长很长很长很长很长很长.png",
+        )
+    ).ok()
+    paper = (await upload(world, company, _paper(), "整改报告.pdf")).ok()
+    ids = [scan["material_id"], paper["material_id"]]
+    (item,) = (await world.submit(company, world.body(company.ids, material_ids=ids))).ok()["items"]
+    await world.review(item["item_id"])
+    async with signed_in(world, browser, "looking", f"/desk/items/{item['item_id']}") as desk:
+        asked: list[str] = []
+        desk.page.on("request", lambda request: asked.append(request.url))
+        await desk.page.reload()
+        assert "9.5 MB" in await desk.text()
+        # nothing of it is loaded before somebody wants to see it
+        assert not any("/materials/" in url for url in asked)
+        async with desk.page.expect_navigation():
+            await desk.page.get_by_role("link", name="在此查看 一份很大").click()
+        await desk.page.wait_for_function("document.querySelector('img.material').naturalWidth > 0")
+        await desk.look("material")
+        async with desk.page.expect_navigation():
+            await desk.page.get_by_role("link", name="在此查看 整改报告.pdf").click()
+        await desk.look("material-pdf")
 
 
 class Visitor:
