@@ -258,6 +258,7 @@ class Item(Shape):
     decide_due_on: date | None = None
     unassigned_withdrawn_at: Timestamp | None = None
     # xinfu.decisions
+    reviewed_by: DepartmentRef | None = None
     supplement: Supplement | None = None
     accepted_at: Timestamp | None = None
     not_accepted_at: Timestamp | None = None
@@ -319,6 +320,11 @@ class Item(Shape):
         return None
 
     @property
+    def holder(self) -> DepartmentRef | None:
+        """The department that has the item, by whichever topic told first; None: none is known to have it."""
+        return self.department or self.reviewed_by
+
+    @property
     def lets_followers_start(self) -> bool:
         """Nothing that waits for this item has to wait any longer: it is granted, or will not be."""
         return self.decision is not None or self.outcome is not None
@@ -353,9 +359,26 @@ _DECISIONS: dict[type[ItemEvent], str] = {
 }
 
 
+_Reviewed = (
+    SupplementRequested
+    | SupplementReceived
+    | ReviewAccepted
+    | ReviewNotAccepted
+    | ReviewExtended
+    | ReviewOverdue
+    | ReviewWithdrawn
+    | RepairGranted
+    | RepairRefused
+    | RepairRecognised
+    | RepairRevoked
+)
+
+
 def apply(item: Item, event: ItemEvent) -> Item:
     """The item after an event about it. Events that intake does not show leave it as it is."""
     changes = _changes(item, event)
+    if isinstance(event, _Reviewed) and item.reviewed_by is None:
+        changes["reviewed_by"] = event.department
     return item.model_copy(update=changes) if changes else item
 
 

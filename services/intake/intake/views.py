@@ -124,7 +124,7 @@ class ItemView(Shape):
             extension_reason=item.extension_reason,
             withdrawal_requested_at=item.withdrawal_requested_at,
             withdrawn_at=item.withdrawn_at or item.unassigned_withdrawn_at,
-            department=item.department,
+            department=item.holder,
             queue_name=item.referral.queue_name if item.referral else None,
             queue_due_on=item.referral.due_on if item.referral else None,
             decide_due_on=item.due_on,
