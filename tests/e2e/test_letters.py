@@ -1,12 +1,13 @@
 """Letters (文书): each step has one, whoever asks and however often; anybody can check it, and its hash stands in the history."""
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import json
 from typing import Any
 
-from aiohttp import ClientSession
+from aiohttp import ClientError, ClientSession
 from e2e.people import API, DESK, Company, Document, World
 from pypdf import PdfReader
 
@@ -30,7 +31,8 @@ async def letters(world: World, company: Company, application_id: str, *kinds: s
         found = (await world.ask("GET", url, company.token)).ok()
         return [letter["kind"] for letter in found] == list(kinds)
 
-    await eventually(there, 20)
+    # longer than the lease of what a killed process had in hand
+    await eventually(there, 60)
     return list((await world.ask("GET", url, company.token)).ok())
 
 
@@ -44,6 +46,15 @@ async def test_every_step_of_an_item_has_its_letter(world: World) -> None:
     application = (await world.submit(company)).ok()
     application_id, item_id = application["application_id"], application["items"][0]["item_id"]
     (await world.desk(item_id, "accept", {"text": "请留意短信通知。"})).ok()
+    # killed before, while or after the letter is composed: there is one in any case
+    await asyncio.to_thread(world.stack.kill, "dept-adapter")
+
+    async def back() -> bool:
+        with contextlib.suppress(ClientError):
+            return (await world.ask("GET", world.url("dept-adapter", "/readyz"))).status == 200
+        return False
+
+    await eventually(back, 60)
     await asyncio.gather(*(world.desk(item_id, "accept") for _ in range(2)))
     granted = (await world.desk(item_id, "grant")).ok()
     await asyncio.gather(*(world.desk(item_id, "grant") for _ in range(2)))
