@@ -23,6 +23,7 @@ from intake import (
     mandates_api,
     materials,
     materials_api,
+    notice_api,
     rules_api,
 )
 from intake import invariants as checks
@@ -102,6 +103,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             commitment_api.router,
             materials_api.router,
             letters_api.router,
+            notice_api.router,
             mandates_api.router,
             rules_api.router,
             guide_api.router,

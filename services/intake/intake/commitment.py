@@ -36,6 +36,7 @@ def commitment(subject: Subject, records: Sequence[Record], catalogue: Catalogue
     authorities = dict.fromkeys(each.authority_name for each in facts)
     return Letter(
         issuer=subject.name,
+        letterhead=False,
         title=template.title,
         addressee="、".join([letters.operator.name, *authorities]),
         paragraphs=tuple(fill(each, values) for each in template.paragraphs),

@@ -466,8 +466,6 @@ def occurred_at(event: ItemEvent) -> datetime:
             return event.noticed_at
         case RepairGranted() | RepairRefused() | RepairRevoked() | RepairRecognised():
             return event.decided_at
-        case LetterIssued():
-            return event.issued_at
         case TargetAcknowledged():
             return event.acknowledged_at
         case TargetVerified():
