@@ -40,6 +40,7 @@ EVENT_TITLES: dict[str, str] = {
     "ReferralOverdue": "人工分派超期",
     "OfficeNotified": "已告知单位",
     "OfficeNotificationFailed": "告知单位失败",
+    "LetterIssued": "文书已出具",
 }
 """Event class name -> title."""
 
@@ -83,6 +84,7 @@ EVENT_MEANINGS: dict[str, str] = {
     "OfficeNotified": "已以邮件告知单位有事项待办，一封邮件列出多个事项。",
     "OfficeNotificationFailed": "未能以邮件告知单位，不再重试。",
     "FollowUpAnswered": "主体或审核员答复了回访；又有失信的供监管使用。",
+    "LetterIssued": "该事项一步办理（受理、补正、延期、决定等）的文书已出具，申请人和审核员可以下载。",
 }
 """Event class name -> what happened, in one sentence."""
 
@@ -182,5 +184,13 @@ FIELD_TITLES: dict[str, str] = {
     "office_name": "单位名称",
     "promised_on": "服务承诺日（不是法定期限）",
     "reminded_at": "催办时间",
+    "letter_id": "文书编号",
+    "letter_kind": "文书种类",
+    "title": "文书名称",
+    "number": "文书文号",
+    "content_hash": "文书内容的 SHA-256",
+    "verification_code": "文书验证码",
+    "dated": "文书日期",
+    "issued_at": "文书出具时间",
 }
 """Field name -> title."""

@@ -8,15 +8,17 @@ from chassis.auth import ServiceToken
 from chassis.background import Loop
 from chassis.cases import CaseDirectory
 from chassis.consumer import ConsumerSpec
+from chassis.letter import LetterPress
 from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.tokens import Scope
 from contracts.topics import DECISIONS, REVIEWS, Topic, review_topic
-from dept_adapter import api, callbacks, figures_api, panels, reminders_api
+from dept_adapter import api, callbacks, figures_api, letters_api, panels, reminders_api
 from dept_adapter import invariants as checks
 from dept_adapter.clock import Clock, Reminding
 from dept_adapter.figures import ReviewFigures
 from dept_adapter.handlers import ReviewHandler
+from dept_adapter.issuing import LetterIssuer, Letters
 from dept_adapter.push import Pusher
 from dept_adapter.settings import DeptAdapterSettings
 from dept_adapter.store import Callbacks, Reviews, collections
@@ -58,6 +60,11 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
         app.state.verifier = Verifier(
             settings, runtime.database, runtime.outbox, reviews, cases, runtime.http
         )
+        app.state.letter_issuer = LetterIssuer(
+            settings, runtime.database, runtime.outbox, reviews, cases, [d.code for d in served]
+        )
+        app.state.letters = Letters(runtime.database)
+        app.state.letter_press = LetterPress(settings.max_letters_at_work)
         app.state.departments = {d.code: d for d in served}
         app.state.secrets = {
             d.code: settings.department_secrets[d.slug]
@@ -86,12 +93,13 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
 
     def loops(_runtime: Runtime) -> Sequence[Loop]:
         pushers: dict[str, Pusher] = app.state.pushers
-        return [
+        own = [
             app.state.clock.loop,
             app.state.reminding.loop,
             app.state.verifier.loop,
-            *(pusher.loop for pusher in pushers.values()),
+            app.state.letter_issuer.loop,
         ]
+        return [*own, *(pusher.loop for pusher in pushers.values())]
 
     spec = ServiceSpec(
         NAME,
@@ -101,6 +109,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
         routers=[
             callbacks.router,
             api.router,
+            letters_api.router,
             figures_api.router,
             reminders_api.router,
             panels.router,
