@@ -36,11 +36,11 @@ EVENT_TITLES: dict[str, str] = {
     "RepairRecognised": "认可别处的修复",
     "FollowUpDue": "回访",
     "FollowUpAnswered": "回访已答复",
-    "LetterIssued": "文书已出具",
     "ReviewReminded": "催办",
     "ReferralOverdue": "人工分派超期",
     "OfficeNotified": "已告知单位",
     "OfficeNotificationFailed": "告知单位失败",
+    "LetterIssued": "文书已出具",
 }
 """Event class name -> title."""
 
@@ -177,6 +177,13 @@ FIELD_TITLES: dict[str, str] = {
     "failing": "又有失信",
     "by_officer": "由审核员答复",
     "answered_at": "答复时间",
+    "at_desk": "在审核工作台办理",
+    "item_ids": "事项编号",
+    "level": "催办的层级",
+    "office_id": "单位编号",
+    "office_name": "单位名称",
+    "promised_on": "服务承诺日（不是法定期限）",
+    "reminded_at": "催办时间",
     "letter_id": "文书编号",
     "letter_kind": "文书种类",
     "title": "文书名称",
@@ -185,12 +192,5 @@ FIELD_TITLES: dict[str, str] = {
     "verification_code": "文书验证码",
     "dated": "文书日期",
     "issued_at": "文书出具时间",
-    "at_desk": "在审核工作台办理",
-    "item_ids": "事项编号",
-    "level": "催办的层级",
-    "office_id": "单位编号",
-    "office_name": "单位名称",
-    "promised_on": "服务承诺日（不是法定期限）",
-    "reminded_at": "催办时间",
 }
 """Field name -> title."""

@@ -98,7 +98,13 @@ class Offices:
     def mail(self, office_id: str, level: ReminderLevel, notices: Sequence[OfficeNotice]) -> OfficeMail:
         """The mail that lists these."""
         department = self._catalogue.department(office_id)
-        name = department.name if department else self._centre.name
+        name = (
+            self._centre.name
+            if office_id == self._centre.id
+            else department.name
+            if department
+            else office_id
+        )
         return OfficeMail(office_id, name, level, tuple(dict.fromkeys(notice.item_id for notice in notices)))
 
     def address(self, mail: OfficeMail) -> str | None:
