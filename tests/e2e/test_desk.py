@@ -152,8 +152,13 @@ async def test_a_morning_of_forty_items_by_keyboard(world: World, browser: Brows
         await desk.open("/desk/queue")
         assert "没有待办事项" in await desk.text()
         await desk.look("queue-empty")
+        await desk.open("/desk/figures")
+        await desk.look("figures")
         await desk.open("/desk/help")
         await desk.look("help")
+        async with desk.page.expect_navigation():
+            await desk.page.click("text=退出")
+        await desk.look("signed-out")
     states = {id_: state_of(world, id_) for id_ in ids}
     assert (states.pop(supplemented), states.pop(refused)) == ("supplement", "refused")
     assert set(states.values()) == {"granted"}
@@ -292,8 +297,6 @@ async def test_experts_and_the_credit_centre_have_pages_of_their_own(world: Worl
             await desk.look("acknowledge")
             async with desk.page.expect_navigation():
                 await desk.keys("Control+Enter")
-        await desk.open("/desk/figures")
-        await desk.look("figures")
     async with signed_in(world, browser, "sunwei") as desk:
         await eventually(lambda: _shows(desk, "已逾期"), 20)
         assert ("等待专家评审意见" in await desk.text()) == reminded
