@@ -13,6 +13,7 @@ from typing import Any, Self
 from pymongo import MongoClient
 
 from contracts.catalogue import load_catalogue
+from contracts.signatures import new_secret
 from contracts.tokens import Scope
 from xinfu_local import Broker, Process, StackError, free_port
 
@@ -98,6 +99,7 @@ def _kept_secrets(data_dir: Path) -> dict[str, str]:
         kept.setdefault(name, "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode())
     for name in ["subject-key", *(f"client:{client}" for client in _CLIENT_SCOPES)]:
         kept.setdefault(name, secrets.token_hex(32))
+    kept.setdefault("signing-key", new_secret("ed25519"))
     data_dir.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
     path.write_text(json.dumps(kept, indent=2))
@@ -171,6 +173,8 @@ def compose(
             **client("sync"),
             "SYNC_TARGET_URLS": json.dumps({t: f"{sandbox}/targets/{t}" for t in targets}),
             "SYNC_TARGET_SECRETS": json.dumps(targets),
+            "SYNC_SIGNING_KEY": kept["signing-key"],
+            "SYNC_HEAD_SECONDS": "2",
             "SYNC_LEASE_SECONDS": "15",
             # sooner than the default at first: here somebody waits to see that a target which forgets is repaired
             "SYNC_RECHECK_SCHEDULE_SECONDS": json.dumps([5, 60, 600, 3600, 86_400]),

@@ -15,10 +15,12 @@ from contracts.catalogue import Catalogue, load_catalogue
 from contracts.tokens import Scope
 from contracts.topics import DECISIONS, PROPAGATION
 from sync import invariants as checks
+from sync import proof_api
 from sync.api import router
 from sync.domain import Policy
 from sync.driver import Driver
 from sync.handlers import DecisionHandler
+from sync.history import head_loop
 from sync.http_target import HttpTarget
 from sync.metrics import OLDEST_DIFFERENCE
 from sync.settings import SyncSettings, check_targets
@@ -36,20 +38,22 @@ def build(settings: SyncSettings) -> FastAPI:
 
     def consumers(runtime: Runtime) -> list[ConsumerSpec]:
         app.state.policies = policies
-        app.state.store = store = Store(runtime.database)
+        app.state.store = store = Store(runtime.database, settings.history_digest)
+        app.state.keys = settings.keys()
         return [ConsumerSpec(NAME, [DECISIONS.name], DecisionHandler(catalogue, policies, store))]
 
     def loops(runtime: Runtime) -> list[Loop]:
         store: Store = app.state.store
         app.state.drivers = drivers = _drivers(runtime, settings, catalogue, policies, store)
-        return [*(driver.loop for driver in drivers), _gauges(store, list(policies))]
+        heads = head_loop(store.history, settings.signing(), settings.head_seconds)
+        return [*(driver.loop for driver in drivers), heads, _gauges(store, list(policies))]
 
     spec = ServiceSpec(
         NAME,
         "信复 · 公示同步",
         COLLECTIONS,
         {topic.name: topic for topic in (DECISIONS, PROPAGATION)},
-        routers=[router, checks.router],
+        routers=[router, proof_api.router, checks.router],
         consumers=consumers,
         loops=loops,
         invariants=lambda runtime: checks.invariants(runtime.database),

@@ -11,7 +11,9 @@ from pydantic_settings import SettingsConfigDict
 
 from chassis.settings import ChassisSettings
 from chassis.webhooks import sign
+from contracts.canonical import Digest
 from contracts.catalogue import Target
+from contracts.signatures import KeySet, PublicKey, SigningKey, key_set
 from sync.domain import Policy
 
 
@@ -26,7 +28,13 @@ def _webhook_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _signing_key(secret: SecretStr) -> SecretStr:
+    SigningKey.read(secret.get_secret_value())
+    return secret
+
+
 WebhookSecret = Annotated[SecretStr, AfterValidator(_webhook_secret)]
+SigningSecret = Annotated[SecretStr, AfterValidator(_signing_key)]
 Pause = Annotated[float, Field(gt=0, le=31_536_000)]
 
 
@@ -70,6 +78,16 @@ class SyncSettings(ChassisSettings):
     breaker_failures: int = Field(5, ge=1, description="calls failed in a row before a target is left alone")
     breaker_seconds: float = Field(10.0, gt=0, description="before it is tried again with one batch")
     max_concurrency: int = Field(4, ge=1, le=100, description="batches under way at once, for each target")
+    signing_key: SigningSecret = Field(
+        description="of heads and certificates: ed25519:<hex>, sm2:<hex> (xinfu keys new) or an Ed25519 key as PEM"
+    )
+    retired_keys: tuple[PublicKey, ...] = Field(
+        (), description="JSON list of public keys (JWK, as GET /v1/keys shows them) that have signed before"
+    )
+    history_digest: Digest = Field(Digest.SHA256, description="sha256 or sm3")
+    head_seconds: float = Field(
+        60.0, gt=0, description="between signed heads of the history; what is younger has no head yet"
+    )
     poll_ms: int = Field(200, ge=10, description="milliseconds between looks for work that is due")
 
     @model_validator(mode="after")
@@ -77,6 +95,14 @@ class SyncSettings(ChassisSettings):
         if self.backoff_max_seconds < self.backoff_base_seconds:
             raise ValueError("SYNC_BACKOFF_MAX_SECONDS must not be smaller than SYNC_BACKOFF_BASE_SECONDS")
         return self
+
+    def signing(self) -> SigningKey:
+        """The key that signs."""
+        return SigningKey.read(self.signing_key.get_secret_value())
+
+    def keys(self) -> KeySet:
+        """The keys to publish."""
+        return key_set(self.signing(), self.retired_keys)
 
     def policy(self, target: Target) -> Policy:
         """How a target of the catalogue is treated."""

@@ -10,7 +10,10 @@ from pydantic import TypeAdapter
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from chassis.db import CollectionSpec, Database, Document, Session
+from contracts.canonical import Digest
+from sync import history
 from sync.domain import Delivery, Record, delivery_id
+from sync.history import History
 
 COLLECTIONS = [
     CollectionSpec("records"),
@@ -25,6 +28,7 @@ COLLECTIONS = [
             ),
         ],
     ),
+    *history.COLLECTIONS,
 ]
 
 _RECORD: TypeAdapter[Record] = TypeAdapter(Record)
@@ -53,11 +57,14 @@ class Difference:
 class Store:
     """Records have the record id as ``_id``, deliveries ``<target>|<record>``.
 
+    ``history``: what is written down for ever of both, in the same transactions; ``digest``: of its entries.
+
     A record is a JSON document (its times are text: MongoDB would cut microseconds off, and decisions are compared by them); a
     delivery has real dates, to be searched by.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, digest: Digest = Digest.SHA256) -> None:
+        self.history = History(database, digest)
         self._records = database.collection("records")
         self._deliveries = database.collection("deliveries")
 
