@@ -17,12 +17,14 @@ from rich.console import Console
 from rich.table import Table
 
 from contracts.clock import CHINA_STANDARD_TIME
+from xinfu.audit import audit_app
 from xinfu.client import Citizenry, Client, RefusedError
 from xinfu.compose import KAFKA_PORT, MONGODB_PORT, Endpoints, compose, replay_outboxes
 from xinfu.demo import Demo, DemoFailedError
 from xinfu.dlq import dlq_app
 from xinfu.doctor import doctor
 from xinfu.guide import guide_command
+from xinfu.keys import keys_app
 from xinfu.lag import lag
 from xinfu.openapi import write as write_openapi
 from xinfu.outbox import outbox_app
@@ -40,6 +42,8 @@ app.add_typer(records_app, name="records")
 app.add_typer(dlq_app, name="dlq")
 app.add_typer(outbox_app, name="outbox")
 app.add_typer(rules_app, name="rules")
+app.add_typer(audit_app, name="audit")
+app.add_typer(keys_app, name="keys")
 app.command()(lag)
 app.command()(parity)
 app.command("verify")(verify_command)
