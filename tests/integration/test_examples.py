@@ -80,6 +80,7 @@ def _policy() -> Policy:
         intake_url="http://127.0.0.1",
         client_secret="x",
         signing_key=new_secret("ed25519"),
+        public_url="http://127.0.0.1",
     )
     return settings.policy(CATALOGUE.targets[0])
 

@@ -287,7 +287,8 @@ async def _one(history: History, chain: str, record: str | None) -> AsyncIterato
             return
 
 
-def _keys_from(path: Path | None) -> KeySet | None:
+def keys_from(path: Path | None) -> KeySet | None:
+    """The keys in a file; None without one. Exits when it is none."""
     if path is None:
         return None
     try:
@@ -320,7 +321,7 @@ def verify_command(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """核验历史：逐条重算哈希链和签名头。无误退出状态为 0；有被改动、删除、插入、调换的，指出是哪一条，退出状态为 1。"""
-    given = _keys_from(keys)
+    given = keys_from(keys)
     kept = HistoryHead.model_validate_json(witness.read_bytes()) if witness else None
 
     async def run(history: History) -> bool:

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from contracts.clock import CHINA_STANDARD_TIME
 from xinfu.audit import audit_app
+from xinfu.certificate import certificate_app
 from xinfu.client import Citizenry, Client, RefusedError
 from xinfu.compose import KAFKA_PORT, MONGODB_PORT, Endpoints, compose, replay_outboxes
 from xinfu.demo import Demo, DemoFailedError
@@ -44,6 +45,7 @@ app.add_typer(outbox_app, name="outbox")
 app.add_typer(rules_app, name="rules")
 app.add_typer(audit_app, name="audit")
 app.add_typer(keys_app, name="keys")
+app.add_typer(certificate_app, name="certificate")
 app.command()(lag)
 app.command()(parity)
 app.command("verify")(verify_command)

@@ -29,6 +29,7 @@ _PREFERRED_PORTS = {
 }
 KAFKA_PORT, MONGODB_PORT = 19092, 27117
 _CLIENT_SCOPES = {
+    "intake": [Scope.PROPAGATION_READ],
     "dept-adapter": [Scope.CASES_READ],
     "sync": [Scope.CASES_READ],
     "notify": [Scope.CASES_READ],
@@ -153,6 +154,8 @@ def compose(
     own: dict[str, dict[str, str]] = {
         "intake": {
             "INTAKE_SUBJECT_KEY": kept["subject-key"],
+            "INTAKE_SYNC_URL": urls["sync"],
+            "INTAKE_CLIENT_SECRET": clients["intake"],
             "INTAKE_FOLLOW_UP_POLL_SECONDS": "2",
             "INTAKE_SCANNER_URL": f"{sandbox}/scanner",
         },
@@ -173,6 +176,7 @@ def compose(
             **client("sync"),
             "SYNC_TARGET_URLS": json.dumps({t: f"{sandbox}/targets/{t}" for t in targets}),
             "SYNC_TARGET_SECRETS": json.dumps(targets),
+            "SYNC_PUBLIC_URL": urls["sync"],
             "SYNC_SIGNING_KEY": kept["signing-key"],
             "SYNC_HEAD_SECONDS": "2",
             "SYNC_LEASE_SECONDS": "15",

@@ -8,6 +8,7 @@ import asyncio
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any, Literal
@@ -18,6 +19,16 @@ Format = Literal["svg", "pdf", "png"]
 _FONT_PACKAGE = "manimgx_fonts_cjk"
 
 
+@dataclass(frozen=True)
+class Attachment:
+    """A file inside a PDF that says the same as its pages, for machines. ``text``: its content."""
+
+    name: str
+    media_type: str
+    description: str
+    text: str
+
+
 class TypesetterBusyError(Exception):
     """As many documents are being set or waiting as may be."""
 
@@ -25,7 +36,7 @@ class TypesetterBusyError(Exception):
 class Typesetter:
     """Sets documents of one template, one after another; ``max_at_work``: being set or waiting, one more is refused.
 
-    ``archival``: PDFs are PDF/A-2b (ISO 19005-2).
+    ``archival``: PDFs are PDF/A-2b (ISO 19005-2), with an attachment PDF/A-3b (ISO 19005-3).
     """
 
     def __init__(self, template: bytes, max_at_work: int, *, archival: bool = False) -> None:
@@ -36,17 +47,19 @@ class Typesetter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="typesetter")
         self._compiler: typst.Compiler | None = None
 
-    async def set(self, data: dict[str, Any], form: Format) -> bytes:
+    async def set(self, data: dict[str, Any], form: Format, attachment: Attachment | None = None) -> bytes:
         """The document as a file; svg and png have one page. Raises TypesetterBusyError."""
         if self._at_work >= self._max:
             raise TypesetterBusyError
         self._at_work += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._set, data, form)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._set, data, form, attachment
+            )
         finally:
             self._at_work -= 1
 
-    def _set(self, data: dict[str, Any], form: Format) -> bytes:
+    def _set(self, data: dict[str, Any], form: Format, attachment: Attachment | None) -> bytes:
         # made when the first document is asked for: most processes never set one, and the fonts take memory
         if self._compiler is None:
             fonts = typst.Fonts(
@@ -58,10 +71,17 @@ class Typesetter:
         made = self._compiler.compile(
             input=self._template,
             format=form,
-            sys_inputs={"data": json.dumps(printable(data), ensure_ascii=False)},
+            sys_inputs={
+                "data": json.dumps(printable(data), ensure_ascii=False),
+                **(
+                    {f"attachment-{name}": value for name, value in vars(attachment).items()}
+                    if attachment
+                    else {}
+                ),
+            },
             # the same document is the same file
             timestamp=datetime(2000, 1, 1, tzinfo=UTC),
-            pdf_standards="a-2b" if self._archival and form == "pdf" else None,
+            pdf_standards=("a-3b" if attachment else "a-2b") if self._archival and form == "pdf" else None,
         )
         if not isinstance(made, bytes):
             raise TypeError("a picture of more than one page")

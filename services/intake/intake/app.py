@@ -2,14 +2,17 @@
 
 from fastapi import FastAPI
 
+from chassis.auth import ServiceToken
 from chassis.background import Loop
 from chassis.consumer import ConsumerSpec
 from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.catalogue import load_catalogue
+from contracts.tokens import Scope
 from contracts.topics import APPLICATIONS, DECISIONS, PROPAGATION, RECORDS, ROUTING
 from intake import (
     api,
+    certificate_api,
     feed_api,
     follow_ups,
     follow_ups_api,
@@ -22,6 +25,7 @@ from intake import (
 )
 from intake import invariants as checks
 from intake.acts import Acts
+from intake.certificates import CertificateClient
 from intake.follow_ups import FollowUps
 from intake.guide_picture import Painter
 from intake.handlers import ProgressHandler
@@ -67,6 +71,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             TimelineWakeups(store.settled_timeline, settings.max_event_streams),
             gate,
             Painter(settings.max_pictures_at_work),
+            CertificateClient(runtime.http, str(settings.sync_url), _token(runtime, settings)),
         )
         return [ConsumerSpec(NAME, [topic.name for topic in _CONSUMED], ProgressHandler(store, asked_later))]
 
@@ -85,6 +90,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             mandates_api.router,
             rules_api.router,
             guide_api.router,
+            certificate_api.router,
             follow_ups_api.router,
             feed_api.router,
             checks.router,
@@ -102,6 +108,16 @@ def build(settings: IntakeSettings) -> FastAPI:
         unlimited_body_paths=frozenset({feed_api.IMPORT_PATH, materials_api.UPLOAD_PATH}),
     )
     return app
+
+
+def _token(runtime: Runtime, settings: IntakeSettings) -> ServiceToken:
+    return ServiceToken(
+        runtime.http,
+        settings.oidc_issuer,
+        settings.client_id,
+        settings.client_secret,
+        Scope.PROPAGATION_READ,
+    )
 
 
 def main() -> None:

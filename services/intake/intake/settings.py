@@ -22,6 +22,9 @@ class IntakeSettings(ChassisSettings):
         min_length=32,
         description="Key of the pseudonyms (HMAC-SHA256). Changing it gives every subject another id: never change it",
     )
+    sync_url: AnyHttpUrl = Field(description="Base URL of sync, which issues repair certificates")
+    client_id: str = Field("intake", min_length=1, description="OAuth client with scope propagation.read")
+    client_secret: SecretStr
     transition: Transition = Field(
         Transition.EITHER,
         description="whose day the rules are of, for a record decided before they changed: either (refused only when both"

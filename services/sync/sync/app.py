@@ -14,9 +14,10 @@ from chassis.settings import load_settings
 from contracts.catalogue import Catalogue, load_catalogue
 from contracts.tokens import Scope
 from contracts.topics import DECISIONS, PROPAGATION
+from sync import certificates, certificates_api, proof_api
 from sync import invariants as checks
-from sync import proof_api
 from sync.api import router
+from sync.certificates import Certificates, Issuer
 from sync.domain import Policy
 from sync.driver import Driver
 from sync.handlers import DecisionHandler
@@ -39,21 +40,36 @@ def build(settings: SyncSettings) -> FastAPI:
     def consumers(runtime: Runtime) -> list[ConsumerSpec]:
         app.state.policies = policies
         app.state.store = store = Store(runtime.database, settings.history_digest)
-        app.state.keys = settings.keys()
+        app.state.catalogue, app.state.keys = catalogue, settings.keys()
         return [ConsumerSpec(NAME, [DECISIONS.name], DecisionHandler(catalogue, policies, store))]
 
     def loops(runtime: Runtime) -> list[Loop]:
         store: Store = app.state.store
-        app.state.drivers = drivers = _drivers(runtime, settings, catalogue, policies, store)
+        directory = _directory(runtime, settings)
+        app.state.drivers = drivers = _drivers(runtime, settings, catalogue, policies, store, directory)
+        app.state.certificates = Certificates(
+            runtime.database,
+            store,
+            runtime.outbox,
+            directory,
+            catalogue,
+            policies,
+            Issuer(
+                settings.issuer_name,
+                str(settings.public_url).rstrip("/"),
+                settings.signing(),
+                settings.keys(),
+            ),
+        )
         heads = head_loop(store.history, settings.signing(), settings.head_seconds)
         return [*(driver.loop for driver in drivers), heads, _gauges(store, list(policies))]
 
     spec = ServiceSpec(
         NAME,
         "信复 · 公示同步",
-        COLLECTIONS,
+        [*COLLECTIONS, *certificates.COLLECTIONS],
         {topic.name: topic for topic in (DECISIONS, PROPAGATION)},
-        routers=[router, proof_api.router, checks.router],
+        routers=[router, proof_api.router, certificates_api.router, checks.router],
         consumers=consumers,
         loops=loops,
         invariants=lambda runtime: checks.invariants(runtime.database),
@@ -62,17 +78,21 @@ def build(settings: SyncSettings) -> FastAPI:
     return app
 
 
+def _directory(runtime: Runtime, settings: SyncSettings) -> CaseDirectory:
+    token = ServiceToken(
+        runtime.http, settings.oidc_issuer, settings.client_id, settings.client_secret, Scope.CASES_READ
+    )
+    return CaseDirectory(runtime.http, str(settings.intake_url), token)
+
+
 def _drivers(
     runtime: Runtime,
     settings: SyncSettings,
     catalogue: Catalogue,
     policies: Mapping[str, Policy],
     store: Store,
+    directory: CaseDirectory,
 ) -> list[Driver]:
-    token = ServiceToken(
-        runtime.http, settings.oidc_issuer, settings.client_id, settings.client_secret, Scope.CASES_READ
-    )
-    directory = CaseDirectory(runtime.http, str(settings.intake_url), token)
     return [
         Driver(
             target,

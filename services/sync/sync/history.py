@@ -5,6 +5,7 @@ that no two targets wait for each other; what holds all chains together are the 
 comes first.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -115,12 +116,13 @@ class History:
         )
         return made
 
-    async def last(self, chain: str, kind: Kind, session: Session | None = None) -> HistoryEntry | None:
-        """The last entry of a kind."""
-        found = await self._entries.find_one(
-            {"chain": chain, "kind": kind.value}, sort=[("_id", DESCENDING)], session=session
-        )
-        return None if found is None else _entry(found)
+    async def last_reading(self, chain: str, session: Session | None = None) -> HistoryEntry | None:
+        """The last entry that tells what was seen."""
+        readings = self._entries.find({"chain": chain, "kind": Kind.READING.value}, session=session)
+        async for found in readings.sort("_id", DESCENDING):
+            if "right" in json.loads(found["text"])["facts"]:
+                return _entry(found)
+        return None
 
     async def sign_head(self, key: SigningKey) -> bool:
         """Make a head over the chains that have grown, at most 1,000; whether there may be more."""
@@ -178,9 +180,9 @@ class History:
         heads = [_head(document) for document in found]
         return HeadPage(heads=heads, next=heads[-1].number if len(heads) == limit else None)
 
-    async def last_head(self) -> HistoryHead | None:
+    async def last_head(self, session: Session | None = None) -> HistoryHead | None:
         """The newest head."""
-        found = await self._heads.find_one(sort=[("_id", DESCENDING)])
+        found = await self._heads.find_one(sort=[("_id", DESCENDING)], session=session)
         return None if found is None else _head(found)
 
 

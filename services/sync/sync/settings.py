@@ -78,6 +78,12 @@ class SyncSettings(ChassisSettings):
     breaker_failures: int = Field(5, ge=1, description="calls failed in a row before a target is left alone")
     breaker_seconds: float = Field(10.0, gt=0, description="before it is tried again with one batch")
     max_concurrency: int = Field(4, ge=1, le=100, description="batches under way at once, for each target")
+    public_url: AnyHttpUrl = Field(
+        description="Base URL at which everybody reaches the pages of sync: in QR codes and letters"
+    )
+    issuer_name: str = Field(
+        "杭州市信用修复“一件事”平台", min_length=1, description="who issues certificates and vendor letters"
+    )
     signing_key: SigningSecret = Field(
         description="of heads and certificates: ed25519:<hex>, sm2:<hex> (xinfu keys new) or an Ed25519 key as PEM"
     )
