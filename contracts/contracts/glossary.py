@@ -18,6 +18,7 @@ EVENT_TITLES: dict[str, str] = {
     "TargetAcknowledged": "平台已确认",
     "TargetDrifted": "平台显示不一致",
     "TargetVerified": "平台已核验",
+    "VendorLetterIssued": "已函告第三方",
     "ItemStarted": "事项开始办理",
     "ItemWithdrawn": "事项已撤回（未分派）",
     "ReviewCancelled": "请停止审核",
@@ -57,6 +58,7 @@ EVENT_MEANINGS: dict[str, str] = {
     "TargetAcknowledged": "平台答复已接受应显示的状态（尚未核验）。",
     "TargetDrifted": "回读发现平台显示的与它确认过的不一致，将再次推送。",
     "TargetVerified": "回读核验：平台显示的就是应显示的状态。",
+    "VendorLetterIssued": "第三方仍在展示已修复的记录，已函告请其停止展示。",
     "ItemStarted": "排队的事项轮到办理：所等待的事项已准予修复，或以其他方式结束。",
     "ItemWithdrawn": "申请人撤回了尚在人工分派席的事项，未经任何认定单位。",
     "ReviewCancelled": "申请人请求撤回；尚未决定的，认定单位不必再办理。",
@@ -85,6 +87,7 @@ SHAPE_TITLES: dict[str, str] = {
     "DisplayState": "公示状态",
     "ItemOutcome": "事项结果",
     "RecordFacts": "失信记录",
+    "LetterChannel": "函件送达方式",
     "ReferralReason": "转人工的原因",
     "SubjectType": "信用主体类别",
     "ReviewStep": "应办的步骤",
@@ -166,5 +169,8 @@ FIELD_TITLES: dict[str, str] = {
     "failing": "又有失信",
     "by_officer": "由审核员答复",
     "answered_at": "答复时间",
+    "issued_at": "签发时间",
+    "letter_id": "函件编号",
+    "number": "文号",
 }
 """Field name -> title."""

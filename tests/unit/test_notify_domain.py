@@ -317,6 +317,7 @@ GOOD = {
     "MONGODB_URI": "mongodb://127.0.0.1:1",
     "XINFU_OIDC_ISSUER": "http://127.0.0.1:1",
     "NOTIFY_INTAKE_URL": "http://127.0.0.1:1",
+    "NOTIFY_SYNC_URL": "http://127.0.0.1:1",
     "NOTIFY_CLIENT_SECRET": "s",
     "NOTIFY_SMTP_HOST": "127.0.0.1",
     "NOTIFY_SMTP_FROM": "信复 <no-reply@example.org>",

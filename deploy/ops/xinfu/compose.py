@@ -32,7 +32,7 @@ _CLIENT_SCOPES = {
     "intake": [Scope.PROPAGATION_READ],
     "dept-adapter": [Scope.CASES_READ],
     "sync": [Scope.CASES_READ],
-    "notify": [Scope.CASES_READ],
+    "notify": [Scope.CASES_READ, Scope.PROPAGATION_READ],
     "ops": [Scope.RECORDS_WRITE, Scope.OPERATIONS, Scope.ROUTING_ASSIGN],
 }
 
@@ -179,12 +179,15 @@ def compose(
             "SYNC_PUBLIC_URL": urls["sync"],
             "SYNC_SIGNING_KEY": kept["signing-key"],
             "SYNC_HEAD_SECONDS": "2",
+            "SYNC_VENDOR_LETTER_POLL_SECONDS": "2",
+            "SYNC_VENDOR_LETTER_CONTACT": "杭州市信用修复“一件事”平台 0571-00000000（示例）",
             "SYNC_LEASE_SECONDS": "15",
             # sooner than the default at first: here somebody waits to see that a target which forgets is repaired
             "SYNC_RECHECK_SCHEDULE_SECONDS": json.dumps([5, 60, 600, 3600, 86_400]),
         },
         "notify": {
             **client("notify"),
+            "NOTIFY_SYNC_URL": urls["sync"],
             "NOTIFY_SMTP_HOST": "127.0.0.1",
             "NOTIFY_SMTP_PORT": str(ports["smtp"]),
             "NOTIFY_SMTP_FROM": "信复 <no-reply@xinfu.example>",

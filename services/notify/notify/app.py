@@ -20,6 +20,7 @@ from notify.settings import NotifySettings
 from notify.smtp import MailServer
 from notify.store import COLLECTIONS, Emails, Messages
 from notify.texts import Texts
+from notify.vendor_letters import VendorLetters
 
 NAME = "notify"
 CONSUMED = (APPLICATIONS, ROUTING, DECISIONS, PROPAGATION)
@@ -27,7 +28,9 @@ CONSUMED = (APPLICATIONS, ROUTING, DECISIONS, PROPAGATION)
 
 def build(settings: NotifySettings) -> FastAPI:
     """The application, ready to be served."""
-    texts = Texts({target.id: target.name for target in load_catalogue(settings.catalogue_dir).targets})
+    targets = load_catalogue(settings.catalogue_dir).targets
+    texts = Texts({target.id: target.name for target in targets})
+    addresses = {t.id: t.letters.email for t in targets if t.letters and t.letters.email}
 
     def consumers(runtime: Runtime) -> list[ConsumerSpec]:
         app.state.messages = messages = Messages(runtime.database)
@@ -39,13 +42,19 @@ def build(settings: NotifySettings) -> FastAPI:
 
     def loops(runtime: Runtime) -> list[Loop]:
         emails = Emails(runtime.database)
-        return [Mailer(emails, runtime.outbox, directory(runtime), MailServer(settings), settings).loop]
+        letters = VendorLetters(
+            runtime.http, settings.sync_url, token(runtime, Scope.PROPAGATION_READ), addresses
+        )
+        mailer = Mailer(emails, runtime.outbox, directory(runtime), MailServer(settings), settings, letters)
+        return [mailer.loop]
+
+    def token(runtime: Runtime, scope: Scope) -> ServiceToken:
+        return ServiceToken(
+            runtime.http, settings.oidc_issuer, settings.client_id, settings.client_secret, scope
+        )
 
     def directory(runtime: Runtime) -> CaseDirectory:
-        token = ServiceToken(
-            runtime.http, settings.oidc_issuer, settings.client_id, settings.client_secret, Scope.CASES_READ
-        )
-        return CaseDirectory(runtime.http, settings.intake_url, token)
+        return CaseDirectory(runtime.http, settings.intake_url, token(runtime, Scope.CASES_READ))
 
     spec = ServiceSpec(
         NAME,

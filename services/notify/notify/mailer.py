@@ -22,6 +22,7 @@ from notify.domain import Failure, MailState, state_after
 from notify.settings import NotifySettings
 from notify.smtp import BAD_ADDRESS, Connection, MailServer, compose
 from notify.store import Emails, Mail, Mark
+from notify.vendor_letters import VendorLetters
 
 log = get_logger(__name__)
 
@@ -57,11 +58,13 @@ class Mailer:
         directory: CaseDirectory,
         server: MailServer,
         settings: NotifySettings,
+        letters: VendorLetters,
     ) -> None:
         self._emails = emails
         self._outbox = outbox
         self._directory = directory
         self._server = server
+        self._letters = letters
         self._sender = settings.sender
         self._batch = settings.email_batch
         self._lease_seconds = settings.email_lease_seconds
@@ -92,13 +95,18 @@ class Mailer:
         exhausted = [mail for mail in mails if mail.attempts > self._retry.max_attempts]
         deliveries.results |= dict.fromkeys((mail.id for mail in exhausted), INTERRUPTED)
         try:
-            cases = await self._directory.cases(mail.application_id for mail in mails)
+            cases = await self._directory.cases(
+                mail.application_id for mail in mails if mail.vendor_letter is None
+            )
         except (ClientError, TimeoutError) as error:
             deliveries.block(mails, f"联系信息暂时无法查询（{type(error).__name__}）")
             return
         ready: list[tuple[Mail, str]] = []
         for mail in mails:
-            address = _address(cases.get(mail.application_id))
+            if mail.vendor_letter is not None:
+                address = self._letters.address(mail.vendor_letter)
+            else:
+                address = _address(cases.get(mail.application_id))
             if isinstance(address, Failure):
                 deliveries.results.setdefault(mail.id, address)
             elif mail.id not in deliveries.results:
@@ -122,9 +130,14 @@ class Mailer:
             attributes={"xinfu.application_id": mail.application_id, "xinfu.fact": mail.fact},
         ) as span:
             try:
-                message = compose(mail, self._sender, address, datetime.now(UTC))
+                letter = await self._letters.pdf(mail.vendor_letter) if mail.vendor_letter else None
+                message = compose(mail, self._sender, address, datetime.now(UTC), letter)
+            except (ClientError, TimeoutError) as error:
+                failure: Failure | None = Failure(
+                    f"函的正文暂时取不到（{type(error).__name__}）", permanent=False
+                )
             except ValueError:
-                failure: Failure | None = BAD_ADDRESS
+                failure = BAD_ADDRESS
             else:
                 failure = await connection.send(message)
             if failure is not None:

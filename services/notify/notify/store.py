@@ -9,6 +9,7 @@ from typing import Any
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
 from chassis.db import Collection, CollectionSpec, Database, Document, Session
+from contracts.events import VendorLetterIssued
 from notify.domain import MailState, Notice
 from notify.texts import Text
 
@@ -32,6 +33,14 @@ class Draft:
     notice: Notice
     text: Text
     trace: Mapping[str, str]
+
+    @property
+    def vendor_letter(self) -> Document | None:
+        """What is attached and to whom it goes, when it does not go to the applicant."""
+        event = self.notice.event
+        if not isinstance(event, VendorLetterIssued):
+            return None
+        return {"letter_id": event.letter_id, "target_id": event.target_id}
 
     def _common(self, now: datetime) -> Document:
         return {
@@ -95,8 +104,16 @@ class Messages:
 
 
 @dataclass(frozen=True, slots=True)
+class VendorLetterRef:
+    """A letter to a vendor (sync's id) and the vendor it goes to."""
+
+    letter_id: str
+    target_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Mail:
-    """A mail claimed by a worker. ``attempts`` counts this one."""
+    """A mail claimed by a worker. ``attempts`` counts this one; ``vendor_letter``: it goes to a vendor, with the letter attached."""
 
     id: str
     fact: str
@@ -107,6 +124,7 @@ class Mail:
     attempts: int
     lease: str
     trace: Mapping[str, str]
+    vendor_letter: VendorLetterRef | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +140,7 @@ class Mark:
 
 class Emails:
     """The mails: {_id, fact, subject_id, application_id, subject_line, text, state, attempts, next_attempt_at, lease, last_error,
-    trace, created_at, sent_at}.
+    vendor_letter, trace, created_at, sent_at}.
 
     A claim moves ``next_attempt_at`` to the end of the lease: a mail whose worker died is simply due again.
     """
@@ -140,6 +158,7 @@ class Emails:
             {
                 **draft._common(now),
                 "subject_line": draft.text.title,
+                "vendor_letter": draft.vendor_letter,
                 "text": draft.text.text,
                 "state": MailState.PENDING.value,
                 "attempts": 0,
@@ -186,6 +205,7 @@ class Emails:
                 document["attempts"],
                 token,
                 document["trace"],
+                VendorLetterRef(**letter) if (letter := document.get("vendor_letter")) else None,
             )
             async for document in self._emails.find({"_id": {"$in": ids}, "lease": token})
         ]

@@ -11,7 +11,7 @@ from jinja2 import PackageLoader, StrictUndefined, select_autoescape
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from contracts.clock import china_date
-from contracts.events import Event
+from contracts.events import Channel, Event, VendorLetterIssued
 from notify.domain import CHANNELS, TellableEvent
 
 
@@ -51,9 +51,12 @@ class Texts:
         )
         environment.filters["day"] = chinese_date
         environment.filters["target_name"] = lambda target_id: target_names.get(target_id, target_id)
+        self._to_vendor = environment.get_template("vendorletter.issued.v1.vendor.txt")
         self._templates = {cls: environment.get_template(template_name(cls)) for cls in CHANNELS}
 
-    def render(self, event: TellableEvent) -> Text:
-        """Title and text for an event."""
-        title, _, text = self._templates[type(event)].render(event=event).partition("\n")
+    def render(self, event: TellableEvent, channel: Channel = Channel.IN_APP) -> Text:
+        """Title and text for an event. The e-mail of a vendor letter is to the vendor, not to the applicant."""
+        to_vendor = isinstance(event, VendorLetterIssued) and channel is Channel.EMAIL
+        template = self._to_vendor if to_vendor else self._templates[type(event)]
+        title, _, text = template.render(event=event).partition("\n")
         return Text(" ".join(title.split()), text.strip())

@@ -14,7 +14,7 @@ from chassis.settings import load_settings
 from contracts.catalogue import Catalogue, load_catalogue
 from contracts.tokens import Scope
 from contracts.topics import DECISIONS, PROPAGATION
-from sync import certificates, certificates_api, proof_api
+from sync import certificates, certificates_api, letter_store, letters_api, proof_api
 from sync import invariants as checks
 from sync.api import router
 from sync.certificates import Certificates, Issuer
@@ -23,6 +23,8 @@ from sync.driver import Driver
 from sync.handlers import DecisionHandler
 from sync.history import head_loop
 from sync.http_target import HttpTarget
+from sync.letter_desk import LetterDesk
+from sync.letter_store import LetterStore
 from sync.metrics import OLDEST_DIFFERENCE
 from sync.settings import SyncSettings, check_targets
 from sync.store import COLLECTIONS, Store
@@ -61,15 +63,27 @@ def build(settings: SyncSettings) -> FastAPI:
                 settings.keys(),
             ),
         )
+        app.state.letters = letters = LetterDesk(
+            LetterStore(runtime.database),
+            store,
+            runtime.outbox,
+            directory,
+            catalogue,
+            policies,
+            drivers,
+            settings.letter_policy(),
+            automatic=settings.vendor_letter_automatic,
+            poll_seconds=settings.vendor_letter_poll_seconds,
+        )
         heads = head_loop(store.history, settings.signing(), settings.head_seconds)
-        return [*(driver.loop for driver in drivers), heads, _gauges(store, list(policies))]
+        return [*(driver.loop for driver in drivers), heads, letters.loop, _gauges(store, list(policies))]
 
     spec = ServiceSpec(
         NAME,
         "信复 · 公示同步",
-        [*COLLECTIONS, *certificates.COLLECTIONS],
+        [*COLLECTIONS, *certificates.COLLECTIONS, *letter_store.COLLECTIONS],
         {topic.name: topic for topic in (DECISIONS, PROPAGATION)},
-        routers=[router, proof_api.router, certificates_api.router, checks.router],
+        routers=[router, proof_api.router, certificates_api.router, letters_api.router, checks.router],
         consumers=consumers,
         loops=loops,
         invariants=lambda runtime: checks.invariants(runtime.database),

@@ -129,6 +129,12 @@ class Driver:
         DRIFTS.labels(self.target.id).inc(drifts)
         self._count(action, [record for _, record in batch], answers)
 
+    async def look(self, batch: Sequence[tuple[Delivery, Record]]) -> Answers:
+        """What the public sees now of records that need not be due, by delivery id; a Failure where nobody can tell."""
+        if self.breaker.state(time.monotonic()) is BreakerState.OPEN:
+            return {delivery.id: Failure("the target is left alone for a while") for delivery, _ in batch}
+        return await self._ask(Action.READ_BACK, batch)
+
     # --- asking
 
     async def _ask(self, action: Action, batch: Sequence[tuple[Delivery, Record]]) -> Answers:

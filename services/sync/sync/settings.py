@@ -15,6 +15,7 @@ from contracts.canonical import Digest
 from contracts.catalogue import Target
 from contracts.signatures import KeySet, PublicKey, SigningKey, key_set
 from sync.domain import Policy
+from sync.vendor_letters import LetterPolicy
 
 
 def _webhook_secret(secret: SecretStr) -> SecretStr:
@@ -94,6 +95,24 @@ class SyncSettings(ChassisSettings):
     head_seconds: float = Field(
         60.0, gt=0, description="between signed heads of the history; what is younger has no head yet"
     )
+    vendor_letter_series: str = Field(
+        "信复函", min_length=1, max_length=40, description="before 〔year〕number号"
+    )
+    vendor_letter_contact: str = Field(
+        "", max_length=200, description="whom a vendor may ask, printed on letters"
+    )
+    vendor_letter_automatic: bool = Field(
+        False, description="release letters without a person; the report on suspending never"
+    )
+    vendor_letter_again_working_days: int = Field(
+        5, ge=1, le=250, description="working days from the first letter to the second"
+    )
+    vendor_letter_report_working_days: int = Field(
+        5, ge=1, le=250, description="working days from the second letter to the report on suspending sharing"
+    )
+    vendor_letter_poll_seconds: float = Field(
+        600.0, gt=0, description="pause between looking for vendors past their time limit"
+    )
     poll_ms: int = Field(200, ge=10, description="milliseconds between looks for work that is due")
 
     @model_validator(mode="after")
@@ -109,6 +128,16 @@ class SyncSettings(ChassisSettings):
     def keys(self) -> KeySet:
         """The keys to publish."""
         return key_set(self.signing(), self.retired_keys)
+
+    def letter_policy(self) -> LetterPolicy:
+        """How vendors are written to."""
+        return LetterPolicy(
+            self.issuer_name,
+            self.vendor_letter_contact,
+            self.vendor_letter_series,
+            self.vendor_letter_again_working_days,
+            self.vendor_letter_report_working_days,
+        )
 
     def policy(self, target: Target) -> Policy:
         """How a target of the catalogue is treated."""

@@ -170,6 +170,18 @@ class Store:
         unseen = await self._deliveries.count_documents({**differing, **same}) if behind else 0
         return Difference(desired, desired - behind + unseen, desired - behind, await self.oldest(target_id))
 
+    async def differing(
+        self, target_id: str, until: datetime, after: tuple[datetime, str] | None, limit: int
+    ) -> list[Delivery]:
+        """Deliveries that differ since ``until`` or earlier, the oldest first, after (since, id) of the last one seen."""
+        query: Document = {"target_id": target_id, "differs_since": {"$type": "date", "$lte": until}}
+        if after is not None:
+            since, id_ = after
+            query["$or"] = [{"differs_since": {"$gt": since}}, {"differs_since": since, "_id": {"$gt": id_}}]
+        order = [("differs_since", ASCENDING), ("_id", ASCENDING)]
+        found = await self._deliveries.find(query).sort(order).limit(limit).to_list(limit)
+        return [_DELIVERY.validate_python(document) for document in found]
+
     async def oldest(self, target_id: str) -> Delivery | None:
         """The delivery that has differed for longest."""
         query = {"target_id": target_id, "differs_since": {"$type": "date"}}
