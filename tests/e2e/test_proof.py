@@ -1,15 +1,23 @@
 """What is proved about a case: its history, its certificate, the letters to a vendor that does not follow."""
 
+import asyncio
+import io
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from e2e.people import Company, Document, World
+from pypdf import PdfReader
 from typer.testing import CliRunner
 
 from contracts.errors import ProblemCode
+from support import eventually
 from xinfu.cli import app
+from xinfu.compose import SERVICES, replay_outboxes
+
+VENDOR_LETTER = {"headers.ce_type": "cn.xinfu.vendorletter.issued.v1"}
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +148,144 @@ async def test_a_certificate_says_what_is_seen_and_everybody_can_check_it(
     (await world.ask("GET", world.url("sync", "/v1/certificates/AAAAA-AAAAA-AAAAA-AAAAA"))).problem(
         ProblemCode.NOT_FOUND
     )
+
+
+async def test_a_vendor_that_keeps_showing_a_repaired_record_is_written_to_once(
+    world: World, repaired: tuple[Company, Document]
+) -> None:
+    company, _ = repaired
+    record = company.ids[0]
+    sync, sandbox = world.database("sync"), world.url("sandbox", "/targets/qichacha/sandbox")
+    mine = {"subject_code": company.code}
+    delivery_id = f"qichacha|{record}"
+    ops = await world.ops()
+
+    def letters() -> list[Document]:
+        return list(sync["vendor_letters"].find({"record_id": record}).sort("drafted_at"))
+
+    def delivery() -> Document:
+        found = sync["deliveries"].find_one({"_id": delivery_id})
+        assert found is not None
+        return found
+
+    def aged(days: int) -> None:
+        """As if the vendor had differed for so long already; the next look is now."""
+        at = {"next_action_at": datetime.now(UTC)}
+        if days:
+            at["differs_since"] = datetime.now(UTC) - timedelta(days=days)
+        sync["deliveries"].update_one({"_id": delivery_id}, {"$set": at})
+
+    # forgotten: repaired by itself, nobody is written to
+    drifts = delivery()["drifts"]
+    (await world.ask("POST", f"{sandbox}/forget", json=mine)).ok()
+    aged(0)
+
+    async def repaired_again() -> bool:
+        found = delivery()
+        return bool(found["drifts"] > drifts and found["differs_since"] is None)
+
+    await eventually(repaired_again, 40)
+    assert letters() == []
+
+    # shown again, and pushes are refused: after the time limit a letter is drafted, and waits for a person
+    (await world.ask("POST", f"{sandbox}/republish", json=mine)).ok()
+    aged(0)
+
+    async def differs() -> bool:
+        return delivery()["differs_since"] is not None
+
+    await eventually(differs, 40)
+    # the record was decided as long ago; the history tells when, and is not touched
+    sync["records"].update_one({"_id": record}, {"$set": {"decided_at": "2026-01-05T02:00:00Z"}})
+    aged(20)
+
+    async def drafted() -> bool:
+        return len(letters()) == 1
+
+    await eventually(drafted, 40)
+    (draft,) = letters()
+    assert draft["state"] == "draft"
+    url = world.url("sync", f"/v1/vendor-letters/{draft['_id']}")
+    preview = str((await world.ask("GET", f"{url}/preview", ops)).ok())
+    assert company.name in preview
+    assert "编号待签发" in preview
+
+    released = (await world.ask("POST", f"{url}/release", ops)).ok()
+    assert (await world.ask("POST", f"{url}/release", ops)).ok() == released
+    assert released["number"].startswith("信复函〔")
+    async with world.http.get(f"{url}/pdf", headers={"authorization": f"Bearer {ops}"}) as response:
+        pdf = await response.read()
+    await asyncio.to_thread((world.stack.data_dir / "vendor-letter.pdf").write_bytes, pdf)
+    text = "".join(page.extract_text() for page in PdfReader(io.BytesIO(pdf)).pages)
+    for words in (released["number"], company.code, "企查查科技股份有限公司", "商请"):
+        assert words in "".join(text.split())
+
+    async def mails() -> list[Document]:
+        address = world.url("sandbox", "/mail?to=letters@qichacha.example")
+        return [m for m in (await world.ask("GET", address)).ok() if released["number"] in m["subject"]]
+
+    async def sent() -> bool:
+        return len(await mails()) == 1
+
+    await eventually(sent, 30)
+
+    # an answer does not end it; the second letter and the report follow, each after a person released the one before
+    (
+        await world.ask(
+            "POST", f"{url}/answer", ops, json={"text": "数据来自其他渠道", "received_on": "2026-11-20"}
+        )
+    ).ok()
+    for count in (2, 3):
+        earlier = letters()[-1]
+        long_ago = (datetime.now(UTC) - timedelta(days=20)).isoformat()
+        sync["vendor_letters"].update_one({"_id": earlier["_id"]}, {"$set": {"released_at": long_ago}})
+
+        async def next_one(count: int = count) -> bool:
+            return len(letters()) == count
+
+        await eventually(next_one, 40)
+        own = world.url("sync", f"/v1/vendor-letters/{letters()[-1]['_id']}")
+        assert (await world.ask("POST", f"{own}/release", ops)).ok()["state"] == "released"
+    numbers = [int(str(letter["number"]).partition("〕")[2].removesuffix("号")) for letter in letters()]
+    assert numbers == list(range(numbers[0], numbers[0] + 3))
+    issued = sync["outbox"].count_documents({"value": {"$exists": True}, "key": record, **VENDOR_LETTER})
+    assert issued == 2, "the report is prepared, and never sent by itself"
+
+    # nothing is told twice when everything is published again
+    async def quantities() -> list[int]:
+        addresses = [letter["_id"] for letter in letters()]
+        collections = ("history", "certificates", "vendor_letters")
+        counts = [sync[name].count_documents({"record_id": record}) for name in collections]
+        return [
+            *counts,
+            len(addresses),
+            len(await mails()),
+            world.database("notify")["emails"].count_documents({"subject_id": letters()[0]["subject_id"]}),
+            world.database("notify")["messages"].count_documents({"subject_id": letters()[0]["subject_id"]}),
+        ]
+
+    # the vendor does as told now: seen right, all letters are closed
+    (await world.ask("POST", f"{sandbox}/republish", json={**mine, "then": "repair"})).ok()
+    aged(0)
+
+    async def closed() -> bool:
+        return all(letter["closed_at"] for letter in letters())
+
+    await eventually(closed, 40)
+    sync["deliveries"].update_many(
+        {"record_id": record}, {"$set": {"next_action_at": datetime.now(UTC) + timedelta(hours=1)}}
+    )
+    await asyncio.sleep(1)  # a look that is under way ends
+    before = await quantities()
+    replay_outboxes(world.stack.mongodb_uri)
+
+    async def published() -> bool:
+        waiting = [
+            world.database(service)["outbox"].count_documents({"pending": True}) for service in SERVICES
+        ]
+        return not any(waiting)
+
+    await eventually(published, 60)
+    await world.works()
+    assert await quantities() == before
+    assert findings(world, "--record", record) == []

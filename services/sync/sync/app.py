@@ -14,7 +14,15 @@ from chassis.settings import load_settings
 from contracts.catalogue import Catalogue, load_catalogue
 from contracts.tokens import Scope
 from contracts.topics import DECISIONS, PROPAGATION
-from sync import certificates, certificates_api, letter_store, letters_api, proof_api
+from sync import (
+    certificates,
+    certificates_api,
+    letter_store,
+    letters_api,
+    page_sessions,
+    pages_api,
+    proof_api,
+)
 from sync import invariants as checks
 from sync.api import router
 from sync.certificates import Certificates, Issuer
@@ -26,6 +34,7 @@ from sync.http_target import HttpTarget
 from sync.letter_desk import LetterDesk
 from sync.letter_store import LetterStore
 from sync.metrics import OLDEST_DIFFERENCE
+from sync.page_sessions import PageSessions
 from sync.settings import SyncSettings, check_targets
 from sync.store import COLLECTIONS, Store
 
@@ -43,6 +52,8 @@ def build(settings: SyncSettings) -> FastAPI:
         app.state.policies = policies
         app.state.store = store = Store(runtime.database, settings.history_digest)
         app.state.catalogue, app.state.keys = catalogue, settings.keys()
+        app.state.public_url = str(settings.public_url).rstrip("/")
+        app.state.page_sessions = PageSessions(runtime.database)
         return [ConsumerSpec(NAME, [DECISIONS.name], DecisionHandler(catalogue, policies, store))]
 
     def loops(runtime: Runtime) -> list[Loop]:
@@ -58,7 +69,7 @@ def build(settings: SyncSettings) -> FastAPI:
             policies,
             Issuer(
                 settings.issuer_name,
-                str(settings.public_url).rstrip("/"),
+                app.state.public_url,
                 settings.signing(),
                 settings.keys(),
             ),
@@ -81,9 +92,16 @@ def build(settings: SyncSettings) -> FastAPI:
     spec = ServiceSpec(
         NAME,
         "信复 · 公示同步",
-        [*COLLECTIONS, *certificates.COLLECTIONS, *letter_store.COLLECTIONS],
+        [*COLLECTIONS, *certificates.COLLECTIONS, *letter_store.COLLECTIONS, *page_sessions.COLLECTIONS],
         {topic.name: topic for topic in (DECISIONS, PROPAGATION)},
-        routers=[router, proof_api.router, certificates_api.router, letters_api.router, checks.router],
+        routers=[
+            router,
+            proof_api.router,
+            certificates_api.router,
+            letters_api.router,
+            pages_api.router,
+            checks.router,
+        ],
         consumers=consumers,
         loops=loops,
         invariants=lambda runtime: checks.invariants(runtime.database),

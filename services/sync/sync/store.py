@@ -46,11 +46,12 @@ class Lease:
 
 @dataclass(frozen=True)
 class Difference:
-    """Deliveries of one target: ``desired`` all of them, of which so many are ``acknowledged`` and ``seen`` right."""
+    """Deliveries of one target: ``desired`` all of them, of which so many are ``acknowledged`` and ``seen`` right; ``drifting``: not right after they had been."""
 
     desired: int
     acknowledged: int
     seen: int
+    drifting: int
     oldest: Delivery | None
 
 
@@ -168,7 +169,11 @@ class Store:
         desired = await self._deliveries.count_documents({"target_id": target_id})
         behind = await self._deliveries.count_documents(differing)
         unseen = await self._deliveries.count_documents({**differing, **same}) if behind else 0
-        return Difference(desired, desired - behind + unseen, desired - behind, await self.oldest(target_id))
+        drifting = (
+            await self._deliveries.count_documents({**differing, "drifts": {"$gt": 0}}) if behind else 0
+        )
+        oldest = await self.oldest(target_id)
+        return Difference(desired, desired - behind + unseen, desired - behind, drifting, oldest)
 
     async def differing(
         self, target_id: str, until: datetime, after: tuple[datetime, str] | None, limit: int
