@@ -29,7 +29,7 @@ _PREFERRED_PORTS = {
 }
 KAFKA_PORT, MONGODB_PORT = 19092, 27117
 _CLIENT_SCOPES = {
-    "intake": [Scope.PROPAGATION_READ],
+    "intake": [Scope.LETTERS_READ, Scope.PROPAGATION_READ],
     "dept-adapter": [Scope.CASES_READ],
     "sync": [Scope.CASES_READ],
     "notify": [Scope.CASES_READ, Scope.PROPAGATION_READ],
@@ -155,9 +155,10 @@ def compose(
         "intake": {
             "INTAKE_SUBJECT_KEY": kept["subject-key"],
             "INTAKE_SYNC_URL": urls["sync"],
-            "INTAKE_CLIENT_SECRET": clients["intake"],
             "INTAKE_FOLLOW_UP_POLL_SECONDS": "2",
             "INTAKE_SCANNER_URL": f"{sandbox}/scanner",
+            "INTAKE_DEPT_ADAPTER_URL": urls["dept-adapter"],
+            "INTAKE_CLIENT_SECRET": clients["intake"],
         },
         "routing": {},
         "dept-adapter": {

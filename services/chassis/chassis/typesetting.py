@@ -16,6 +16,7 @@ from typing import Any, Literal
 import typst
 
 Format = Literal["svg", "pdf", "png"]
+Standard = Literal["a-2b", "a-3b"]
 _FONT_PACKAGE = "manimgx_fonts_cjk"
 
 
@@ -36,7 +37,8 @@ class TypesetterBusyError(Exception):
 class Typesetter:
     """Sets documents of one template, one after another; ``max_at_work``: being set or waiting, one more is refused.
 
-    ``archival``: PDFs are PDF/A-2b (ISO 19005-2), with an attachment PDF/A-3b (ISO 19005-3).
+    ``archival``: PDFs are PDF/A-2b (ISO 19005-2), with an attachment PDF/A-3b (ISO 19005-3), except where a text holds a character
+    that the font does not have: then there is an empty box in its place, which the standard forbids.
     """
 
     def __init__(self, template: bytes, max_at_work: int, *, archival: bool = False) -> None:
@@ -60,6 +62,24 @@ class Typesetter:
             self._at_work -= 1
 
     def _set(self, data: dict[str, Any], form: Format, attachment: Attachment | None) -> bytes:
+        inputs = {"data": json.dumps(printable(data), ensure_ascii=False)}
+        if attachment:
+            inputs |= {f"attachment-{name}": value for name, value in vars(attachment).items()}
+        standard: Standard | None = None
+        if self._archival and form == "pdf":
+            standard = "a-3b" if attachment else "a-2b"
+        try:
+            made = self._compile(inputs, form, standard)
+        except typst.TypstError as error:
+            # a rare character of a name must not keep a letter from its reader
+            if "could not be displayed" not in str(error):
+                raise
+            made = self._compile(inputs, form, None)
+        if not isinstance(made, bytes):
+            raise TypeError("a picture of more than one page")
+        return made
+
+    def _compile(self, inputs: dict[str, str], form: Format, standard: Standard | None) -> Any:
         # made when the first document is asked for: most processes never set one, and the fonts take memory
         if self._compiler is None:
             fonts = typst.Fonts(
@@ -68,24 +88,14 @@ class Typesetter:
                 font_paths=[str(files(_FONT_PACKAGE))],
             )
             self._compiler = typst.Compiler(font_paths=fonts)
-        made = self._compiler.compile(
+        return self._compiler.compile(
             input=self._template,
             format=form,
-            sys_inputs={
-                "data": json.dumps(printable(data), ensure_ascii=False),
-                **(
-                    {f"attachment-{name}": value for name, value in vars(attachment).items()}
-                    if attachment
-                    else {}
-                ),
-            },
+            sys_inputs=inputs,
             # the same document is the same file
             timestamp=datetime(2000, 1, 1, tzinfo=UTC),
-            pdf_standards=("a-3b" if attachment else "a-2b") if self._archival and form == "pdf" else None,
+            pdf_standards=standard,
         )
-        if not isinstance(made, bytes):
-            raise TypeError("a picture of more than one page")
-        return made
 
 
 def printable(value: Any) -> Any:

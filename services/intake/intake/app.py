@@ -17,6 +17,7 @@ from intake import (
     follow_ups,
     follow_ups_api,
     guide_api,
+    letters_api,
     mandates,
     mandates_api,
     materials,
@@ -30,6 +31,7 @@ from intake.follow_ups import FollowUps
 from intake.guide_picture import Painter
 from intake.handlers import ProgressHandler
 from intake.importing import Importer
+from intake.letters import LetterFetcher
 from intake.mandates import Mandates
 from intake.materials import Materials
 from intake.parts import Intake
@@ -71,7 +73,12 @@ def build(settings: IntakeSettings) -> FastAPI:
             TimelineWakeups(store.settled_timeline, settings.max_event_streams),
             gate,
             Painter(settings.max_pictures_at_work),
-            CertificateClient(runtime.http, str(settings.sync_url), _token(runtime, settings)),
+            CertificateClient(
+                runtime.http, str(settings.sync_url), _token(runtime, settings, Scope.PROPAGATION_READ)
+            ),
+            LetterFetcher(
+                runtime.http, str(settings.dept_adapter_url), _token(runtime, settings, Scope.LETTERS_READ)
+            ),
         )
         return [ConsumerSpec(NAME, [topic.name for topic in _CONSUMED], ProgressHandler(store, asked_later))]
 
@@ -87,6 +94,7 @@ def build(settings: IntakeSettings) -> FastAPI:
         routers=[
             api.router,
             materials_api.router,
+            letters_api.router,
             mandates_api.router,
             rules_api.router,
             guide_api.router,
@@ -110,14 +118,8 @@ def build(settings: IntakeSettings) -> FastAPI:
     return app
 
 
-def _token(runtime: Runtime, settings: IntakeSettings) -> ServiceToken:
-    return ServiceToken(
-        runtime.http,
-        settings.oidc_issuer,
-        settings.client_id,
-        settings.client_secret,
-        Scope.PROPAGATION_READ,
-    )
+def _token(runtime: Runtime, settings: IntakeSettings, scope: Scope) -> ServiceToken:
+    return ServiceToken(runtime.http, settings.oidc_issuer, settings.client_id, settings.client_secret, scope)
 
 
 def main() -> None:

@@ -23,7 +23,12 @@ class IntakeSettings(ChassisSettings):
         description="Key of the pseudonyms (HMAC-SHA256). Changing it gives every subject another id: never change it",
     )
     sync_url: AnyHttpUrl = Field(description="Base URL of sync, which issues repair certificates")
-    client_id: str = Field("intake", min_length=1, description="OAuth client with scope propagation.read")
+    dept_adapter_url: AnyHttpUrl = Field(
+        description="Where letters are fetched for the applicants they are addressed to"
+    )
+    client_id: str = Field(
+        "intake", min_length=1, description="OAuth 2.0 client with scopes letters.read and propagation.read"
+    )
     client_secret: SecretStr
     transition: Transition = Field(
         Transition.EITHER,
