@@ -1,7 +1,7 @@
 """What a repair certificate says. Pure: the facts come in, what may be claimed of them goes out."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from chassis.letter import Letter, LetterTable, Verification
@@ -184,8 +184,9 @@ def as_letter(certificate: Certificate, category: str) -> Letter:
         f"{right}个已核验与决定一致，其余尚未核验到一致，如实列明："
     )
     facts = (
-        f"{record.authority_name}{record.decided_on}作出的《{record.document_number}》（{category}）所形成的失信记录，"
-        f"已于{china_time(decision.decided_at)[:10]}经信用修复决定（{decision.number}）准予修复，应当终止公示。"
+        f"{record.authority_name}于{_day(date.fromisoformat(record.decided_on))}作出的{record.document_number}（{category}）"
+        f"所形成的失信记录，已于{_day(china_date(datetime.fromisoformat(decision.decided_at)))}"
+        f"经信用修复决定（{decision.number}）修复，应当终止公示。"
     )
     code = f"（统一社会信用代码 {certificate.subject.code}）" if certificate.subject.code else ""
     return Letter(
@@ -214,6 +215,10 @@ def as_letter(certificate: Certificate, category: str) -> Letter:
         note="本证明附有带数字签名的 certificate.json（在本 PDF 之内）：扫码或打开查验地址可核对真伪、现在是否仍然如此、"
         "修复是否已被撤销；不联网时用 xinfu certificate verify 核对。平台展示会变化，请以查验结果为准。",
     )
+
+
+def _day(day: date) -> str:
+    return f"{day.year}年{day.month}月{day.day}日"
 
 
 def same_claim(record: Record, found: Mapping[str, Standing], now: datetime) -> list[Any]:

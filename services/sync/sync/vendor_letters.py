@@ -169,7 +169,7 @@ def compose(
     due = letter.due_on or answer_by(letter.step, policy, today)
     paragraphs = [_decided(record, subject)]
     paragraphs.append(
-        f"我平台于{_time(max(letter.since, record.decided_at))}起向{target.name}推送上述修复结果；"
+        f"自{_time(max(letter.since, record.decided_at))}起，{target.name}的展示与上述决定不一致，我平台持续推送修复结果；"
         f"截至{_time(letter.seen.at)}查看，{target.name}仍向公众展示该记录。"
     )
     written = [before[step] for step in sorted(before) if step < letter.step]
@@ -177,7 +177,8 @@ def compose(
         told = "、".join(f"{_day(each.released_at)}（{each.number}）" for each in written)
         answers = [each.answer for each in written if each.answer]
         said = f"，{target.name}答复：“{answers[-1].text}”" if answers else "，至今未收到答复"
-        paragraphs.append(f"我平台已先后于{told}函告{said}。")
+        already = "已先后于" if len(written) > 1 else "已于"
+        paragraphs.append(f"我平台{already}{told}函告{said}。")
     if report:
         closing = (
             f"建议：请研究是否由“信用中国”暂停向{target.name}共享信用信息，直至其展示与“信用中国”一致。"
