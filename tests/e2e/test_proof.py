@@ -11,6 +11,7 @@ import pytest
 from e2e.people import Company, Document, World
 from pypdf import PdfReader
 from typer.testing import CliRunner
+from yarl import URL
 
 from contracts.errors import ProblemCode
 from support import eventually
@@ -289,3 +290,36 @@ async def test_a_vendor_that_keeps_showing_a_repaired_record_is_written_to_once(
     await world.works()
     assert await quantities() == before
     assert findings(world, "--record", record) == []
+
+
+async def test_operators_pages_are_opened_by_a_link_and_change_nothing(
+    world: World, repaired: tuple[Company, Document]
+) -> None:
+    company, _ = repaired
+    pages = world.url("sync", "/v1/pages")
+    (await world.ask("GET", f"{pages}/convergence")).problem(ProblemCode.UNAUTHENTICATED, "--open")
+    (await world.ask("POST", f"{pages}/links", company.token)).problem(ProblemCode.FORBIDDEN)
+    link = (await world.ask("POST", f"{pages}/links", await world.ops())).ok()["url"]
+    async with world.http.get(link, allow_redirects=False) as answer:
+        assert answer.status == 303
+        cookie = answer.headers["set-cookie"]
+        address = str(answer.url.join(URL(answer.headers["location"])))
+    assert {"HttpOnly", "SameSite=strict", "Path=/v1/pages"} <= {part.strip() for part in cookie.split(";")}
+    (await world.ask("GET", link)).problem(ProblemCode.UNAUTHENTICATED)
+    own = {"cookie": cookie.partition(";")[0]}
+    async with world.http.get(address, headers=own) as answer:
+        html = await answer.text()
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert all(target.name in html for target in world.catalogue.targets)
+    record = str((await world.ask("GET", f"{pages}/records/{company.ids[0]}", headers=own)).ok())
+    assert all(words in record for words in ("推送", "回读", "终止公示", "qichacha"))
+    assert "<script" not in html + record
+    # the cookie opens pages, and nothing else
+    (await world.ask("GET", world.url("sync", "/v1/convergence"), headers=own)).problem(
+        ProblemCode.UNAUTHENTICATED
+    )
+    code, output = xinfu(world, "convergence")
+    assert code == 0, output
+    assert "信用中国" in output
+    code, output = xinfu(world, "convergence", "--record", company.ids[0])
+    assert code == 0, output

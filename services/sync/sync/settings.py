@@ -98,8 +98,8 @@ class SyncSettings(ChassisSettings):
     vendor_letter_series: str = Field(
         "信复函", min_length=1, max_length=40, description="before 〔year〕number号"
     )
-    vendor_letter_contact: str = Field(
-        "", max_length=200, description="whom a vendor may ask, printed on letters"
+    vendor_letter_contact: str | None = Field(
+        None, max_length=200, description="whom a vendor may ask, printed on letters"
     )
     vendor_letter_automatic: bool = Field(
         False, description="release letters without a person; the report on suspending never"
