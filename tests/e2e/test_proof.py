@@ -312,7 +312,7 @@ async def test_operators_pages_are_opened_by_a_link_and_change_nothing(
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")
     assert all(target.name in html for target in world.catalogue.targets)
     record = str((await world.ask("GET", f"{pages}/records/{company.ids[0]}", headers=own)).ok())
-    assert all(words in record for words in ("推送", "回读", "终止公示", "qichacha"))
+    assert all(words in record for words in ("推送", "回读", "终止公示", "企查查"))
     assert "<script" not in html + record
     # the cookie opens pages, and nothing else
     (await world.ask("GET", world.url("sync", "/v1/convergence"), headers=own)).problem(

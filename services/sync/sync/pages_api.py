@@ -42,6 +42,39 @@ KIND_TEXT = {
     Kind.LETTER: "函告",
 }
 
+FACT_TEXT = {
+    "answer": "答复",
+    "reason": "原因",
+    "desired": "应展示",
+    "shown": "所见",
+    "right": "一致",
+    "version": "版本",
+    "state": "应展示",
+    "decision_number": "决定",
+    "document_number": "文号",
+    "authority_name": "认定单位",
+    "what": "函",
+    "number": "文号",
+    "target_id": "平台",
+    "by": "经办",
+    "certificate": "证明摘要",
+}
+"""What of an entry's facts the page shows, and as what; the rest is for machines."""
+VALUE_TEXT = {
+    **{state.value: text for state, text in STATE_TEXT.items()},
+    "applied": "已接受",
+    "rejected": "拒绝",
+    "superseded": "对方已有更新的版本",
+    "none": "没有可用的答复",
+    "True": "是",
+    "False": "否",
+    "drafted": "起草",
+    "released": "签发",
+    "discarded": "不采用",
+    "answered": "登记答复",
+    "closed": "了结",
+}
+
 
 class PageLink(BaseModel):
     """Opens the pages once, until ``expires_at``."""
@@ -111,6 +144,7 @@ async def convergence(request: Request) -> Response:
         targets=await convergence_of(request.app.state),
         letters=await desk.letters.page(LetterState.DRAFT, None, _LETTERS_SHOWN),
         step=STEP_TEXT.__getitem__,
+        target=_names(request).get,
         time=_time,
     )
 
@@ -129,7 +163,8 @@ async def record(request: Request, record_id: Annotated[RecordId, Path()]) -> Re
         desk.letters.of_record(record_id),
         request.app.state.store.history.entries(record_id, "", _HISTORY_SHOWN),
     )
-    lines = sorted((_line(entry) for entry in history.entries), reverse=True)
+    names = _names(request)
+    lines = sorted((_line(entry, names) for entry in history.entries), reverse=True)
     return page(
         "record.html.j2",
         title=f"记录 {record_id}",
@@ -139,6 +174,7 @@ async def record(request: Request, record_id: Annotated[RecordId, Path()]) -> Re
         history=lines,
         more=history.next is not None,
         step=STEP_TEXT.__getitem__,
+        target=_names(request).get,
         letter_state=LETTER_STATE_TEXT.__getitem__,
         time=_time,
         state=_state,
@@ -158,15 +194,21 @@ async def letter(request: Request, letter_id: str) -> Response:
     return page("letter.html.j2", title=shown.title, kicker="函告预览", letter=as_html(shown))
 
 
-def _line(entry: HistoryEntry) -> tuple[str, str, str, str, str]:
+def _names(request: Request) -> dict[str, str]:
+    """Target id -> name."""
+    return {target.id: target.name for target in request.app.state.catalogue.targets}
+
+
+def _line(entry: HistoryEntry, names: dict[str, str]) -> tuple[str, str, str, str, str]:
     """(time, chain, what, facts, hash): sorted by time."""
     body = json.loads(entry.text)
     facts = "，".join(
-        f"{name} {value}"
+        f"{FACT_TEXT[name]} {VALUE_TEXT.get(str(value), value)}"
         for name, value in body["facts"].items()
-        if value is not None and not isinstance(value, list | dict)
+        if name in FACT_TEXT and value is not None
     )
-    where = body["chain"].partition("|")[0] if "|" in body["chain"] else "本记录"
+    target, bar, _ = body["chain"].partition("|")
+    where = names.get(target, target) if bar else "本记录"
     return body["at"], where, KIND_TEXT[Kind(body["kind"])], facts, entry.hash.partition(":")[2][:16]
 
 
@@ -180,5 +222,5 @@ def _time(moment: datetime | date | str | None) -> str:
     if isinstance(moment, str):
         moment = datetime.fromisoformat(moment)
     if isinstance(moment, datetime):
-        return moment.astimezone(CHINA_STANDARD_TIME).strftime("%m-%d %H:%M:%S")
+        return moment.astimezone(CHINA_STANDARD_TIME).strftime("%Y-%m-%d %H:%M:%S")
     return moment.isoformat()
