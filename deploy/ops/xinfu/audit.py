@@ -374,6 +374,34 @@ def _show(found: Audit, *, as_json: bool) -> None:
     console.print("[red]历史被动过[/red]" if findings else "[green]历史完好[/green]")
 
 
+async def export(history: History, file: Path) -> dict[str, int]:
+    """Write everything as JSON lines; how much of what."""
+    counts = dict.fromkeys(("entry", "tip", "head"), 0)
+    with file.open("w", encoding="utf-8") as out:
+
+        def line(body: Any) -> None:
+            out.write(json.dumps(body, ensure_ascii=False) + "\n")
+
+        keys = await history.keys()
+        line({"format": EXPORT_FORMAT, "keys": keys.model_dump(mode="json", exclude_none=True)})
+        # heads and tips first: every entry they name is there already
+        async for head in history.heads():
+            counts["head"] += 1
+            line({"head": head.model_dump(mode="json")})
+        tips: dict[str, HistoryTip] = {}
+        async for tip in history.tips(None):
+            tips[tip.chain] = tip
+            counts["tip"] += 1
+            line({"tip": tip.model_dump(mode="json")})
+        async for entry in history.entries(None):
+            own = tips.get(entry.id.rpartition("#")[0])
+            # what is behind a tip was written since: it is in the next export
+            if own is None or entry.id <= entry_id(own.chain, own.seq):
+                counts["entry"] += 1
+                line({"entry": entry.model_dump(mode="json")})
+    return counts
+
+
 @audit_app.command("export")
 def export_command(
     file: Annotated[Path, typer.Argument(dir_okay=False, help="写到这个文件（JSON 行）")],
@@ -382,29 +410,7 @@ def export_command(
     """导出历史（链、末端、签名头、公钥），可离线核验：xinfu audit verify --file FILE。"""
 
     async def work(services: Services) -> bool:
-        history = Running(services)
-        keys = await history.keys()
-        counts = dict.fromkeys(("entry", "tip", "head"), 0)
-        with file.open("w", encoding="utf-8") as out:
-
-            def line(body: Any) -> None:
-                out.write(json.dumps(body, ensure_ascii=False) + "\n")
-
-            line({"format": EXPORT_FORMAT, "keys": keys.model_dump(mode="json", exclude_none=True)})
-            # heads and tips first: every entry they name is there already
-            async for head in history.heads():
-                counts["head"] += 1
-                line({"head": head.model_dump(mode="json")})
-            tips: dict[str, HistoryTip] = {}
-            async for tip in history.tips(None):
-                tips[tip.chain] = tip
-                counts["tip"] += 1
-                line({"tip": tip.model_dump(mode="json")})
-            async for entry in history.entries(None):
-                own = tips.get(entry.id.rpartition("#")[0])
-                if own is None or entry.id <= entry_id(own.chain, own.seq):
-                    counts["entry"] += 1
-                    line({"entry": entry.model_dump(mode="json")})
+        counts = await export(Running(services), file)
         console.print(f"已写入 {file}：{counts['entry']} 条、{counts['tip']} 条链、{counts['head']} 个签名头")
         return True
 
