@@ -72,6 +72,19 @@ def test_a_changed_byte_names_its_entry_alone(length: int, data: st.DataObject) 
 
 
 @given(LENGTHS, st.data())
+def test_an_entry_rewritten_with_its_digest_is_given_away_by_the_next(
+    length: int, data: st.DataObject
+) -> None:
+    entries = chain(length)
+    end = tip(entries)
+    at = data.draw(st.integers(0, length - 1))
+    previous = entries[at - 1].hash if at else ""
+    text = entry_text(CHAIN, at + 1, previous, Kind.READING, "2026-01-01T00:00:00Z", {"forged": 1})
+    entries[at] = HistoryEntry(id=entries[at].id, text=text.decode(), hash=Digest.SHA256.of(text))
+    assert [finding.id for finding in check(entries, end)] == [entry_id(CHAIN, at + 1)]
+
+
+@given(LENGTHS, st.data())
 def test_a_removed_entry_is_named(length: int, data: st.DataObject) -> None:
     entries = chain(length)
     end = tip(entries)
