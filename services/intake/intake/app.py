@@ -5,6 +5,7 @@ from fastapi import FastAPI
 from chassis.auth import ServiceToken
 from chassis.background import Loop
 from chassis.consumer import ConsumerSpec
+from chassis.letter import LetterPress
 from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.catalogue import load_catalogue
@@ -13,6 +14,7 @@ from contracts.topics import APPLICATIONS, DECISIONS, PROPAGATION, RECORDS, ROUT
 from intake import (
     api,
     certificate_api,
+    commitment_api,
     feed_api,
     follow_ups,
     follow_ups_api,
@@ -22,6 +24,7 @@ from intake import (
     mandates_api,
     materials,
     materials_api,
+    notice_api,
     rules_api,
 )
 from intake import invariants as checks
@@ -65,7 +68,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             catalogue,
             store,
             Submission(store, files, runtime.outbox, catalogue, settings),
-            Acts(store, runtime.outbox),
+            Acts(store, files, runtime.outbox),
             files,
             Mandates(runtime.database),
             asked_later,
@@ -79,6 +82,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             LetterFetcher(
                 runtime.http, str(settings.dept_adapter_url), _token(runtime, settings, Scope.LETTERS_READ)
             ),
+            LetterPress(settings.max_pictures_at_work),
         )
         return [ConsumerSpec(NAME, [topic.name for topic in _CONSUMED], ProgressHandler(store, asked_later))]
 
@@ -93,8 +97,10 @@ def build(settings: IntakeSettings) -> FastAPI:
         {topic.name: topic for topic in (APPLICATIONS, *_CONSUMED)},
         routers=[
             api.router,
+            commitment_api.router,
             materials_api.router,
             letters_api.router,
+            notice_api.router,
             mandates_api.router,
             rules_api.router,
             guide_api.router,
