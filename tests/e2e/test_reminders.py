@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import pytest
@@ -23,12 +23,14 @@ def emitted(world: World, service: str, event_type: str, **where: Any) -> list[D
     return sorted(found, key=lambda row: row["seq"])
 
 
-def due(world: World, item_ids: Sequence[str], day: date, reminded: date) -> None:
-    """The department's last day is another one, and so is the day of the next reminder, while nobody looked."""
-    moved = {"accept_due_on": day.isoformat(), "deadline_on": day.isoformat()}
-    world.database("dept-adapter")["reviews"].update_many(
-        {"_id": {"$in": list(item_ids)}}, {"$set": {**moved, "reminder_on": reminded.isoformat()}}
-    )
+def due(world: World, item_ids: Sequence[str], day: date) -> None:
+    """The department's last day is another one, long after the request, and nobody has looked since."""
+    moved = {
+        "requested_at": datetime.combine(day - timedelta(days=20), time(4), UTC),
+        **dict.fromkeys(("accept_due_on", "deadline_on", "reminder_on"), day.isoformat()),
+    }
+    reviews = world.database("dept-adapter")["reviews"]
+    reviews.update_many({"_id": {"$in": list(item_ids)}}, {"$set": moved})
 
 
 async def supervisor(world: World) -> str:
@@ -53,7 +55,7 @@ async def test_reminders_rise_to_the_credit_centre_and_stop_when_the_item_moves(
         found = [len(emitted(world, "dept-adapter", ReviewReminded.TYPE, key=id_)) for id_ in item_ids]
         return found == [times] * len(item_ids)
 
-    due(world, items, today, today)
+    due(world, items, today)
     await eventually(lambda: reminded(1, *items), 30)
     officer = await world.officer(OTHER_DESK)
     shown = (await world.ask("GET", world.url("dept-adapter", f"/v1/reviews/{mine[0]}"), officer)).ok()
@@ -92,7 +94,7 @@ async def test_reminders_rise_to_the_credit_centre_and_stop_when_the_item_moves(
 
     # ten days later, nobody having looked: one reminder, at the highest level
     late = working_days_after(today - timedelta(days=14), 1).on
-    due(world, mine[:1], late, late)
+    due(world, mine[:1], late)
     await eventually(lambda: reminded(2, mine[0]), 30)
     await eventually(lambda: mailed(world.catalogue.human_queue.contact_email, mine[0]), 30)
     overdue = world.url("dept-adapter", "/v1/overdue?level=supervisor&limit=200")
@@ -119,20 +121,21 @@ async def test_reminders_rise_to_the_credit_centre_and_stop_when_the_item_moves(
 
     # the figures of the department, for itself and for the credit centre
     code = world.department(OTHER_DESK).code
-    url = world.url("dept-adapter", f"/v1/departments/{code}/figures")
+    since = (today - timedelta(days=60)).isoformat()
+    url = world.url("dept-adapter", f"/v1/departments/{code}/figures?from={since}")
     figures = (await world.ask("GET", url, officer)).ok()
     assert figures["outcomes"]["refused"] >= 2
     assert {"reason": "=未履行", "number": 2} in figures["refused_why"]["shown"]
     (await world.ask("GET", url, await world.officer(DESK))).problem(ProblemCode.WRONG_DEPARTMENT)
-    (await world.ask("GET", f"{url}?from=2024-01-01", officer)).problem(ProblemCode.VALIDATION, "366天")
+    (await world.ask("GET", f"{url}&to=2030-01-01", officer)).problem(ProblemCode.VALIDATION, "366天")
     table = (await world.ask("GET", url, officer, headers={"accept": "text/csv"})).ok()
     assert ["不予修复的原因", "'=未履行", "2"] in list(csv.reader(io.StringIO(table)))
-    everything = world.url("dept-adapter", "/v1/figures")
+    everything = world.url("dept-adapter", f"/v1/figures?from={since}")
     (await world.ask("GET", everything, officer)).problem(ProblemCode.FORBIDDEN, "本部门")
     all_of_them = (await world.ask("GET", everything, await world.ops())).ok()["figures"]
     assert next(each for each in all_of_them if each["department"]["code"] == code) == figures
     rows = list(
-        csv.reader(io.StringIO((await world.ask("GET", f"{everything}?format=csv", await world.ops())).ok()))
+        csv.reader(io.StringIO((await world.ask("GET", f"{everything}&format=csv", await world.ops())).ok()))
     )
     assert len(rows) == 1 + len(world.catalogue.departments)
 

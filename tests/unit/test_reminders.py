@@ -133,6 +133,12 @@ def test_before_on_and_after_the_last_day_a_level_higher_each_time() -> None:
     assert within == [(date(2026, 11, 26), OFFICER, promise), (promise, OFFICER, promise), *law]
 
 
+@pytest.mark.parametrize("days", [10, 12])
+def test_a_promise_that_is_no_earlier_than_the_last_day_reminds_of_nothing(days: int) -> None:
+    later = Schedule(DEFAULT_DAYS, lambda _day: days)
+    assert plan(accepted(), later) == plan(accepted(), Schedule(DEFAULT_DAYS))
+
+
 def test_missed_reminders_become_one_of_the_highest_level_on_the_next_working_day() -> None:
     late = [date(2026, 12, 5), date(2026, 12, 12), date(2026, 12, 14), date(2026, 12, 15)]
     assert days_told(accepted(), PROMISED, late) == [(date(2026, 12, 14), SUPERVISOR, None)]
