@@ -36,6 +36,16 @@ EVENT_TITLES: dict[str, str] = {
     "RepairRecognised": "认可别处的修复",
     "FollowUpDue": "回访",
     "FollowUpAnswered": "回访已答复",
+    "ObjectionFiled": "提出异议",
+    "ObjectionRouted": "异议已分派",
+    "ObjectionReferred": "异议转人工分派",
+    "ObjectionForwarded": "异议送认定单位",
+    "ObjectionAccepted": "认定单位受理异议",
+    "ObjectionDecided": "异议已有结果",
+    "ObjectionOverdue": "异议办理超期",
+    "ItemReopened": "事项重新办理",
+    "FalseMaterialFound": "所依据的材料被认定虚假",
+    "FalseMaterialForwarded": "虚假材料的认定转送认定单位",
 }
 """Event class name -> title."""
 
@@ -75,6 +85,16 @@ EVENT_MEANINGS: dict[str, str] = {
     "RepairRecognised": "认可别处的修复：各平台随之停止公示，来源平台只核验、不再推送。",
     "FollowUpDue": "修复之后满若干天，询问主体整改是否保持；只问一次。",
     "FollowUpAnswered": "主体或审核员答复了回访；又有失信的供监管使用。",
+    "ObjectionFiled": "主体对一条记录，或对一个事项的结果提出异议；公示不因此中止。",
+    "ObjectionRouted": "已确定作出记录或决定的认定单位，异议由其核查。",
+    "ObjectionReferred": "未能确定认定单位，异议进入指定的人工席等待分派。",
+    "ObjectionForwarded": "请认定单位在工作台上就一件异议作出决定。",
+    "ObjectionAccepted": "认定单位受理了异议，正在核查。",
+    "ObjectionDecided": "认定单位就异议作出决定并说明理由；成立的，更正或撤回记录，或者重新办理、恢复修复。",
+    "ObjectionOverdue": "异议某一步骤的期限已过而未办；每个步骤只告知一次，办理继续。",
+    "ItemReopened": "对不予受理或不予修复的异议成立，事项由认定单位在新的期限内重新办理。",
+    "FalseMaterialFound": "事项所依据的材料在另一事项中被认定虚假：已准予的撤销，在办的提示审核员；认定被推翻的恢复。",
+    "FalseMaterialForwarded": "该认定单位的一个事项依据了被认定虚假的材料；或该认定已被推翻。",
 }
 """Event class name -> what happened, in one sentence."""
 
@@ -89,6 +109,11 @@ SHAPE_TITLES: dict[str, str] = {
     "SubjectType": "信用主体类别",
     "ReviewStep": "应办的步骤",
     "WithdrawalReason": "撤回的原因",
+    "FalseMaterial": "提供虚假材料的认定",
+    "Ground": "所依据的认定",
+    "ObjectionKind": "异议的对象",
+    "ObjectionOutcome": "异议的结果",
+    "ObjectionRemedy": "异议成立后的处理",
 }
 """Shape or enum class name -> title."""
 
@@ -166,5 +191,21 @@ FIELD_TITLES: dict[str, str] = {
     "failing": "又有失信",
     "by_officer": "由审核员答复",
     "answered_at": "答复时间",
+    "round": "重新办理的次数",
+    "objection_id": "异议编号",
+    "kind": "异议的对象",
+    "filed_at": "提出时间",
+    "forwarded_at": "转送时间",
+    "remedy": "异议成立后的处理",
+    "accepted": "无需再受理",
+    "reopened_at": "重新办理时间",
+    "false_material": "提供虚假材料的认定",
+    "ground": "所依据的认定",
+    "material_ids": "材料编号",
+    "statement": "情况说明",
+    "block_years": "不得申请的年数",
+    "blocked_until": "不得申请至",
+    "lifted": "认定已被推翻",
+    "found_at": "认定时间",
 }
 """Field name -> title."""

@@ -25,10 +25,6 @@ from contracts.identifiers import item_id
 from contracts.records import DepartmentRef, RecordFacts
 from contracts.working_days import working_days_after
 
-DEFAULT_ACCEPT_WORKING_DAYS = 3
-DEFAULT_DECIDE_WORKING_DAYS = 7
-"""国办发〔2025〕22号: acceptance within 3, feedback within 10 working days (domain notes 3.1); for records without a rule."""
-
 
 @dataclass(frozen=True)
 class Item:
@@ -135,17 +131,9 @@ def assign(item: Item, department: Department, catalogue: Catalogue, now: dateti
     """Ask a department for its decision, within the time limits of the record's rule."""
     today = china_date(now)
     record = item.record
-    rule = catalogue.rule_for(record.category, record.tier, None, today)
-    accept_days = DEFAULT_ACCEPT_WORKING_DAYS
-    decide_days = DEFAULT_DECIDE_WORKING_DAYS
-    if rule is not None:
-        accept_days = rule.accept_working_days if rule.accept_working_days is not None else accept_days
-        if rule.total_working_days is not None:
-            decide_days = max(rule.total_working_days - accept_days, 0)
-        elif rule.decide_working_days is not None:
-            decide_days = rule.decide_working_days
-    accept_due = working_days_after(today, accept_days)
-    decide_due = working_days_after(accept_due.on, decide_days)
+    limits = catalogue.time_limits(record.category, record.tier, today)
+    accept_due = working_days_after(today, limits.accept)
+    decide_due = working_days_after(accept_due.on, limits.decide)
     provisional = accept_due.provisional or decide_due.provisional
     ref = DepartmentRef(code=department.code, slug=department.slug, name=department.name)
     return Routed(
@@ -170,7 +158,7 @@ def assign(item: Item, department: Department, catalogue: Catalogue, now: dateti
             accept_due_on=accept_due.on,
             decide_due_on=decide_due.on,
             due_provisional=provisional,
-            extend_working_days=rule.extend_working_days if rule else None,
+            extend_working_days=limits.extend,
             requested_at=now,
         ),
     )
