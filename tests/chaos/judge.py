@@ -341,7 +341,7 @@ class Judge:
         return Finding("one-mail", title, len(expected), broken)
 
     def _expected_mails(self) -> Iterator[tuple[str, str]]:
-        mailed = {"refused": RepairRefused, "revoked": RepairRevoked}
+        mailed = {"refused": RepairRefused.TYPE, "revoked": RepairRevoked.TYPE}
         for application_id, company in self._citizens.acknowledged.items():
             yield f"{ApplicationSubmitted.TYPE}~{application_id}", company.email
             if all(record.department for record in company.records):
@@ -350,7 +350,7 @@ class Judge:
             for outcome in self.decided(item_id):
                 if outcome in mailed:
                     company = self._population.owners[record.record_id]
-                    yield f"{mailed[outcome].TYPE}~{item_id}", company.email
+                    yield f"{mailed[outcome]}~{item_id}", company.email
 
 
 def _by_record(lines: Iterable[Document]) -> dict[Key, Sequence[Document]]:

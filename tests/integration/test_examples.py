@@ -18,6 +18,7 @@ from contracts.catalogue import load_catalogue
 from contracts.errors import DeadLetterReason
 from contracts.events import EVENTS
 from contracts.topics import TOPICS
+from dept_adapter import objections as dept_objections
 from dept_adapter import store as dept_store
 from dept_adapter.handlers import ReviewHandler
 from intake import store as intake_store
@@ -95,7 +96,8 @@ def _intake(database: Database) -> Handler:
 
 def _dept_adapter(database: Database) -> Handler:
     departments = {d.slug: d for d in CATALOGUE.departments}
-    return ReviewHandler(departments, dept_store.Reviews(database, set()), {}, lambda: None)
+    objections = dept_objections.Objections(database)
+    return ReviewHandler(departments, dept_store.Reviews(database, set()), objections, {}, lambda: None)
 
 
 SERVICES: dict[str, tuple[set[str], Callable[[Database], Handler], Sequence[CollectionSpec]]] = {
@@ -109,7 +111,11 @@ SERVICES: dict[str, tuple[set[str], Callable[[Database], Handler], Sequence[Coll
         lambda db: ApplicationHandler(CATALOGUE, routing_store.Referrals(db), 2),
         routing_store.COLLECTIONS,
     ),
-    "dept-adapter": ({"xinfu.reviews.{department}"}, _dept_adapter, dept_store.collections(30)),
+    "dept-adapter": (
+        {"xinfu.reviews.{department}"},
+        _dept_adapter,
+        [*dept_store.collections(30), *dept_objections.COLLECTIONS],
+    ),
     "sync": ({"xinfu.decisions"}, _sync, sync_store.COLLECTIONS),
     "notify": (
         {"xinfu.applications", "xinfu.routing", "xinfu.decisions", "xinfu.propagation"},

@@ -3,22 +3,23 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from aiohttp import ClientError
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from chassis.auth import require
 from chassis.cases import CaseDirectory
 from chassis.logs import get_logger
 from chassis.problems import Problem
 from chassis.unit_of_work import UnitOfWork
-from contracts.catalogue import Department
+from contracts.catalogue import Department, add_months
 from contracts.clock import china_date
 from contracts.errors import ProblemCode
-from contracts.records import DepartmentRef
+from contracts.events import FalseMaterial
+from contracts.records import DepartmentRef, MaterialId
 from contracts.tokens import Claims, Scope
 from dept_adapter.decisions import apply
 from dept_adapter.domain import Command, decision_number
@@ -46,6 +47,29 @@ class Reasoned(BaseModel):
     """Body of what needs a reason, which the applicant is told."""
 
     reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+
+
+class FalseMaterialFinding(BaseModel):
+    """A finding of false material: which materials of the application, or its statement; for how many years the subject is barred.
+
+    ``block_years``: the officer states it, 0 for none. The catalogue's proposal is ``false_material_default_years`` of the review.
+    """
+
+    material_ids: Annotated[list[MaterialId], Field(max_length=3)] = []
+    statement: bool = False
+    block_years: int = Field(ge=0, le=10)
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Self:
+        if not self.material_ids and not self.statement:
+            raise ValueError("请指明哪些材料（material_ids）虚假，或情况说明（statement）虚假")
+        return self
+
+
+class Condemned(Reasoned):
+    """Body of refuse and revoke. ``false_material``: every other item that rests on the same is dealt with too."""
+
+    false_material: FalseMaterialFinding | None = None
 
 
 class SupplementDemand(BaseModel):
@@ -97,11 +121,11 @@ async def list_reviews(
     to_spot_check: bool = False,
 ) -> ReviewPage:
     """In order of the day by which the department has to decide. ``to_spot_check``: automatic decisions drawn for a look."""
-    _own(officer, code)
+    own_department(officer, code)
     if code not in request.app.state.departments:
         raise Problem(ProblemCode.NOT_FOUND, f"本服务未接入代码为 {code} 的部门，请核对后重试。")
     reviews: Reviews = request.app.state.reviews
-    found = await reviews.page(code, state, _position(after), limit, to_spot_check=to_spot_check)
+    found = await reviews.page(code, state, due_position(after), limit, to_spot_check=to_spot_check)
     last = found[-1].review if len(found) == limit else None
     return ReviewPage(
         reviews=[summary(stored) for stored in found],
@@ -116,6 +140,8 @@ async def show_review(request: Request, officer: Officer, item_id: str) -> Revie
     cases: CaseDirectory = request.app.state.cases
     application_id = stored.review.application_id
     shown = detail(stored)
+    proposed = request.app.state.settings.catalogue.false_material_rule(today())
+    shown.false_material_default_years = proposed.block_years if proposed else None
     try:
         shown.case = (await cases.cases([application_id])).get(application_id)
     except (ClientError, TimeoutError, OSError, ValueError) as error:
@@ -184,18 +210,22 @@ async def grant_review(
 
 
 @router.post("/reviews/{item_id}/refuse", summary="不予修复")
-async def refuse_review(request: Request, officer: Officer, item_id: str, body: Reasoned) -> ReviewSummary:
-    """Refuse the repair. Repeating it changes nothing (the first reason stays); after a grant it is a 409 problem."""
-    return await _command(request, officer, item_id, Action.REFUSE, reason=body.reason)
+async def refuse_review(request: Request, officer: Officer, item_id: str, body: Condemned) -> ReviewSummary:
+    """Refuse the repair. Repeating it changes nothing (the first reason stays); after a grant it is a 409 problem.
+
+    With a finding of false material: see revoke.
+    """
+    return await _condemn(request, officer, item_id, Action.REFUSE, body)
 
 
 @router.post("/reviews/{item_id}/revoke", summary="撤销修复")
-async def revoke_review(request: Request, officer: Officer, item_id: str, body: Reasoned) -> ReviewSummary:
+async def revoke_review(request: Request, officer: Officer, item_id: str, body: Condemned) -> ReviewSummary:
     """Revoke a repair that was granted: every target shows the record again.
 
-    Repeating it changes nothing (the first reason stays); without a grant it is a 409 problem.
+    Repeating it changes nothing (the first reason stays); without a grant it is a 409 problem. With a finding of false material all
+    other items granted on it are revoked, open ones are shown with a warning, and the subject is barred for the years stated.
     """
-    return await _command(request, officer, item_id, Action.REVOKE, reason=body.reason)
+    return await _condemn(request, officer, item_id, Action.REVOKE, body)
 
 
 @router.post("/reviews/{item_id}/spot-check", summary="抽查自动通过的事项")
@@ -210,6 +240,36 @@ async def spot_check_review(
     return summary(await _find(request, officer, item_id))
 
 
+async def _condemn(
+    request: Request, officer: Claims, item_id: str, action: Action, body: Condemned
+) -> ReviewSummary:
+    """The materials named have to be those of the application: intake is asked before anything is decided."""
+    found = body.false_material
+    if found is None:
+        return await _command(request, officer, item_id, action, reason=body.reason)
+    stored = await _find(request, officer, item_id)
+    cases: CaseDirectory = request.app.state.cases
+    application_id = stored.review.application_id
+    try:
+        case = (await cases.cases([application_id])).get(application_id)
+    except (ClientError, TimeoutError, OSError, ValueError):
+        raise Problem(ProblemCode.UNAVAILABLE, "受理端未应答，无法核对材料编号，请稍后重试。") from None
+    known = {material.material_id for material in case.materials} if case else set()
+    if unknown := sorted(set(found.material_ids) - known):
+        detail = "所指材料中有不属于该申请的，请按事项详情中的材料编号更正后重新提交。"
+        raise Problem(ProblemCode.UNKNOWN_MATERIAL, detail, material_ids=unknown)
+    until = add_months(today(), 12 * found.block_years) if found.block_years else None
+    false_material = FalseMaterial(
+        material_ids=tuple(sorted(set(found.material_ids))),
+        statement=found.statement,
+        block_years=found.block_years,
+        blocked_until=until,
+    )
+    return await _command(
+        request, officer, item_id, action, reason=body.reason, false_material=false_material
+    )
+
+
 _NUMBERED = frozenset({Action.GRANT, Action.REFUSE, Action.REVOKE})
 
 
@@ -222,6 +282,7 @@ async def _command(
     number: str | None = None,
     reason: str | None = None,
     missing: tuple[str, ...] = (),
+    false_material: FalseMaterial | None = None,
 ) -> ReviewSummary:
     reviews: Reviews = request.app.state.reviews
     departments: Mapping[str, Department] = request.app.state.departments
@@ -242,11 +303,19 @@ async def _command(
             reason=reason,
             missing=missing,
             supplement_working_days=request.app.state.settings.supplement_working_days,
+            false_material=false_material,
         )
-        await apply(unit, reviews, stored, command, cause=f"desk:{action.value}:{item_id}")
+        # what is reopened may be decided alike again: that is another event
+        again = f":{stored.review.round}" if stored.review.round else ""
+        await apply(unit, reviews, stored, command, cause=f"desk:{action.value}:{item_id}{again}")
 
     await request.app.state.runtime.outbox.run(work)
     return summary(await _find(request, officer, item_id))
+
+
+def today() -> date:
+    """The day in China."""
+    return china_date(datetime.now(UTC))
 
 
 async def _find(
@@ -255,18 +324,20 @@ async def _find(
     stored: StoredReview | None = await request.app.state.reviews.get(item_id, unit.session if unit else None)
     if stored is None or stored.review.department.code not in request.app.state.departments:
         raise Problem(ProblemCode.UNKNOWN_ITEM, f"没有事项 {item_id}，请核对后重试。")
-    _own(officer, stored.review.department.code)
+    own_department(officer, stored.review.department.code)
     return stored
 
 
-def _own(officer: Claims, department_code: str) -> None:
+def own_department(officer: Claims, department_code: str) -> None:
+    """Raises Problem WRONG_DEPARTMENT when the officer does not decide for this department."""
     if department_code not in officer.departments:
         raise Problem(
             ProblemCode.WRONG_DEPARTMENT, "您的账号不办理该部门的事项；如需办理，请联系管理员授权。"
         )
 
 
-def _position(after: str | None) -> tuple[date, str] | None:
+def due_position(after: str | None) -> tuple[date, str] | None:
+    """(due day, id) of a ``next``. Raises Problem VALIDATION."""
     if after is None:
         return None
     day, _, item_id = after.partition("~")

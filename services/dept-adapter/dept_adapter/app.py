@@ -12,7 +12,7 @@ from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.tokens import Scope
 from contracts.topics import DECISIONS, REVIEWS, Topic, review_topic
-from dept_adapter import api, callbacks, panels
+from dept_adapter import api, callbacks, objections, panels
 from dept_adapter import invariants as checks
 from dept_adapter.clock import Clock
 from dept_adapter.handlers import ReviewHandler
@@ -43,8 +43,13 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             d.code: Pusher(d, settings, reviews, cases, runtime.http) for d in served if d.mode == "api"
         }
         app.state.settings = settings
+        app.state.objections = objections.Objections(runtime.database)
         app.state.clock = Clock(
-            runtime.outbox, reviews, [d.code for d in served], settings.deadline_poll_seconds
+            runtime.outbox,
+            reviews,
+            app.state.objections,
+            [d.code for d in served],
+            settings.deadline_poll_seconds,
         )
         app.state.verifier = Verifier(
             settings, runtime.database, runtime.outbox, reviews, cases, runtime.http
@@ -63,6 +68,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
         handler = ReviewHandler(
             {d.slug: d for d in served},
             reviews,
+            app.state.objections,
             {pusher.department.slug: pusher.loop.wake for pusher in pushers.values()},
             app.state.verifier.loop.wake,
         )
@@ -81,9 +87,9 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
     spec = ServiceSpec(
         NAME,
         "信复 · 部门审核",
-        [*collections(settings.callback_retention_days), *panels.COLLECTIONS],
+        [*collections(settings.callback_retention_days), *panels.COLLECTIONS, *objections.COLLECTIONS],
         topics,
-        routers=[callbacks.router, api.router, panels.router, checks.router],
+        routers=[callbacks.router, api.router, objections.router, panels.router, checks.router],
         consumers=consumers,
         loops=loops,
         invariants=lambda runtime: checks.invariants(runtime.database),

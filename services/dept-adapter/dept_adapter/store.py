@@ -16,7 +16,7 @@ from pymongo import ASCENDING, IndexModel, InsertOne, ReturnDocument, UpdateOne
 
 from chassis.db import CollectionSpec, Database, Document, Session
 from contracts.records import DepartmentRef, RecordFacts
-from dept_adapter.domain import Decision, Review, Supplement
+from dept_adapter.domain import Decision, Dispute, Review, Supplement
 from dept_adapter.states import Action, State, changed_by
 
 
@@ -81,11 +81,12 @@ class StoredReview:
 
 @dataclass(frozen=True)
 class Change:
-    """A review as it was stored, and as it became; ``by`` whom."""
+    """A review as it was stored, and as it became; ``by`` whom. ``detail``: for its history, where its decision does not say it."""
 
     stored: StoredReview
     review: Review
     by: str
+    detail: str | None = None
 
 
 @dataclass(frozen=True)
@@ -294,6 +295,10 @@ class Reviews:
             else None,
             note=document.get("note"),
             overdue_told=_day(document.get("overdue_told")),
+            round=document.get("round", 0),
+            reopened_at=document.get("reopened_at"),
+            overturned=tuple(document.get("overturned", ())),
+            disputes=tuple(Dispute(**each) for each in document.get("disputes", ())),
         )
         return StoredReview(
             review,
@@ -346,6 +351,10 @@ def _document(review: Review) -> Document:
         "note": review.note,
         "overdue_told": review.overdue_told.isoformat() if review.overdue_told else None,
         "deadline_on": _deadline(review),
+        "round": review.round,
+        "reopened_at": review.reopened_at,
+        "overturned": list(review.overturned),
+        "disputes": [asdict(each) for each in review.disputes],
     }
 
 
@@ -364,6 +373,10 @@ _SAVED = (
     "note",
     "overdue_told",
     "deadline_on",
+    "round",
+    "reopened_at",
+    "overturned",
+    "disputes",
 )
 
 
@@ -389,7 +402,7 @@ def _saving(change: Change, now: datetime) -> UpdateOne:
     document = _document(review)
     changed: Document = {name: document[name] for name in _SAVED}
     made = review.revocation or review.decision
-    detail = made.reason if made else review.note
+    detail = change.detail or (made.reason if made else review.note)
     if review.state is State.SUPPLEMENT and review.supplement:
         detail = "；".join(review.supplement.missing)
     update: Document = {"$set": changed, "$push": {"history": _entry(now, review.state, change.by, detail)}}
