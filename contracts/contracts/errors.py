@@ -28,6 +28,8 @@ class ProblemCode(StrEnum):
     UNKNOWN_MATERIAL = "unknown-material"
     RECORD_UNDER_APPLICATION = "record-under-application"
     RECORD_NOT_REPAIRABLE = "record-not-repairable"
+    SUBJECT_BARRED = "subject-barred"
+    OBJECTION_NOT_POSSIBLE = "objection-not-possible"
     IDEMPOTENCY_CONFLICT = "idempotency-key-reused"
     IDEMPOTENCY_KEY_MISSING = "idempotency-key-missing"
     MANDATE_NOT_VALID = "mandate-not-valid"

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 from aiokafka import ConsumerRecord
@@ -22,8 +23,11 @@ from dept_adapter import objections as dept_objections
 from dept_adapter import store as dept_store
 from dept_adapter.handlers import ReviewHandler
 from intake import store as intake_store
+from intake.findings import Findings
 from intake.follow_ups import FollowUps
 from intake.handlers import ProgressHandler
+from intake.materials import Materials
+from intake.objections import Objections
 from notify import store as notify_store
 from notify.handlers import FactHandler
 from notify.texts import Texts
@@ -91,7 +95,9 @@ def _notify(database: Database) -> Handler:
 def _intake(database: Database) -> Handler:
     store = intake_store.Store(database)
     outbox = Outbox(database, source="/xinfu/intake", buckets=4, max_event_bytes=900_000)
-    return ProgressHandler(store, FollowUps(database, store, outbox, [30], 60))
+    found = Findings(database, store)
+    objected = Objections(database, store, cast(Materials, None), found, outbox, CATALOGUE, 30)
+    return ProgressHandler(store, FollowUps(database, store, outbox, [30], 60), found, objected)
 
 
 def _dept_adapter(database: Database) -> Handler:

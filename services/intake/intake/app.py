@@ -11,6 +11,7 @@ from contracts.topics import APPLICATIONS, DECISIONS, PROPAGATION, RECORDS, ROUT
 from intake import (
     api,
     feed_api,
+    findings,
     follow_ups,
     follow_ups_api,
     guide_api,
@@ -18,16 +19,20 @@ from intake import (
     mandates_api,
     materials,
     materials_api,
+    objections,
+    objections_api,
     rules_api,
 )
 from intake import invariants as checks
 from intake.acts import Acts
+from intake.findings import Findings
 from intake.follow_ups import FollowUps
 from intake.guide_picture import Painter
 from intake.handlers import ProgressHandler
 from intake.importing import Importer
 from intake.mandates import Mandates
 from intake.materials import Materials
+from intake.objections import Objections
 from intake.parts import Intake
 from intake.pressure import Gate
 from intake.settings import IntakeSettings
@@ -53,22 +58,40 @@ def build(settings: IntakeSettings) -> FastAPI:
             settings.follow_up_days,
             settings.follow_up_poll_seconds,
         )
+        found = Findings(runtime.database, store)
+        objected = Objections(
+            runtime.database,
+            store,
+            files,
+            found,
+            runtime.outbox,
+            catalogue,
+            settings.idempotency_retention_days,
+        )
         gate = Gate(settings, store, runtime.outbox)
         app.state.intake = Intake(
             settings,
             catalogue,
             store,
-            Submission(store, files, runtime.outbox, catalogue, settings),
+            Submission(store, files, found, runtime.outbox, catalogue, settings),
             Acts(store, runtime.outbox),
             files,
             Mandates(runtime.database),
             asked_later,
+            found,
+            objected,
             Importer(store, runtime.outbox, gate.room),
             TimelineWakeups(store.settled_timeline, settings.max_event_streams),
             gate,
             Painter(settings.max_pictures_at_work),
         )
-        return [ConsumerSpec(NAME, [topic.name for topic in _CONSUMED], ProgressHandler(store, asked_later))]
+        return [
+            ConsumerSpec(
+                NAME,
+                [topic.name for topic in _CONSUMED],
+                ProgressHandler(store, asked_later, found, objected),
+            )
+        ]
 
     def loops(_runtime: Runtime) -> list[Loop]:
         # asked after consumers, which made the parts
@@ -77,7 +100,14 @@ def build(settings: IntakeSettings) -> FastAPI:
     spec = ServiceSpec(
         NAME,
         "信复 · 申请受理",
-        [*COLLECTIONS, *mandates.COLLECTIONS, *materials.COLLECTIONS, *follow_ups.COLLECTIONS],
+        [
+            *COLLECTIONS,
+            *mandates.COLLECTIONS,
+            *materials.COLLECTIONS,
+            *follow_ups.COLLECTIONS,
+            *findings.COLLECTIONS,
+            *objections.COLLECTIONS,
+        ],
         {topic.name: topic for topic in (APPLICATIONS, *_CONSUMED)},
         routers=[
             api.router,
@@ -86,6 +116,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             rules_api.router,
             guide_api.router,
             follow_ups_api.router,
+            objections_api.router,
             feed_api.router,
             checks.router,
         ],

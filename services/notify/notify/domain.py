@@ -11,8 +11,14 @@ from contracts.events import (
     Event,
     FollowUpDue,
     ItemReferred,
+    ItemReopened,
     ItemStarted,
     ItemWithdrawn,
+    ObjectionAccepted,
+    ObjectionDecided,
+    ObjectionEvent,
+    ObjectionKind,
+    ObjectionRouted,
     PropagationCompleted,
     RepairGranted,
     RepairRecognised,
@@ -20,6 +26,7 @@ from contracts.events import (
     RepairRevoked,
     ReviewAccepted,
     ReviewExtended,
+    ReviewFact,
     ReviewNotAccepted,
     ReviewWithdrawn,
     SupplementRequested,
@@ -40,6 +47,10 @@ CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
     RepairRecognised: (Channel.IN_APP,),
     RepairRefused: (Channel.IN_APP, Channel.EMAIL),
     RepairRevoked: (Channel.IN_APP, Channel.EMAIL),
+    ItemReopened: (Channel.IN_APP,),
+    ObjectionRouted: (Channel.IN_APP,),
+    ObjectionAccepted: (Channel.IN_APP,),
+    ObjectionDecided: (Channel.IN_APP, Channel.EMAIL),
     PropagationCompleted: (Channel.IN_APP,),
     ApplicationCompleted: (Channel.IN_APP, Channel.EMAIL),
 }
@@ -61,6 +72,10 @@ TellableEvent = (
     | RepairRecognised
     | RepairRefused
     | RepairRevoked
+    | ItemReopened
+    | ObjectionRouted
+    | ObjectionAccepted
+    | ObjectionDecided
     | PropagationCompleted
     | ApplicationCompleted
 )
@@ -88,7 +103,8 @@ def notice_id(fact: str, channel: Channel) -> str:
 def fact_id(event: TellableEvent) -> str:
     """What makes a fact the same fact, however often and under whatever event id it is reported.
 
-    Event type and application or item, and sync's version where a fact can come again for the same item. All characters are
+    Event type and application, item or objection, and sync's version, or the round of a reopened item, where a fact can come again
+    for the same item. All characters are
     both unreserved in URLs (RFC 3986, 2.3) and allowed in the left side of a Message-ID (atext, RFC 5322, 3.2.3).
     """
     match event:
@@ -98,6 +114,10 @@ def fact_id(event: TellableEvent) -> str:
             return f"{event.TYPE}~{event.item_id}~{event.version}"
         case FollowUpDue():
             return f"{event.TYPE}~{event.item_id}~{event.days}"
+        case ObjectionEvent():
+            return f"{event.TYPE}~{event.objection_id}"
+        case ReviewFact() if event.round:
+            return f"{event.TYPE}~{event.item_id}~r{event.round}"
         case _:
             return f"{event.TYPE}~{event.item_id}"
 
@@ -107,7 +127,16 @@ def notices(event: Event) -> list[Notice]:
     if not isinstance(event, TellableEvent):
         return []
     fact = fact_id(event)
-    return [Notice(fact, channel, event) for channel in CHANNELS[type(event)]]
+    channels = CHANNELS[type(event)]
+    if has_no_application(event):
+        # an address belongs to an application
+        channels = tuple(channel for channel in channels if channel is not Channel.EMAIL)
+    return [Notice(fact, channel, event) for channel in channels]
+
+
+def has_no_application(event: Event) -> bool:
+    """An objection to a record: what stands for its application is its own id."""
+    return isinstance(event, ObjectionEvent) and event.kind is ObjectionKind.RECORD
 
 
 def distinct(events: Iterable[Event]) -> dict[str, tuple[int, Notice]]:
