@@ -24,6 +24,8 @@ from contracts.events import (
     Event,
     FollowUpDue,
     ItemRouted,
+    ObjectionDecided,
+    ObjectionKind,
     PropagationCompleted,
     RepairRefused,
     RepairRevoked,
@@ -65,7 +67,12 @@ def _events() -> list[Event]:
     first = [_example(event_type) for event_type in EVENTS]
     other = {
         name: prefix + "f" * 32
-        for name, prefix in (("application_id", "app_"), ("item_id", "itm_"), ("record_id", "rec_"))
+        for name, prefix in (
+            ("application_id", "app_"),
+            ("item_id", "itm_"),
+            ("record_id", "rec_"),
+            ("objection_id", "obj_"),
+        )
     }
     second = [
         event.model_copy(update={k: v for k, v in other.items() if hasattr(event, k)}) for event in first
@@ -127,11 +134,12 @@ def test_one_message_for_each_fact_and_channel() -> None:
         ReviewNotAccepted,
         RepairRefused,
         RepairRevoked,
+        ObjectionDecided,
         ApplicationCompleted,
     )
     # each told event of ALL is a fact of its own
-    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 16 * 2 + 1
-    assert len(by_channel[Channel.EMAIL]) == sum(isinstance(event, mailed) for event in told) == 14
+    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 20 * 2 + 1
+    assert len(by_channel[Channel.EMAIL]) == sum(isinstance(event, mailed) for event in told) == 16
     assert set(by_channel[Channel.EMAIL]) < set(by_channel[Channel.IN_APP])
 
 
@@ -349,3 +357,11 @@ def test_settings_that_contradict_themselves_are_refused(
 ) -> None:
     with pytest.raises(ValidationError, match=says):
         _settings(monkeypatch, **more)
+
+
+def test_an_objection_to_a_record_is_told_in_the_app_alone_and_a_decision_made_again_is_told_again() -> None:
+    event = _example(ObjectionDecided.TYPE).model_copy(update={"kind": ObjectionKind.RECORD})
+    assert [notice.channel for notice in notices(event)] == [Channel.IN_APP]
+    refused_event = _example(RepairRefused.TYPE)
+    again = refused_event.model_copy(update={"round": 1})
+    assert len({notice.id for each in (refused_event, again) for notice in notices(each)}) == 4
