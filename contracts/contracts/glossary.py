@@ -46,6 +46,7 @@ EVENT_TITLES: dict[str, str] = {
     "ItemReopened": "事项重新办理",
     "FalseMaterialFound": "所依据的材料被认定虚假",
     "FalseMaterialForwarded": "虚假材料的认定转送认定单位",
+    "LetterIssued": "文书已出具",
 }
 """Event class name -> title."""
 
@@ -95,6 +96,7 @@ EVENT_MEANINGS: dict[str, str] = {
     "ItemReopened": "对不予受理或不予修复的异议成立，事项由认定单位在新的期限内重新办理。",
     "FalseMaterialFound": "事项所依据的材料在另一事项中被认定虚假：已准予的撤销，在办的提示审核员；认定被推翻的恢复。",
     "FalseMaterialForwarded": "该认定单位的一个事项依据了被认定虚假的材料；或该认定已被推翻。",
+    "LetterIssued": "该事项一步办理（受理、补正、延期、决定等）的文书已出具，申请人和审核员可以下载。",
 }
 """Event class name -> what happened, in one sentence."""
 
@@ -207,5 +209,13 @@ FIELD_TITLES: dict[str, str] = {
     "blocked_until": "不得申请至",
     "lifted": "认定已被推翻",
     "found_at": "认定时间",
+    "letter_id": "文书编号",
+    "letter_kind": "文书种类",
+    "title": "文书名称",
+    "number": "文书文号",
+    "content_hash": "文书内容的 SHA-256",
+    "verification_code": "文书验证码",
+    "dated": "文书日期",
+    "issued_at": "文书出具时间",
 }
 """Field name -> title."""

@@ -134,7 +134,8 @@ class Command:
 
     ``reason`` belongs to refusals, revocations, extensions and what is not accepted; ``missing`` to a supplement that is asked for,
     ``supplement_working_days`` being the applicant's time; ``platform``, id and name, to a repair made elsewhere. ``occurred_at``: when it happened by the department's clock; None: now.
-    ``from_desk``: an officer says it here. ``accept_working_days``, ``decide_working_days``: of what is reopened.
+    ``from_desk``: an officer says it here. ``text``: the officer's words in the letter, where the step itself keeps none.
+    ``accept_working_days``, ``decide_working_days``: of what is reopened.
     """
 
     action: Action
@@ -150,6 +151,7 @@ class Command:
     ground: Ground | None = None
     accept_working_days: int = 0
     decide_working_days: int = 0
+    text: str | None = None
 
 
 @dataclass(frozen=True)

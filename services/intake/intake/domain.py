@@ -24,6 +24,7 @@ from contracts.events import (
     ItemReopened,
     ItemRouted,
     ItemWithdrawn,
+    LetterIssued,
     PropagationCompleted,
     RecordPublished,
     RecordRepairedElsewhere,
@@ -53,6 +54,7 @@ from contracts.records import (
     DepartmentRef,
     DisplayState,
     ItemId,
+    LetterId,
     ObjectionId,
     RecordFacts,
     RecordId,
@@ -238,6 +240,19 @@ class Dispute(Shape):
     told: bool = False
 
 
+class ItemLetter(Shape):
+    """A letter of a step of the item; what it says is at dept-adapter."""
+
+    letter_id: LetterId
+    kind: str
+    title: str
+    number: str | None
+    dated: date
+    content_hash: str
+    verification_code: str
+    issued_at: Timestamp
+
+
 class Item(Shape):
     """One record of one application. ``facts`` are those of the day it was submitted.
 
@@ -267,6 +282,7 @@ class Item(Shape):
     unassigned_withdrawn_at: Timestamp | None = None
     # xinfu.decisions
     round: int = 0
+    reviewed_by: DepartmentRef | None = None
     supplement: Supplement | None = None
     accepted_at: Timestamp | None = None
     not_accepted_at: Timestamp | None = None
@@ -282,6 +298,7 @@ class Item(Shape):
     revocation_reason: str | None = None
     revoked_at: Timestamp | None = None
     revocation_ground: Ground | None = None
+    letters: tuple[ItemLetter, ...] = ()
     # xinfu.propagation
     targets: dict[str, TargetProgress] = Field(default_factory=dict)
     repaired_at: Timestamp | None = None
@@ -332,6 +349,11 @@ class Item(Shape):
         return None
 
     @property
+    def holder(self) -> DepartmentRef | None:
+        """The department that has the item, by whichever topic told first; None: none is known to have it."""
+        return self.department or self.reviewed_by
+
+    @property
     def lets_followers_start(self) -> bool:
         """Nothing that waits for this item has to wait any longer: it is granted, or will not be; also if it is reopened later."""
         return self.decision is not None or self.outcome is not None or self.round > 0
@@ -366,9 +388,26 @@ _DECISIONS: dict[type[ItemEvent], str] = {
 }
 
 
+_Reviewed = (
+    SupplementRequested
+    | SupplementReceived
+    | ReviewAccepted
+    | ReviewNotAccepted
+    | ReviewExtended
+    | ReviewOverdue
+    | ReviewWithdrawn
+    | RepairGranted
+    | RepairRefused
+    | RepairRecognised
+    | RepairRevoked
+)
+
+
 def apply(item: Item, event: ItemEvent) -> Item:
     """The item after an event about it. Events that intake does not show leave it as it is."""
     changes = _changes(item, event)
+    if isinstance(event, _Reviewed) and item.reviewed_by is None:
+        changes["reviewed_by"] = event.department
     return item.model_copy(update=changes) if changes else item
 
 
@@ -440,6 +479,9 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
                 "revoked_at": event.decided_at,
                 "revocation_ground": event.ground,
             }
+        case LetterIssued() if event.letter_id not in {letter.letter_id for letter in item.letters}:
+            found = {**event.model_dump(), "kind": event.letter_kind}
+            return {"letters": (*item.letters, ItemLetter.model_validate(found))}
         case PropagationCompleted() if event.state is DisplayState.PUBLICATION_ENDED:
             if event.version <= (item.repaired_version or 0):
                 return {}
@@ -487,6 +529,8 @@ def occurred_at(event: ItemEvent) -> datetime:
             return event.noticed_at
         case RepairGranted() | RepairRefused() | RepairRevoked() | RepairRecognised():
             return event.decided_at
+        case LetterIssued():
+            return event.issued_at
         case TargetAcknowledged():
             return event.acknowledged_at
         case TargetVerified():

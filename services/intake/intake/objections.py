@@ -322,7 +322,7 @@ def _filed(objection: Objection, item: Item | None) -> ObjectionFiled:
         application_id=objection.application_id or objection.objection_id,
         item_id=objection.item_id or objection.objection_id,
         record=objection.facts,
-        department=item.department if item else None,
+        department=item.holder if item else None,
         filed_at=objection.filed_at,
     )
 

@@ -22,6 +22,7 @@ from intake.findings import Findings
 from intake.follow_ups import FollowUps
 from intake.guide_picture import Painter
 from intake.importing import Importer
+from intake.letters import LetterFetcher
 from intake.mandates import Mandates, fault
 from intake.materials import Materials
 from intake.objections import Objections
@@ -50,6 +51,7 @@ class Intake:
     wakeups: TimelineWakeups
     gate: Gate
     painter: Painter
+    letters: LetterFetcher
 
     @property
     def subject_key(self) -> bytes:

@@ -134,7 +134,7 @@ class Progress:
         kind = "false_material_lifted" if lifted else "false_material"
         facts = {"ground": found.ground.model_dump(mode="json")}
         self.change(changed, kind, line, self._unit.now, facts, trace)
-        if lifted and known is not None and known.told and item.department is not None:
+        if lifted and known is not None and known.told:
             self._tell_dispute(item, known, trace, lifted=True)
         self.tell_disputes(item_id, trace)
 
@@ -142,7 +142,7 @@ class Progress:
         """Tell whoever has the item of such findings, once that is known."""
         item = self.items[item_id]
         untold = [each for each in item.disputes if not each.told]
-        if not untold or item.department is None:
+        if not untold or item.holder is None:
             return
         told = tuple(each.model_copy(update={"told": True}) for each in item.disputes)
         self.items[item_id] = self._changed[item_id] = item.model_copy(update={"disputes": told})
@@ -153,7 +153,7 @@ class Progress:
         event = FalseMaterialFound.model_validate(
             {
                 **self._about(item),
-                "department": item.department,
+                "department": item.holder,
                 "ground": found.ground,
                 "reason": found.reason,
                 "lifted": lifted,
@@ -184,13 +184,13 @@ class Progress:
         """Ask whoever has the item, once that is known."""
         item = self.items[item_id]
         found = item.recognition
-        if found is None or found.requested or item.department is None or item.decision is not None:
+        if found is None or found.requested or item.holder is None or item.decision is not None:
             return
         asked = item.model_copy(update={"recognition": found.model_copy(update={"requested": True})})
         self.items[item_id] = self._changed[item_id] = asked
         event = RecognitionRequested(
             **self._about(item),
-            department=item.department,
+            department=item.holder,
             **found.model_dump(exclude={"requested"}),
         )
         self._unit.emit(event, cause=f"recognise:{item_id}", trace=trace)

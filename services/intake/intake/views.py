@@ -11,7 +11,17 @@ from contracts.http.intake import Material
 from contracts.http.mandate import Assistance
 from contracts.records import DepartmentRef, RecordFacts, Shape, Timestamp
 from intake import texts
-from intake.domain import OBJECTIONABLE, Application, Display, Entry, Item, ItemStatus, Record, TargetState
+from intake.domain import (
+    OBJECTIONABLE,
+    Application,
+    Display,
+    Entry,
+    Item,
+    ItemLetter,
+    ItemStatus,
+    Record,
+    TargetState,
+)
 from intake.eligibility import assess
 from intake.findings import Finding, barred
 
@@ -111,6 +121,7 @@ class ItemView(Shape):
     may_object: bool = Field(description="对该结果可以提出异议（POST /v1/objections）")
     disputes: list[str] = Field(description="在其他事项中被认定虚假、而本事项所依据的材料：认定单位和文号")
     targets: list[TargetView]
+    letters: list[ItemLetter] = Field(description="文书，按办理的先后；下载见 /v1/applications/{id}/letters")
 
     @staticmethod
     def of(item: Item) -> "ItemView":
@@ -135,7 +146,7 @@ class ItemView(Shape):
             extension_reason=item.extension_reason,
             withdrawal_requested_at=item.withdrawal_requested_at,
             withdrawn_at=item.withdrawn_at or item.unassigned_withdrawn_at,
-            department=item.department,
+            department=item.holder,
             queue_name=item.referral.queue_name if item.referral else None,
             queue_due_on=item.referral.due_on if item.referral else None,
             decide_due_on=item.due_on,
@@ -151,6 +162,7 @@ class ItemView(Shape):
             round=item.round,
             may_object=item.status in OBJECTIONABLE,
             disputes=[f"{d.ground.department.name}（{d.ground.decision_number}）" for d in item.disputes],
+            letters=[*item.letters],
             targets=[
                 TargetView(
                     target_id=target_id,
