@@ -4,20 +4,24 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.interleavings import deliveries
+from unit.interleavings import Consumer, deliveries, received
 from unit.review_samples import RECORD, REQUESTED, REQUESTED_AT
+from unit.test_intake_properties import Documents
 
+from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import load_catalogue
 from contracts.clock import china_date
 from contracts.events import (
     Event,
     FalseMaterialForwarded,
+    FalseMaterialFound,
     Ground,
+    ItemRouted,
     ObjectionAccepted,
     ObjectionDecided,
     ObjectionFiled,
@@ -39,7 +43,9 @@ from dept_adapter.objection import Objection, Ruling, notice_objection_day, rece
 from dept_adapter.objections import _document
 from dept_adapter.states import OBJECTION_ENDED, Action, ObjectionAction, ObjectionState, State
 from intake import objection as intake_objection
-from intake.domain import Item, ItemStatus, Record
+from intake.domain import Dispute, Item, ItemStatus, Record, apply
+from intake.progress import Progress
+from intake.store import Store
 from routing.domain import ObjectionSent, route_objection
 
 CATALOGUE = load_catalogue()
@@ -386,3 +392,45 @@ def test_what_a_department_system_repeats_after_a_reopening_changes_nothing() ->
         assert decide(review, again, later).events == ()
     other = replace(refusal, number="拒2号", occurred_at=later + timedelta(hours=1))
     assert decide(review, other, later + timedelta(days=1)).review.state is State.REFUSED
+
+
+@given(order=st.permutations(["found", "found", "routed", "lifted"]), lifted=st.booleans())
+@settings(deadline=None)
+def test_a_department_is_told_of_a_finding_once_as_soon_as_it_is_known(
+    order: list[str], lifted: bool
+) -> None:
+    """Found again, or found when nobody has the item yet: one event. Lifted: one more, if the department had been told."""
+    documents = Documents({REQUESTED.application_id: [ITEM.model_copy(update={"department": None})]})
+    found = Dispute(ground=ground(1), reason="伪造", found_at=REQUESTED_AT)
+    routed = ItemRouted.model_validate(
+        {
+            **ABOUT,
+            "department": DEPARTMENT,
+            "decide_due_on": DUE["decide_due_on"],
+            "routed_at": REQUESTED_AT,
+        }
+    )
+    steps = [step for step in order if lifted or step != "lifted"]
+    told: list[FalseMaterialFound] = []
+    for step in steps:
+
+        async def take(unit: UnitOfWork, _batch: object, step: str = step) -> None:
+            progress = await Progress.load(cast(Store, documents), unit, [ITEM.item_id])
+            if step == "routed":
+                item = apply(progress.items[ITEM.item_id], routed)
+                progress.change(item, "routed", "已分派", REQUESTED_AT)
+                progress.tell_disputes(item.item_id, {})
+            else:
+                progress.dispute(ITEM.item_id, found, {}, lifted=step == "lifted")
+            await progress.save()
+
+        consumer = Consumer(take)
+        consumer.take([received(routed, step)])
+        told += [event for event in consumer.told if isinstance(event, FalseMaterialFound)]
+    # the inbox keeps a finding from being taken again after it was lifted; here only what is told counts
+    assert all(event.department == DEPARTMENT for event in told)
+    turns = [event.lifted for event in told]
+    assert all(a is not b for a, b in pairwise(turns)), "told, and taken back, by turns"
+    assert turns[:1] in ([], [False])
+    kept = documents.kept_items[ITEM.item_id].disputes
+    assert bool(kept) == (turns[-1:] == [False])
