@@ -167,11 +167,13 @@ async def test_a_record_is_corrected_and_withdrawn_on_objection_and_one_goes_by_
 async def test_what_rests_on_false_material_falls_everywhere_and_rises_when_the_finding_does(
     world: World,
 ) -> None:
-    company = await world.company(world.row(DESK), world.row(OTHER_DESK), world.row(OTHER_DESK))
+    company = await world.company(
+        world.row(DESK), world.row(OTHER_DESK), world.row(OTHER_DESK), world.row(DESK)
+    )
     material = (await upload(world, company, PDF)).ok()["material_id"]
     filed = [
         (await world.submit(company, world.body([record], material_ids=[material]))).ok()
-        for record in company.ids
+        for record in company.ids[:3]
     ]
     (finder, fid), (other, oid), (third, tid) = (
         (each["items"][0]["item_id"], each["application_id"]) for each in filed
@@ -202,13 +204,15 @@ async def test_what_rests_on_false_material_falls_everywhere_and_rises_when_the_
         ProblemCode.SUBJECT_BARRED, "不得申请信用修复", "异议"
     )
     assert barred["item_id"] == finder
-    url = world.url("intake", f"/v1/subjects/me/records/{company.ids[2]}/repair")
+    url = world.url("intake", f"/v1/subjects/me/records/{company.ids[3]}/repair")
     explained = (await world.ask("GET", url, company.token)).ok()
-    assert explained["regimes"] == [] or explained["regimes"][0]["checks"][0]["result"] == "failed"
+    assert explained["repair"]["status"] == "barred"
+    failed = [check for check in explained["regimes"][0]["checks"] if check["result"] == "failed"]
+    assert world.department(DESK).name in failed[0]["source"]
     for target in world.catalogue.targets[:1]:
 
         async def shown_again(target_id: str = target.id) -> bool:
-            return len(await world.public(target_id, company)) == 3
+            return len(await world.public(target_id, company)) == 4
 
         await eventually(shown_again, 40)
 

@@ -40,10 +40,11 @@ from contracts.working_days import is_working_day
 from dept_adapter.domain import Command, DecisionConflictError, Review, acts_on, decide, dispute, receive
 from dept_adapter.invariants import objection_fault
 from dept_adapter.objection import Objection, Ruling, notice_objection_day, receive_objection, rule_on
-from dept_adapter.objections import _document
+from dept_adapter.objections import StoredObjection, _document, _summary
 from dept_adapter.states import OBJECTION_ENDED, Action, ObjectionAction, ObjectionState, State
 from intake import objection as intake_objection
 from intake.domain import Dispute, Item, ItemStatus, Record, apply
+from intake.objections_api import ObjectionView
 from intake.progress import Progress
 from intake.store import Store
 from routing.domain import ObjectionSent, route_objection
@@ -434,3 +435,14 @@ def test_a_department_is_told_of_a_finding_once_as_soon_as_it_is_known(
     assert turns[:1] in ([], [False])
     kept = documents.kept_items[ITEM.item_id].disputes
     assert bool(kept) == (turns[-1:] == [False])
+
+
+def test_an_objection_is_shown_at_the_desk_and_to_its_subject() -> None:
+    late = notice_objection_day(receive_objection(FORWARDED), REQUESTED_AT + timedelta(days=30))[0]
+    shown = _summary(StoredObjection(late, {}, []))
+    assert (shown.overdue, shown.due_on, shown.item_id) == (True, DUE["accept_due_on"], REQUESTED.item_id)
+    record = replace(late, kind=ObjectionKind.RECORD, item_id=OBJECTION_ID)
+    assert _summary(StoredObjection(record, {}, [])).item_id is None
+    routed = objection().model_copy(update={"department": DEPARTMENT, **DUE})
+    view = ObjectionView.of(routed)
+    assert (view.status.value, view.due_on, view.overdue) == ("routed", DUE["accept_due_on"], False)

@@ -61,20 +61,16 @@ class ObjectionView(Shape):
     @staticmethod
     def of(objection: Objection) -> "ObjectionView":
         """The objection as its subject sees it."""
-        return ObjectionView(
-            **{
-                name: getattr(objection, name)
-                for name in ObjectionView.model_fields
-                if name in Objection.model_fields and name != "materials"
-            },
-            materials=[*objection.materials],
-            status=objection.status,
-            status_text=STATUS_TEXT[objection.status],
-            queue_name=objection.referral.queue_name if objection.referral else None,
-            due_on=objection.due_on,
-            overdue=objection.is_overdue,
-            remedy_text=REMEDY_TEXT[objection.remedy] if objection.remedy else None,
-        )
+        shown = {
+            **vars(objection),
+            "status": objection.status,
+            "status_text": STATUS_TEXT[objection.status],
+            "queue_name": objection.referral.queue_name if objection.referral else None,
+            "due_on": objection.due_on,
+            "overdue": objection.is_overdue,
+            "remedy_text": REMEDY_TEXT[objection.remedy] if objection.remedy else None,
+        }
+        return ObjectionView.model_validate(shown)
 
 
 class ObjectionList(Shape):
