@@ -234,7 +234,7 @@ async def test_what_rests_on_false_material_falls_everywhere_and_rises_when_the_
         return not (await world.review(third))["disputes"]
 
     await eventually(lifted, 30)
-    (await world.submit(company, world.body(spare.ids))).problem(ProblemCode.UNKNOWN_RECORD)
+    (await world.submit(company, world.body([company.ids[3]]))).ok()
     (await act(world, company, third, "withdraw")).ok()
     await until(world, company, tid, third, "withdrawn")
     (await objects(world, company, item_id=third)).problem(ProblemCode.OBJECTION_NOT_POSSIBLE, "重新申请")
