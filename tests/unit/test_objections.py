@@ -40,9 +40,10 @@ from contracts.working_days import is_working_day
 from dept_adapter.domain import Command, DecisionConflictError, Review, acts_on, decide, dispute, receive
 from dept_adapter.invariants import objection_fault
 from dept_adapter.objection import Objection, Ruling, notice_objection_day, receive_objection, rule_on
-from dept_adapter.objections import StoredObjection, _document, _summary
+from dept_adapter.objections import StoredObjection, _document, _stored, _summary
 from dept_adapter.states import OBJECTION_ENDED, Action, ObjectionAction, ObjectionState, State
 from intake import objection as intake_objection
+from intake import objections as intake_objections
 from intake.domain import Dispute, Item, ItemStatus, Record, apply
 from intake.objections_api import ObjectionView
 from intake.progress import Progress
@@ -446,3 +447,12 @@ def test_an_objection_is_shown_at_the_desk_and_to_its_subject() -> None:
     routed = objection().model_copy(update={"department": DEPARTMENT, **DUE})
     view = ObjectionView.of(routed)
     assert (view.status.value, view.due_on, view.overdue) == ("routed", DUE["accept_due_on"], False)
+
+
+def test_an_objection_read_back_is_the_same() -> None:
+    late = notice_objection_day(receive_objection(FORWARDED), REQUESTED_AT + timedelta(days=30))[0]
+    upheld = rule_on(late, ruling(ObjectionAction.UPHOLD), REQUESTED_AT + timedelta(days=31))[0]
+    for each in (late, upheld):
+        assert _stored({**_document(each), "trace": {}, "history": []}).objection == each
+    mine = objection().model_copy(update={"department": DEPARTMENT, **DUE})
+    assert intake_objections._objection(intake_objections._document(mine)) == mine
