@@ -225,6 +225,39 @@ class LetterOffice(Row):
     supervisor: Text | None = None
 
 
+class ObjectionRule(InForce):
+    """Time limits of objections. ``categories`` empty: all that have no row of their own. ``file_within_days``: calendar days after
+    the decision document within which the record itself may be objected to; null: not limited.
+    """
+
+    number: Text
+    categories: tuple[str, ...]
+    file_within_days: Annotated[int, Field(ge=1, le=3650)] | None
+    accept_working_days: WorkingDays
+    decide_working_days: WorkingDays
+    source: Text
+    evidence: Evidence
+    note: str | None = None
+
+
+class FalseMaterialRule(InForce):
+    """For how many years whoever handed in false material is barred; where the evidence does not bind, the officer states it."""
+
+    number: Text
+    block_years: int = Field(ge=0, le=10)
+    source: Text
+    evidence: Evidence
+    note: str | None = None
+
+
+class TimeLimits(NamedTuple):
+    """Working days of a department. ``decide`` counts from the last day of acceptance; ``extend`` None: it may not be put off."""
+
+    accept: int
+    decide: int
+    extend: int | None
+
+
 class Target(Row):
     """A platform that has to show what was decided. ``timeout_seconds``: of one call."""
 
@@ -407,6 +440,10 @@ def add_months(day: date, months: int) -> date:
     return date(year, month, min(day.day, calendar.monthrange(year, month)[1]))
 
 
+DEFAULT_ACCEPT_WORKING_DAYS = 3
+DEFAULT_DECIDE_WORKING_DAYS = 7
+"""国办发〔2025〕22号: acceptance within 3, feedback within 10 working days (domain notes 3.1); for records without a rule."""
+
 _TIER_ORDER = {tier: rank for rank, tier in enumerate(Tier)}
 
 
@@ -421,6 +458,8 @@ class Catalogue(Row):
     conditions: tuple[Condition, ...]
     rules: tuple[Rule, ...]
     overlays: tuple[Overlay, ...]
+    objections: tuple[ObjectionRule, ...]
+    false_material: tuple[FalseMaterialRule, ...]
     targets: tuple[Target, ...]
     sources: tuple[Source, ...]
     experts: tuple[Expert, ...]
@@ -542,6 +581,34 @@ class Catalogue(Row):
         }
         keys = ((tier, scope), (tier, None), (None, scope), (None, None))
         return next((found[key] for key in keys if key in found), None)
+
+    def time_limits(self, category: str, tier: Tier | str | None, on: date) -> TimeLimits:
+        """Within how many working days a department accepts and decides on a repair; a total counts from the application."""
+        rule = self.rule_for(category, tier, None, on)
+        accept, decide = DEFAULT_ACCEPT_WORKING_DAYS, DEFAULT_DECIDE_WORKING_DAYS
+        if rule is None:
+            return TimeLimits(accept, decide, None)
+        accept = rule.accept_working_days if rule.accept_working_days is not None else accept
+        if rule.total_working_days is not None:
+            decide = max(rule.total_working_days - accept, 0)
+        elif rule.decide_working_days is not None:
+            decide = rule.decide_working_days
+        return TimeLimits(accept, decide, rule.extend_working_days)
+
+    def objection_rule(self, category: str, on: date) -> ObjectionRule:
+        """The row of the category, else the general one. Raises LookupError on a day for which the catalogue has neither."""
+        rows = [row for row in self.objections if row.in_force(on)]
+        found = next((row for row in rows if category in row.categories), None)
+        found = found or next((row for row in rows if not row.categories), None)
+        if found is None:
+            raise LookupError(
+                f"rules.yaml: objections: no row is in force on {on.isoformat()} for {category}"
+            )
+        return found
+
+    def false_material_rule(self, on: date) -> FalseMaterialRule | None:
+        """The row in force on that day."""
+        return next((row for row in self.false_material if row.in_force(on)), None)
 
     def tier_of(self, penalty_kinds_text: str) -> tuple[Tier, PenaltyKind] | None:
         """Tier of a 处罚类别 text and the row that gave it; several kinds, the highest.
@@ -777,6 +844,8 @@ def _load(directory: Path) -> Catalogue:
     experts = rows("experts.yaml", "experts", Expert)
     rules = rows("rules.yaml", "rules", Rule)
     overlays = rows("rules.yaml", "overlays", Overlay)
+    objections = rows("rules.yaml", "objections", ObjectionRule)
+    false_material = rows("rules.yaml", "false_material", FalseMaterialRule)
     targets = rows("targets.yaml", "targets", Target)
     templates = rows("letters.yaml", "templates", LetterTemplate)
     bases = rows("letters.yaml", "bases", LetterBasis)
@@ -802,10 +871,15 @@ def _load(directory: Path) -> Catalogue:
     problems += _check_unique(((w, r.number) for w, r in rules), "规则编号")
     problems += _check_unique(((w, o.id) for w, o in overlays), "叠加规则")
     problems += _check_unique(((w, t.id) for w, t in targets), "平台")
+    numbers = [(w, o.number) for w, o in objections] + [(w, f.number) for w, f in false_material]
+    problems += _check_unique(numbers, "编号")
     category_ids = {c.id for _, c in categories}
     scope_ids = {s.id for _, s in scopes}
     condition_ids = {c.id for _, c in conditions}
     shown = [(w, d.categories) for w, d in departments] + [(w, t.categories) for w, t in targets]
+    shown += [(w, o.categories) for w, o in objections]
+    if objections and not any(not o.categories and o.effective_to is None for _, o in objections):
+        problems.append("rules.yaml: objections: 须有一行适用于全部类别（categories 为空）且没有失效日")
     for where, ids in shown:
         problems += _check_known(where, ids, category_ids, "记录类别")
     for where, rule in rules:
@@ -847,6 +921,8 @@ def _load(directory: Path) -> Catalogue:
         conditions=bare(conditions),
         rules=bare(rules),
         overlays=bare(overlays),
+        objections=bare(objections),
+        false_material=bare(false_material),
         targets=bare(targets),
         sources=bare(sources),
         experts=bare(experts),

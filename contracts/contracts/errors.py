@@ -29,6 +29,8 @@ class ProblemCode(StrEnum):
     RECORD_UNDER_APPLICATION = "record-under-application"
     RECORD_NOT_REPAIRABLE = "record-not-repairable"
     COMMITMENT_NOT_CONFIRMED = "commitment-not-confirmed"
+    SUBJECT_BARRED = "subject-barred"
+    OBJECTION_NOT_POSSIBLE = "objection-not-possible"
     IDEMPOTENCY_CONFLICT = "idempotency-key-reused"
     IDEMPOTENCY_KEY_MISSING = "idempotency-key-missing"
     MANDATE_NOT_VALID = "mandate-not-valid"

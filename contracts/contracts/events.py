@@ -17,6 +17,8 @@ from contracts.records import (
     DisplayState,
     ItemId,
     LetterId,
+    MaterialId,
+    ObjectionId,
     RecordFacts,
     RecordId,
     Shape,
@@ -368,7 +370,15 @@ class RecognitionForwarded(ReviewEvent):
 # --- xinfu.decisions -------------------------------------------------------------------------------------
 
 
-class ReviewAccepted(ItemEvent):
+class ReviewFact(ItemEvent):
+    """What everything that happens to an item at its department carries."""
+
+    round: int = Field(
+        default=0, ge=0, description="How often the item had been reopened after an upheld objection"
+    )
+
+
+class ReviewAccepted(ReviewFact):
     """The department accepted the application for this record (受理)."""
 
     TYPE = "cn.xinfu.review.accepted.v1"
@@ -379,7 +389,7 @@ class ReviewAccepted(ItemEvent):
     accepted_at: Timestamp
 
 
-class ReviewNotAccepted(ItemEvent):
+class ReviewNotAccepted(ReviewFact):
     """The department does not accept the application for this record (不予受理), with its reason. The item has ended."""
 
     TYPE = "cn.xinfu.review.notaccepted.v1"
@@ -391,7 +401,7 @@ class ReviewNotAccepted(ItemEvent):
     not_accepted_at: Timestamp
 
 
-class SupplementRequested(ItemEvent):
+class SupplementRequested(ReviewFact):
     """The department tells everything that is missing, once (一次性告知补正). Its clocks stand still until it is provided."""
 
     TYPE = "cn.xinfu.supplement.requested.v1"
@@ -411,7 +421,7 @@ class SupplementRequested(ItemEvent):
     requested_at: Timestamp
 
 
-class SupplementReceived(ItemEvent):
+class SupplementReceived(ReviewFact):
     """The department has what was missing, and its clocks run again with the working days that were left."""
 
     TYPE = "cn.xinfu.supplement.received.v1"
@@ -427,7 +437,7 @@ class SupplementReceived(ItemEvent):
     received_at: Timestamp
 
 
-class ReviewExtended(ItemEvent):
+class ReviewExtended(ReviewFact):
     """The department puts its decision off, once, before it is due, and says why (延期)."""
 
     TYPE = "cn.xinfu.review.extended.v1"
@@ -450,7 +460,7 @@ class ReviewStep(StrEnum):
     DECIDE = "decide"
 
 
-class ReviewOverdue(ItemEvent):
+class ReviewOverdue(ReviewFact):
     """The last day for a step has passed without it. Told once for each step and day; the review goes on."""
 
     TYPE = "cn.xinfu.review.overdue.v1"
@@ -499,7 +509,7 @@ class WithdrawalReason(StrEnum):
     SUPPLEMENT_OVERDUE = "supplement_overdue"
 
 
-class ReviewWithdrawn(ItemEvent):
+class ReviewWithdrawn(ReviewFact):
     """The item ended before it was decided: withdrawn by the applicant, or what was missing did not come in time."""
 
     TYPE = "cn.xinfu.review.withdrawn.v1"
@@ -511,7 +521,27 @@ class ReviewWithdrawn(ItemEvent):
     withdrawn_at: Timestamp
 
 
-class Decision(ItemEvent):
+class FalseMaterial(Shape):
+    """A finding that material was false (提供虚假材料, 36号令): which, and for how long the subject is barred from applying."""
+
+    material_ids: tuple[MaterialId, ...] = Field(default=(), max_length=10)
+    statement: bool = Field(description="The statement of the application itself is false")
+    block_years: int = Field(ge=0, le=10, description="As the officer states; 0: not barred")
+    blocked_until: date | None = Field(
+        description="Last day on which the subject is barred; null: not barred"
+    )
+
+
+class Ground(Shape):
+    """The finding about another item that a decision rests on."""
+
+    item_id: ItemId
+    round: int = Field(ge=0, description="How often that item had been reopened")
+    department: DepartmentRef
+    decision_number: str = Field(description="Number of the decision with the finding", max_length=128)
+
+
+class Decision(ReviewFact):
     """What a grant, a refusal and a revocation have in common."""
 
     department: DepartmentRef
@@ -541,6 +571,7 @@ class RepairRefused(Decision):
     KEY = "item_id"
 
     reason: str = Field(min_length=1, max_length=2000)
+    false_material: FalseMaterial | None = None
 
 
 class RepairRecognised(Decision):
@@ -565,6 +596,10 @@ class RepairRevoked(Decision):
     KEY = "item_id"
 
     reason: str = Field(min_length=1, max_length=2000)
+    false_material: FalseMaterial | None = None
+    ground: Ground | None = Field(
+        default=None, description="No officer decided: the item rests on material found false elsewhere"
+    )
 
 
 class LetterIssued(ItemEvent):
@@ -670,6 +705,7 @@ class PropagationCompleted(ItemEvent):
     version: int = Field(ge=1)
     state: DisplayState
     target_ids: tuple[str, ...]
+    decision_number: str | None = Field(default=None, description="The decision that all of them show")
     completed_at: Timestamp
 
 
@@ -751,6 +787,208 @@ class OfficeNotificationFailed(OfficeNotificationEvent):
 
     reason: str
     failed_at: Timestamp
+
+
+# --- objections (异议) and false material: on the topics and in the order of what they are about ------------
+
+
+class ObjectionKind(StrEnum):
+    """What is objected to: a record (its content, its publication period) or the result of an item."""
+
+    RECORD = "record"
+    RESULT = "result"
+
+
+class ObjectionEvent(Event):
+    """What every event about an objection carries.
+
+    The reason and the materials are the applicant's words: they are asked of intake. Publication is not suspended meanwhile.
+    """
+
+    objection_id: ObjectionId
+    kind: ObjectionKind
+    subject_id: SubjectId
+    record_id: RecordId
+    application_id: str = Field(
+        pattern=r"^(app|obj)_[0-9a-f]{32}$",
+        description="The application of the result; of an objection to a record, the objection's own id",
+    )
+    item_id: str = Field(
+        pattern=r"^(itm|obj)_[0-9a-f]{32}$",
+        description="The item of the result; of an objection to a record, the objection's own id",
+    )
+
+
+class ObjectionFiled(ObjectionEvent):
+    """A subject objects to a record, or to the result of an item."""
+
+    TYPE = "cn.xinfu.objection.filed.v1"
+    TOPIC = "xinfu.applications"
+    KEY = "application_id"
+
+    record: RecordFacts
+    department: DepartmentRef | None = Field(
+        description="Who decided the result; null: whoever made the record has to be found"
+    )
+    filed_at: Timestamp
+
+
+class ObjectionRouted(ObjectionEvent):
+    """The department that made the record or the decision is known, and has the objection."""
+
+    TYPE = "cn.xinfu.objection.routed.v1"
+    TOPIC = "xinfu.routing"
+    KEY = "application_id"
+
+    department: DepartmentRef
+    accept_due_on: date = Field(description="Day by which the department has to accept or not")
+    decide_due_on: date = Field(description="Day by which the department has to decide")
+    due_provisional: bool = Field(
+        default=False, description="A due day is in a year whose working days are not published yet"
+    )
+    routed_at: Timestamp
+
+
+class ObjectionReferred(ObjectionEvent):
+    """No department could be resolved: the objection waits in a named human queue."""
+
+    TYPE = "cn.xinfu.objection.referred.v1"
+    TOPIC = "xinfu.routing"
+    KEY = "application_id"
+
+    queue_id: str
+    queue_name: str
+    reason_code: ReferralReason
+    reason: str
+    due_on: date = Field(description="Day by which the queue has to assign a department")
+    due_provisional: bool = Field(
+        default=False, description="A due day is in a year whose working days are not published yet"
+    )
+    referred_at: Timestamp
+
+
+class ObjectionForwarded(ObjectionEvent):
+    """A department is asked to decide on an objection, at the review desk."""
+
+    TYPE = "cn.xinfu.objection.forwarded.v1"
+    TOPIC = "xinfu.reviews.{department}"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    record: RecordFacts
+    accept_due_on: date = Field(description="Day by which the department has to accept or not")
+    decide_due_on: date = Field(description="Day by which the department has to decide")
+    due_provisional: bool = Field(
+        default=False, description="A due day is in a year whose working days are not published yet"
+    )
+    forwarded_at: Timestamp
+
+    @property
+    def topic(self) -> str:
+        return self.TOPIC.format(department=self.department.slug)
+
+
+class ObjectionAccepted(ObjectionEvent):
+    """The department accepted the objection and verifies it (受理异议)."""
+
+    TYPE = "cn.xinfu.objection.accepted.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    accepted_at: Timestamp
+
+
+class ObjectionOutcome(StrEnum):
+    """How an objection ended."""
+
+    UPHELD = "upheld"
+    DISMISSED = "dismissed"
+    NOT_ACCEPTED = "not_accepted"
+
+
+class ObjectionRemedy(StrEnum):
+    """What follows from an upheld objection."""
+
+    CORRECTED = "corrected"
+    WITHDRAWN = "withdrawn"
+    REOPENED = "reopened"
+    RESTORED = "restored"
+
+
+class ObjectionDecided(ObjectionEvent):
+    """The department decided on an objection, with its reason."""
+
+    TYPE = "cn.xinfu.objection.decided.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    outcome: ObjectionOutcome
+    reason: str = Field(min_length=1, max_length=2000)
+    remedy: ObjectionRemedy | None = Field(description="null: not upheld")
+    record: RecordFacts = Field(description="As it is to be published from now on")
+    decided_at: Timestamp
+
+
+class ObjectionOverdue(ObjectionEvent):
+    """The last day for a step of an objection has passed without it. Told once for each step; it goes on."""
+
+    TYPE = "cn.xinfu.objection.overdue.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    step: ReviewStep
+    due_on: date
+    noticed_at: Timestamp
+
+
+class ItemReopened(ReviewFact):
+    """An objection to a refusal was upheld: the department has the item again, with new time limits."""
+
+    TYPE = "cn.xinfu.item.reopened.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    accepted: bool = Field(description="The application stays accepted; the decision is made again")
+    accept_due_on: date = Field(description="Day by which the department has to accept or not")
+    decide_due_on: date = Field(description="Day by which the department has to decide")
+    due_provisional: bool = Field(
+        default=False, description="A due day is in a year whose working days are not published yet"
+    )
+    reopened_at: Timestamp
+
+
+class FalseMaterialFound(ItemEvent):
+    """An item rests on material that was found false at another item: whoever has it acts on that, once.
+
+    What was granted is revoked; what is open is shown with a warning. ``lifted``: an objection to the finding was upheld.
+    """
+
+    TYPE = "cn.xinfu.falsematerial.found.v1"
+    TOPIC = "xinfu.applications"
+    KEY = "application_id"
+
+    department: DepartmentRef
+    ground: Ground
+    reason: str = Field(min_length=1, max_length=2000)
+    lifted: bool = False
+    found_at: Timestamp
+
+
+class FalseMaterialForwarded(ReviewEvent):
+    """This department has an item that rests on material found false at another item; or no longer (``lifted``)."""
+
+    TYPE = "cn.xinfu.falsematerial.forwarded.v1"
+    TOPIC = "xinfu.reviews.{department}"
+    KEY = "item_id"
+
+    ground: Ground
+    reason: str = Field(min_length=1, max_length=2000)
+    lifted: bool = False
+    found_at: Timestamp
 
 
 def _concrete(cls: type[Event]) -> list[type[Event]]:

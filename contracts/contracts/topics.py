@@ -43,15 +43,15 @@ def _topic(
 
 
 RECORDS = _topic("xinfu.records", "intake", "失信记录的公示与撤回，由部门、平台和 intake 写入")
-APPLICATIONS = _topic("xinfu.applications", "intake", "修复申请的提交、补正、撤回与办结")
-ROUTING = _topic("xinfu.routing", "routing", "事项分派结果")
+APPLICATIONS = _topic("xinfu.applications", "intake", "修复申请的提交、补正、撤回、异议与办结")
+ROUTING = _topic("xinfu.routing", "routing", "事项与异议的分派结果")
 REVIEWS = _topic(
     "xinfu.reviews.{department}",
     "routing",
-    "送各认定单位审核的事项及其补正、撤回, 每个部门一个主题",
+    "送各认定单位审核的事项及其补正、撤回、异议, 每个部门一个主题",
     partitions=2,
 )
-DECISIONS = _topic("xinfu.decisions", "dept-adapter", "认定单位的受理、补正、延期与决定")
+DECISIONS = _topic("xinfu.decisions", "dept-adapter", "认定单位的受理、补正、延期与决定，以及对异议的决定")
 PROPAGATION = _topic("xinfu.propagation", "sync", "各公示平台的确认与核验结果")
 NOTIFICATIONS = _topic("xinfu.notifications", "notify", "告知结果")
 OFFICE_NOTIFICATIONS = _topic("xinfu.office-notifications", "notify", "催办邮件的告知结果")

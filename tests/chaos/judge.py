@@ -353,7 +353,7 @@ class Judge:
         return Finding("one-mail", title, len(expected), broken)
 
     def _expected_mails(self) -> Iterator[tuple[str, str]]:
-        mailed = {"refused": RepairRefused, "revoked": RepairRevoked}
+        mailed = {"refused": RepairRefused.TYPE, "revoked": RepairRevoked.TYPE}
         for application_id, company in self._citizens.acknowledged.items():
             yield f"{ApplicationSubmitted.TYPE}~{application_id}", company.email
             if all(record.department for record in company.records):
@@ -364,7 +364,7 @@ class Judge:
                 yield f"{SupplementRequested.TYPE}~{item_id}", email
             for outcome in self.decided(item_id):
                 if outcome in mailed:
-                    yield f"{mailed[outcome].TYPE}~{item_id}", email
+                    yield f"{mailed[outcome]}~{item_id}", email
 
 
 def _by_record(lines: Iterable[Document]) -> dict[Key, Sequence[Document]]:

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 from aiokafka import ConsumerRecord
@@ -19,11 +20,15 @@ from contracts.errors import DeadLetterReason
 from contracts.events import EVENTS
 from contracts.signatures import new_secret
 from contracts.topics import TOPICS
+from dept_adapter import objections as dept_objections
 from dept_adapter import store as dept_store
 from dept_adapter.handlers import ReviewHandler
 from intake import store as intake_store
+from intake.findings import Findings
 from intake.follow_ups import FollowUps
 from intake.handlers import ProgressHandler
+from intake.materials import Materials
+from intake.objections import Objections
 from notify import store as notify_store
 from notify.handlers import FactHandler
 from notify.offices import Offices
@@ -100,12 +105,15 @@ def _notify(database: Database) -> Handler:
 def _intake(database: Database) -> Handler:
     store = intake_store.Store(database)
     outbox = Outbox(database, source="/xinfu/intake", buckets=4, max_event_bytes=900_000)
-    return ProgressHandler(store, FollowUps(database, store, outbox, [30], 60))
+    found = Findings(database, store)
+    objected = Objections(database, store, cast(Materials, None), found, outbox, CATALOGUE, 30)
+    return ProgressHandler(store, FollowUps(database, store, outbox, [30], 60), found, objected)
 
 
 def _dept_adapter(database: Database) -> Handler:
     departments = {d.slug: d for d in CATALOGUE.departments}
-    return ReviewHandler(departments, dept_store.Reviews(database, set()), {}, lambda: None)
+    objections = dept_objections.Objections(database)
+    return ReviewHandler(departments, dept_store.Reviews(database, set()), objections, {}, lambda: None)
 
 
 SERVICES: dict[str, tuple[set[str], Callable[[Database], Handler], Sequence[CollectionSpec]]] = {
@@ -119,7 +127,11 @@ SERVICES: dict[str, tuple[set[str], Callable[[Database], Handler], Sequence[Coll
         lambda db: ApplicationHandler(CATALOGUE, routing_store.Referrals(db), 2),
         routing_store.COLLECTIONS,
     ),
-    "dept-adapter": ({"xinfu.reviews.{department}"}, _dept_adapter, dept_store.collections(30)),
+    "dept-adapter": (
+        {"xinfu.reviews.{department}"},
+        _dept_adapter,
+        [*dept_store.collections(30), *dept_objections.COLLECTIONS],
+    ),
     "sync": ({"xinfu.decisions"}, _sync, sync_store.COLLECTIONS),
     "notify": (
         {"xinfu.applications", "xinfu.routing", "xinfu.decisions", "xinfu.propagation"},

@@ -17,6 +17,7 @@ from contracts.clock import china_date
 from contracts.events import (
     Decision,
     Event,
+    ItemReopened,
     RepairGranted,
     RepairRecognised,
     RepairRefused,
@@ -42,12 +43,23 @@ from dept_adapter.domain import (
     notice_day,
     receive,
 )
-from dept_adapter.states import DECIDED, ENDED, Action, State, after, changed_by, diagram
+from dept_adapter.states import (
+    DECIDED,
+    ENDED,
+    OBJECTIONABLE,
+    Action,
+    State,
+    after,
+    changed_by,
+    diagram,
+    objection_diagram,
+)
 
 START = REQUESTED_AT
 PUSHED = (Action.DELIVER, Action.GIVE_UP)
 OTHERS = (Action.SUPPLEMENT, Action.WITHDRAW, Action.LAPSE, Action.RECOGNISE)
-SPOKEN = [action for action in Action if action not in (*PUSHED, *OTHERS)]
+BACK = (Action.REOPEN, Action.RESTORE)
+SPOKEN = [action for action in Action if action not in (*PUSHED, *OTHERS, *BACK)]
 RANK = {
     State.RECEIVED: 0,
     State.UNDELIVERABLE: 1,
@@ -75,14 +87,17 @@ LETTERS: dict[type[Event], str] = {
     RepairRevoked: "V",
     ReviewWithdrawn: "W",
     RepairRecognised: "C",
+    ItemReopened: "O",
 }
-STORY = re.compile("(SR?)?(N|W|CV?|A(X?(W|CV?|GV?|F)?)?)?")
+GRANTED_OR_NOT = "[GC](VG)*V?"
+STORY = re.compile(f"((SR?)?NO)*(SR?)?(N|W|{GRANTED_OR_NOT}|A((X?FO)*X?(W|{GRANTED_OR_NOT}|F)?)?)?")
 
 
-def rank(review: Review) -> int:
-    """Rises with everything that happens; a supplement is received once."""
+def rank(review: Review) -> tuple[int, int]:
+    """Rises with everything that happens in one round; a supplement is received once."""
     received = review.supplement is not None and review.supplement.received_at is not None
-    return RANK[review.state] + 4 * (received and RANK[review.state] < RANK[State.ACCEPTED])
+    step = RANK[review.state] + 4 * (received and RANK[review.state] < RANK[State.ACCEPTED])
+    return review.round, step
 
 
 clocks = st.none() | st.integers(-(10**10), 10**10).map(lambda us: START + timedelta(microseconds=us))
@@ -119,6 +134,7 @@ def stored(review: Review) -> Review:
         review,
         supplement=asked and replace(asked, received_at=asked.received_at and cut(asked.received_at)),
         accepted_at=review.accepted_at and cut(review.accepted_at),
+        reopened_at=review.reopened_at and cut(review.reopened_at),
         decision=decision,
         revocation=revocation,
     )
@@ -157,7 +173,8 @@ class Reviewing(RuleBasedStateMachine):
             same = (command.number, command.action is Action.REFUSE) == (made.number, made.reason is not None)
             # what was recognised may have been granted elsewhere, under a number of its own
             granted_elsewhere = before.state is State.RECOGNISED and command.action is Action.GRANT
-            assert same or granted_elsewhere or transition is None, "a contradiction is told"
+            overtaken = before.round > 0 and transition == Transition(before, ())
+            assert same or granted_elsewhere or overtaken or transition is None, "a contradiction is told"
         assert attempt(then, command, self.now) in (None, Transition(then, ())), "it has no second effect"
         self.review = stored(then)
         self.events += events
@@ -181,6 +198,14 @@ class Reviewing(RuleBasedStateMachine):
             return self.say(Command(action, "applicant", from_desk=False, occurred_at=at))
         platform = ("gsxt", "公示系统")
         return self.say(Command(action, "gsxt", False, "外1号", occurred_at=at, platform=platform))
+
+    @rule()
+    def objection_upheld(self) -> None:
+        if self.review.state not in OBJECTIONABLE:
+            return
+        restored = self.review.state is State.REVOKED
+        action, number = (Action.RESTORE, f"恢复{self.review.round}号") if restored else (Action.REOPEN, None)
+        self.say(Command(action, "officer", False, number, accept_working_days=3, decide_working_days=7))
 
     @rule(days=st.integers(0, 60))
     def days_pass(self, days: int) -> None:
@@ -214,7 +239,11 @@ class Reviewing(RuleBasedStateMachine):
             RepairRevoked: State.REVOKED,
         }
         last = type(self.events[-1]) if self.events else SupplementReceived
-        assert state is told[last] if last in told else RANK[state] < RANK[State.SUPPLEMENT]
+        reopened = self.events[-1] if self.events else None
+        if isinstance(reopened, ItemReopened) and reopened.accepted:
+            assert state is State.ACCEPTED
+        else:
+            assert state is told[last] if last in told else RANK[state] < RANK[State.SUPPLEMENT]
         assert (self.review.due_on is None) == (state in ENDED), (
             "somebody has to act by a day, until it has ended"
         )
@@ -227,7 +256,7 @@ class Reviewing(RuleBasedStateMachine):
         assert max(times) <= self.now + timedelta(milliseconds=1)
         numbers = [e.decision_number for e in self.events if isinstance(e, Decision)]
         made = [d.number for d in (self.review.decision, self.review.revocation) if d]
-        assert numbers == made
+        assert numbers == [*self.review.overturned, *made], "no number is given twice, none is forgotten"
 
 
 TestReviewing = Reviewing.TestCase
@@ -269,17 +298,22 @@ def test_the_table_is_total_and_leads_only_forward(state: State) -> None:
     for action in Action:
         then = after(state, action)
         back_for_the_supplement = (state, action) == (State.SUPPLEMENT, Action.SUPPLEMENT)
-        assert then in (None, state) or RANK[then] > RANK[state] or back_for_the_supplement
+        upheld = action in BACK and state in OBJECTIONABLE
+        assert then in (None, state) or RANK[then] > RANK[state] or back_for_the_supplement or upheld
         assert (state in changed_by(action)) == (then not in (None, state))
-        if state in ENDED and then not in (None, state):
+        if state in ENDED and then not in (None, state) and not upheld:
             assert state in (State.GRANTED, State.RECOGNISED)
             assert (action, then) == (Action.REVOKE, State.REVOKED)
+    # every result that may be objected to has exactly one way back, and nothing else has
+    assert (state in OBJECTIONABLE) == (sum(state in changed_by(action) for action in BACK) == 1)
     assert state in ENDED or State.WITHDRAWN in {after(state, action) for action in Action}
     assert DECIDED < ENDED
 
 
 def test_the_documented_diagram_is_that_of_the_table() -> None:
-    assert diagram() in (REPOSITORY / "docs" / "states.md").read_text(encoding="utf-8")
+    documented = (REPOSITORY / "docs" / "states.md").read_text(encoding="utf-8")
+    assert diagram() in documented
+    assert objection_diagram() in documented
 
 
 days = st.dates(date(2025, 1, 1), date(2027, 12, 31))

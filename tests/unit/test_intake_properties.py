@@ -13,12 +13,14 @@ from unit.interleavings import Consumer, batches, deliveries, received
 
 from chassis.db import Session
 from chassis.inbox import Received
+from chassis.unit_of_work import UnitOfWork
 from contracts.events import (
     ApplicationCompleted,
     Event,
     ItemEvent,
     ItemOutcome,
     ItemReferred,
+    ItemReopened,
     ItemRouted,
     ItemStarted,
     LetterIssued,
@@ -32,6 +34,7 @@ from contracts.events import (
     RepairRevoked,
     ReviewAccepted,
     ReviewExtended,
+    ReviewFact,
     ReviewNotAccepted,
     ReviewWithdrawn,
     SupplementReceived,
@@ -45,8 +48,10 @@ from contracts.http.intake import Contact
 from contracts.identifiers import item_id
 from contracts.records import DepartmentRef, DisplayState, RecordFacts, SubjectType
 from intake.domain import Application, Entry, Item, ItemStatus, Recognition, Record, apply
+from intake.findings import Findings
 from intake.follow_ups import FollowUps
 from intake.handlers import ProgressHandler
+from intake.objections import Objections
 from intake.store import Store
 
 NOW = datetime(2026, 11, 23, 4, tzinfo=UTC)
@@ -127,8 +132,19 @@ class Documents:
         self.timeline += entries
 
     async def schedule(self, repaired: Mapping[str, str], _items: Iterable[Item], _session: Session) -> None:
-        assert not self.followed_up & set(repaired), "followed up twice"
+        again = self.followed_up & set(repaired)
+        assert all(self.kept_items[i].round for i in again), "followed up twice"
         self.followed_up |= set(repaired)
+
+    async def hold_records(self, held: Mapping[tuple[str, str], str], _session: Session) -> None:
+        for (record_id, application_id), item in held.items():
+            record = self.kept_records[record_id]
+            assert record.application_id is None, "held twice"
+            changes = {"application_id": application_id, "item_id": item, "repaired_at": None}
+            self.kept_records[record_id] = record.model_copy(update=changes)
+
+    async def take(self, _unit: UnitOfWork, found: Sequence[object]) -> None:
+        assert not found, "nothing was found false"
 
     async def release_records(self, freed: Mapping[tuple[str, str], str | None], _session: Session) -> None:
         for (record_id, application_id), repaired_at in freed.items():
@@ -139,7 +155,7 @@ class Documents:
                 update={"application_id": None, "repaired_at": repaired}
             )
 
-    async def revoke_records(self, revoked: Mapping[str, datetime], _session: Session) -> None:
+    async def revoke_records(self, revoked: Mapping[str, datetime | None], _session: Session) -> None:
         for record_id, at in revoked.items():
             record = self.kept_records[record_id]
             self.kept_records[record_id] = record.model_copy(update={"revoked_at": at})
@@ -163,10 +179,21 @@ class History:
     def was_repaired(self, item: Item) -> bool:
         """Whether every target was seen showing it."""
         done = [e for e in self.events(item, PropagationCompleted) if isinstance(e, PropagationCompleted)]
-        return any(e.state is ENDED for e in done)
+        if not self.rounds(item):
+            return any(e.state is ENDED for e in done)
+        return any(e.state is ENDED and e.decision_number == AGAIN for e in done)
+
+    def rounds(self, item: Item) -> int:
+        """How often it was reopened or restored."""
+        return max((e.round for e in self.events(item, ReviewFact) if isinstance(e, ReviewFact)), default=0)
 
     def outcome(self, item: Item) -> ItemOutcome | None:
         """How an item has to end."""
+        if self.rounds(item):
+            last = self.events(item, ReviewFact)[-1]
+            if isinstance(last, RepairRefused):
+                return ItemOutcome.REFUSED
+            return ItemOutcome.REPAIRED if self.was_repaired(item) else None
         if self.events(item, RepairRefused):
             return ItemOutcome.REFUSED
         if self.events(item, RepairRevoked):
@@ -183,7 +210,9 @@ class History:
         """Whether all that a held item waits for has been decided, or has ended."""
         by_id = {each.item_id: each for each in self.applications[item.application_id]}
         first = [by_id[i] for i in item.after]
-        return bool(first) and all(self.outcome(f) or self.events(f, RepairGranted) for f in first)
+        return bool(first) and all(
+            self.outcome(f) or self.events(f, RepairGranted) or self.rounds(f) for f in first
+        )
 
 
 TARGET_EVENTS: list[type[TargetEvent]] = [TargetAcknowledged, TargetVerified, TargetDrifted]
@@ -193,14 +222,19 @@ VERSIONS: dict[str, list[list[DisplayState]]] = {
     "recognised": [[ENDED]],
     # a revocation that comes to sync together with its grant is one version
     "revoked": [[ENDED, PUBLISHED], [ENDED, PUBLISHED], [PUBLISHED]],
+    "restored": [[ENDED, PUBLISHED, ENDED], [PUBLISHED, ENDED], [ENDED]],
+    "granted again": [[ENDED]],
 }
+AGAIN = "5号"
+"""Number of a decision after an upheld objection."""
 
 
 @st.composite
 def propagations(draw: st.DrawFn, about: dict[str, Any], way: str) -> list[ItemEvent]:
     """What sync tells of a record: for each version in turn what targets do, then perhaps completion."""
     events: list[ItemEvent] = []
-    for version, state in enumerate(draw(st.sampled_from(VERSIONS.get(way, [[]]))), start=1):
+    states = draw(st.sampled_from(VERSIONS.get(way, [[]])))
+    for version, state in enumerate(states, start=1):
         of_version = {**about, "version": version, "state": state}
         found = st.tuples(st.sampled_from(TARGET_EVENTS), st.sampled_from(["alpha", "beta"]))
         for cls, target in draw(st.lists(found, max_size=4)):
@@ -208,7 +242,11 @@ def propagations(draw: st.DrawFn, about: dict[str, Any], way: str) -> list[ItemE
             shown = {"target_id": target, "target_name": target, "seen_state": PUBLISHED}
             events.append(cls.model_validate({**of_version, **times, **shown}))
         if draw(st.booleans()):
+            number = "4号" if state is PUBLISHED else "3号"
+            if way in ("restored", "granted again") and version == len(states):
+                number = AGAIN
             completed = {"target_ids": ("alpha", "beta"), "completed_at": NOW + timedelta(minutes=version)}
+            completed["decision_number"] = number
             events.append(PropagationCompleted.model_validate({**of_version, **completed}))
     return events
 
@@ -223,6 +261,10 @@ WAYS = [
     "revoked",
     "revoked",
     "refused",
+    "restored",
+    "reopened",
+    "granted again",
+    "refused again",
 ]
 PLATFORM = {"platform_id": "gsxt", "platform_name": "公示系统", "decision_number": "外1号"}
 
@@ -294,14 +336,22 @@ def histories(draw: st.DrawFn) -> History:
                 extended = {"reason": "复杂", "decide_due_on": TODAY, "extended_at": NOW}
                 history.add(ReviewExtended.model_validate({**asked, **extended}))
             ruled = {**asked, "record": own, "decision_number": "3号", "decided_at": NOW, "reason": "x"}
-            if way == "refused":
+            if way in ("refused", "reopened", "granted again", "refused again"):
                 history.add(RepairRefused.model_validate(ruled))
                 history.add(letter(asked, "refused"))
-            if way in ("granted", "revoked"):
+            if way in ("granted", "revoked", "restored"):
                 history.add(RepairGranted.model_validate(ruled))
-            if way == "revoked":
+            if way in ("revoked", "restored"):
                 later = {"decision_number": "4号", "decided_at": NOW + timedelta(hours=1)}
                 history.add(RepairRevoked.model_validate({**ruled, **later}))
+            anew = {**ruled, "round": 1, "decision_number": AGAIN, "decided_at": NOW + timedelta(hours=3)}
+            if way in ("reopened", "granted again", "refused again"):
+                due = {"accept_due_on": TODAY, "accepted": True, "reopened_at": NOW + timedelta(hours=2)}
+                history.add(ItemReopened.model_validate({**asked, **due, "round": 1}))
+            if way in ("restored", "granted again"):
+                history.add(RepairGranted.model_validate(anew))
+            if way == "refused again":
+                history.add(RepairRefused.model_validate(anew))
             for event in draw(propagations(about, way)):
                 history.add(event)
     return history
@@ -310,10 +360,15 @@ def histories(draw: st.DrawFn) -> History:
 def consume(history: History, delivered: Iterable[Sequence[Received]]) -> tuple[Documents, list[Event]]:
     """Intake after these batches."""
     documents = Documents(history.applications)
-    consumer = Consumer(ProgressHandler(cast(Store, documents), cast(FollowUps, documents)))
+    consumer = Consumer(handler(documents))
     for batch in delivered:
         consumer.take(batch)
     return documents, consumer.told
+
+
+def handler(documents: Documents) -> ProgressHandler:
+    store, follow_ups = cast(Store, documents), cast(FollowUps, documents)
+    return ProgressHandler(store, follow_ups, cast(Findings, documents), cast(Objections, documents))
 
 
 def _whenever_started(documents: Documents) -> dict[str, Item]:
@@ -325,7 +380,12 @@ def _whenever_started(documents: Documents) -> dict[str, Item]:
 
 
 def _lines(documents: Documents) -> Counter[tuple[str, str]]:
-    return Counter((entry.item_id, entry.text) for entry in documents.timeline if entry.item_id)
+    """What a follower is told of the item before it depends on what had come of that by then."""
+    return Counter(
+        (entry.item_id, entry.type if entry.type == "started" else entry.text)
+        for entry in documents.timeline
+        if entry.item_id
+    )
 
 
 @given(data=st.data(), history=histories())
@@ -351,21 +411,26 @@ def test_any_delivery_ends_in_the_same_applications_each_completed_once(
         application = documents.kept_applications[application_id]
         ended = None not in outcomes.values()
         assert application.open_items == list(outcomes.values()).count(None)
-        assert (application.status == "completed") == (application_id in completions) == ended
+        reopened = {item.item_id for item in items if history.rounds(item)}
+        # what had ended may have completed the application before it was reopened
+        assert (application.status == "completed") == (application_id in completions)
+        assert (application.status == "completed") == ended or (reopened and not ended)
         own = [entry.seq for entry in documents.timeline if entry.application_id == application_id]
         assert own == list(range(2, application.timeline_seq + 1)), "the timeline has no gap"
         for completed in completions[application_id].items if ended else ():
             outcome, item = outcomes.pop(completed.item_id), documents.kept_items[completed.item_id]
             # a repair that is revoked after the completion was told as a repair
             revoked_later = outcome is ItemOutcome.REVOKED and history.was_repaired(item)
-            assert completed.outcome in ({outcome, ItemOutcome.REPAIRED} if revoked_later else {outcome})
+            allowed = {outcome, ItemOutcome.REPAIRED} if revoked_later else {outcome}
+            assert completed.outcome in allowed or completed.item_id in reopened
         assert not (ended and outcomes)
         for item in items:
             kept = documents.kept_items[item.item_id]
             told_of = [each.event for s in streams for each in s if isinstance(each.event, LetterIssued)]
             own_letters = [each.letter_id for each in told_of if each.item_id == item.item_id]
             assert [each.letter_id for each in kept.letters] == own_letters, "each once, in order"
-            assert (kept.repaired_at is not None) == history.was_repaired(item)
+            if item.item_id not in reopened:
+                assert (kept.repaired_at is not None) == history.was_repaired(item)
             record = documents.kept_records[item.record_id]
             assert record.application_id == (application_id if history.outcome(item) is None else None)
             revoked = history.outcome(item) is ItemOutcome.REVOKED
@@ -395,8 +460,10 @@ def test_an_item_only_goes_forward_even_without_an_inbox(data: st.DataObject, hi
         back_with_the_supplement = before.status is ItemStatus.SUPPLEMENT and isinstance(
             event, SupplementReceived
         )
-        assert ORDER.index(item.status) >= ORDER.index(before.status) or back_with_the_supplement
-        assert before.outcome is None or item.outcome is not None
+        # targets may tell of a later round before its decision is here
+        again = history.rounds(item) > 0
+        assert ORDER.index(item.status) >= ORDER.index(before.status) or back_with_the_supplement or again
+        assert before.outcome is None or item.outcome is not None or again
         for target, progress in before.targets.items():
             assert item.targets[target].version >= progress.version
     assert set(item.targets) == set(straight.targets)
@@ -427,7 +494,7 @@ def test_any_delivery_of_publications_ends_in_the_same_records(
 ) -> None:
     def run(delivered: Iterable[Sequence[Received]], *, inbox: bool) -> dict[str, Record]:
         documents = Documents()
-        consumer = Consumer(ProgressHandler(cast(Store, documents), cast(FollowUps, documents)))
+        consumer = Consumer(handler(documents))
         for batch in delivered:
             consumer.take(batch, inbox=inbox)
         return documents.kept_records

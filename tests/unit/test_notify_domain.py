@@ -25,6 +25,8 @@ from contracts.events import (
     FollowUpDue,
     ItemRouted,
     LetterChannel,
+    ObjectionDecided,
+    ObjectionKind,
     PropagationCompleted,
     RepairRefused,
     RepairRevoked,
@@ -72,6 +74,7 @@ def _events() -> list[Event]:
             ("item_id", "itm_"),
             ("record_id", "rec_"),
             ("letter_id", "vlt_"),
+            ("objection_id", "obj_"),
         )
     }
     second = [
@@ -134,11 +137,12 @@ def test_one_message_for_each_fact_and_channel() -> None:
         ReviewNotAccepted,
         RepairRefused,
         RepairRevoked,
+        ObjectionDecided,
         ApplicationCompleted,
         VendorLetterIssued,
     )
     # each told event of ALL is a fact of its own
-    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 17 * 2 + 1
+    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 21 * 2 + 1
     assert len(by_channel[Channel.EMAIL]) == sum(isinstance(event, mailed) for event in told) == 16
     assert set(by_channel[Channel.EMAIL]) < set(by_channel[Channel.IN_APP])
 
@@ -369,3 +373,11 @@ def test_settings_that_contradict_themselves_are_refused(
 ) -> None:
     with pytest.raises(ValidationError, match=says):
         _settings(monkeypatch, **more)
+
+
+def test_an_objection_to_a_record_is_told_in_the_app_alone_and_a_decision_made_again_is_told_again() -> None:
+    event = _example(ObjectionDecided.TYPE).model_copy(update={"kind": ObjectionKind.RECORD})
+    assert [notice.channel for notice in notices(event)] == [Channel.IN_APP]
+    refused_event = _example(RepairRefused.TYPE)
+    again = refused_event.model_copy(update={"round": 1})
+    assert len({notice.id for each in (refused_event, again) for notice in notices(each)}) == 4

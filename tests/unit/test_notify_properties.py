@@ -71,6 +71,7 @@ def histories(draw: st.DrawFn) -> list[list[Received]]:
         own = {name: name[:3].replace("ite", "itm") + f"_{number:032x}" for name in ("item_id", "record_id")}
         own["letter_id"] = f"vlt_{number:032x}"
         own["application_id"] = f"app_{number // 2:032x}"
+        own["objection_id"] = f"obj_{number:032x}"
         for example in draw(st.lists(st.sampled_from(BY_TYPE), max_size=10)):
             changes = {field: value for field, value in own.items() if hasattr(example, field)}
             event: Event = example.model_copy(update=changes)
@@ -87,7 +88,8 @@ OFFICE_EVENTS = (ReviewReminded, ReferralOverdue)
 def about(event: Event) -> tuple[type[Event], str, int]:
     """What makes two facts different."""
     fields = event.model_dump()
-    return type(event), fields.get("item_id", fields["application_id"]), fields.get("version", 0)
+    own = fields.get("objection_id") or fields.get("item_id", fields["application_id"])
+    return type(event), own, fields.get("version", 0)
 
 
 @given(data=st.data(), streams=histories(), inbox=st.booleans())

@@ -276,7 +276,7 @@ def test_superseded_counts_only_when_the_decided_state_is_seen() -> None:
     world.settle()
     right = world.deliveries["alpha"]
     assert right.acknowledged_version == right.seen_version == 3
-    assert [type(e) for _, e in world.told[told:]] == [TargetVerified, PropagationCompleted]
+    assert [e.TYPE for _, e in world.told[told:]] == [TargetVerified.TYPE, PropagationCompleted.TYPE]
 
 
 def test_a_target_nobody_can_read_is_settled_by_its_acknowledgement_and_never_verified() -> None:
@@ -284,7 +284,7 @@ def test_a_target_nobody_can_read_is_settled_by_its_acknowledgement_and_never_ve
     world.decide(granted(0), ("mute",))
     world.apply("mute", *world.ask("mute"))
     assert world.deliveries["mute"].next_action_at is None
-    assert [type(e) for _, e in world.told] == [TargetAcknowledged, PropagationCompleted]
+    assert [e.TYPE for _, e in world.told] == [TargetAcknowledged.TYPE, PropagationCompleted.TYPE]
 
 
 def test_a_longer_wait_the_target_asks_for_is_honoured() -> None:

@@ -121,6 +121,10 @@ def test_an_item_that_waits_for_nobody_is_found_once_it_has_settled(state: dict[
         assert judged(just_now, item()).faults == []
 
 
+def test_what_was_reopened_may_be_open_after_the_completion() -> None:
+    assert judged(application(ended=True, open_items=1), item(**{**ACCEPTED, "round": 1})).faults == []
+
+
 @pytest.mark.parametrize(
     ("header", "items"),
     [
@@ -176,6 +180,8 @@ def review(state: str, decision: str | None, revocation: str | None = None) -> d
         (RepairRevoked, "3", review("revoked", "1", "2"), False),
         (RepairGranted, "1", review("accepted", None), False),
         (RepairGranted, "1", None, False),
+        (RepairRefused, "1", {**review("granted", "2"), "overturned": ["1"]}, True),
+        (RepairRefused, "3", {**review("granted", "2"), "overturned": ["1"]}, False),
     ],
 )
 def test_a_decision_agrees_with_its_review(event: Any, number: str, document: Any, agrees: bool) -> None:

@@ -25,6 +25,7 @@ class RepairStatus(StrEnum):
     REPAIRED = "repaired"
     REVOKED = "revoked"
     WITHDRAWN = "withdrawn"
+    BARRED = "barred"
 
     @property
     def may_apply(self) -> bool:

@@ -21,6 +21,7 @@ class MandateAct(StrEnum):
     FILE = "file"
     SUPPLEMENT = "supplement"
     WITHDRAW = "withdraw"
+    OBJECT = "object"
 
 
 class Agent(Shape):

@@ -16,6 +16,7 @@ from contracts.http.intake import (
     SubjectLookup,
     SubjectLookupResult,
 )
+from contracts.http.objection import ObjectionCase, ObjectionLookup, ObjectionLookupResult
 from contracts.records import SubjectType
 
 
@@ -41,6 +42,16 @@ class CaseDirectory:
         for chunk in _chunks(application_ids):
             body = await self._post("cases/lookup", CaseLookup(application_ids=chunk).model_dump_json())
             found |= {c.application_id: c for c in CaseLookupResult.model_validate_json(body).cases}
+        return found
+
+    async def objections(self, objection_ids: Iterable[str]) -> dict[str, ObjectionCase]:
+        """Objection id -> what its subject wrote; unknown ids are missing."""
+        found: dict[str, ObjectionCase] = {}
+        for chunk in _chunks(objection_ids):
+            body = await self._post(
+                "objections/lookup", ObjectionLookup(objection_ids=chunk).model_dump_json()
+            )
+            found |= {c.objection_id: c for c in ObjectionLookupResult.model_validate_json(body).objections}
         return found
 
     async def material(self, material_id: str) -> AsyncIterator[bytes]:

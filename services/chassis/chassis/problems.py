@@ -30,6 +30,8 @@ _TITLES: dict[ProblemCode, tuple[HTTPStatus, str]] = {
     ProblemCode.RECORD_UNDER_APPLICATION: (HTTPStatus.CONFLICT, "记录已在办理中"),
     ProblemCode.RECORD_NOT_REPAIRABLE: (HTTPStatus.UNPROCESSABLE_ENTITY, "记录暂不能申请修复"),
     ProblemCode.COMMITMENT_NOT_CONFIRMED: (HTTPStatus.UNPROCESSABLE_ENTITY, "请先确认承诺书"),
+    ProblemCode.SUBJECT_BARRED: (HTTPStatus.FORBIDDEN, "因提供虚假材料，目前不得申请"),
+    ProblemCode.OBJECTION_NOT_POSSIBLE: (HTTPStatus.CONFLICT, "目前不能提出该异议"),
     ProblemCode.IDEMPOTENCY_CONFLICT: (HTTPStatus.CONFLICT, "幂等键已用于另一份申请"),
     ProblemCode.IDEMPOTENCY_KEY_MISSING: (HTTPStatus.BAD_REQUEST, "缺少或有误的 Idempotency-Key"),
     ProblemCode.MANDATE_NOT_VALID: (HTTPStatus.FORBIDDEN, "委托无效"),

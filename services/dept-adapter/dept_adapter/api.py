@@ -6,22 +6,24 @@ confirms it or sends it back.
 
 from collections import defaultdict
 from collections.abc import Mapping
-from datetime import date
-from typing import Annotated, Literal
+from datetime import UTC, date, datetime
+from typing import Annotated, Literal, Self
 
 from aiohttp import ClientError
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from chassis.auth import require
 from chassis.cases import CaseDirectory
 from chassis.logs import get_logger
 from chassis.problems import Problem
 from chassis.unit_of_work import UnitOfWork
-from contracts.catalogue import Department
+from contracts.catalogue import Department, add_months
+from contracts.clock import china_date
 from contracts.errors import ProblemCode
-from contracts.records import DepartmentRef
+from contracts.events import FalseMaterial
+from contracts.records import DepartmentRef, MaterialId
 from contracts.tokens import Claims, Scope
 from dept_adapter.materials import commitment_response, material_response
 from dept_adapter.officers import Officers, Order, own
@@ -63,6 +65,29 @@ class Reasoned(BaseModel):
     """Body of what needs a reason, which the applicant is told."""
 
     reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+
+
+class FalseMaterialFinding(BaseModel):
+    """A finding of false material: which materials of the application, or its statement; for how many years the subject is barred.
+
+    ``block_years``: the officer states it, 0 for none. The catalogue's proposal is ``false_material_default_years`` of the review.
+    """
+
+    material_ids: Annotated[list[MaterialId], Field(max_length=3)] = []
+    statement: bool = False
+    block_years: int = Field(ge=0, le=10)
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Self:
+        if not self.material_ids and not self.statement:
+            raise ValueError("请指明哪些材料（material_ids）虚假，或情况说明（statement）虚假")
+        return self
+
+
+class Condemned(Reasoned):
+    """Body of refuse and revoke. ``false_material``: every other item that rests on the same is dealt with too."""
+
+    false_material: FalseMaterialFinding | None = None
 
 
 class SupplementDemand(BaseModel):
@@ -133,6 +158,8 @@ async def show_review(request: Request, officer: Officer, item_id: str) -> Revie
     cases: CaseDirectory = request.app.state.cases
     application_id = stored.review.application_id
     shown = detail(stored)
+    proposed = request.app.state.settings.catalogue.false_material_rule(today())
+    shown.false_material_default_years = proposed.block_years if proposed else None
     try:
         shown.case = (await cases.cases([application_id])).get(application_id)
     except (ClientError, TimeoutError, OSError, ValueError) as error:
@@ -218,18 +245,22 @@ async def grant_review(
 
 
 @router.post("/reviews/{item_id}/refuse", summary="不予修复")
-async def refuse_review(request: Request, officer: Officer, item_id: str, body: Reasoned) -> ReviewSummary:
-    """Refuse the repair. Repeating it changes nothing (the first reason stays); after a grant it is a 409 problem."""
-    return await _act(request, officer, item_id, Order(Action.REFUSE, reason=body.reason))
+async def refuse_review(request: Request, officer: Officer, item_id: str, body: Condemned) -> ReviewSummary:
+    """Refuse the repair. Repeating it changes nothing (the first reason stays); after a grant it is a 409 problem.
+
+    With a finding of false material: see revoke.
+    """
+    return await _condemn(request, officer, item_id, Action.REFUSE, body)
 
 
 @router.post("/reviews/{item_id}/revoke", summary="撤销修复")
-async def revoke_review(request: Request, officer: Officer, item_id: str, body: Reasoned) -> ReviewSummary:
+async def revoke_review(request: Request, officer: Officer, item_id: str, body: Condemned) -> ReviewSummary:
     """Revoke a repair that was granted: every target shows the record again.
 
-    Repeating it changes nothing (the first reason stays); without a grant it is a 409 problem.
+    Repeating it changes nothing (the first reason stays); without a grant it is a 409 problem. With a finding of false material all
+    other items granted on it are revoked, open ones are shown with a warning, and the subject is barred for the years stated.
     """
-    return await _act(request, officer, item_id, Order(Action.REVOKE, reason=body.reason))
+    return await _condemn(request, officer, item_id, Action.REVOKE, body)
 
 
 @router.post("/reviews/{item_id}/spot-check", summary="抽查自动通过的事项")
@@ -258,10 +289,45 @@ async def send_back_review(request: Request, officer: Officer, item_id: str, bod
     return summary(await officers.find(officer, item_id))
 
 
+async def _condemn(
+    request: Request, officer: Claims, item_id: str, action: Action, body: Condemned
+) -> ReviewSummary:
+    """The materials named have to be those of the application: intake is asked before anything is decided."""
+    found = body.false_material
+    if found is None:
+        return await _act(request, officer, item_id, Order(action, reason=body.reason))
+    stored = await find_review(request, officer, item_id)
+    cases: CaseDirectory = request.app.state.cases
+    application_id = stored.review.application_id
+    try:
+        case = (await cases.cases([application_id])).get(application_id)
+    except (ClientError, TimeoutError, OSError, ValueError):
+        raise Problem(ProblemCode.UNAVAILABLE, "受理端未应答，无法核对材料编号，请稍后重试。") from None
+    known = {material.material_id for material in case.materials} if case else set()
+    if unknown := sorted(set(found.material_ids) - known):
+        detail = "所指材料中有不属于该申请的，请按事项详情中的材料编号更正后重新提交。"
+        raise Problem(ProblemCode.UNKNOWN_MATERIAL, detail, material_ids=unknown)
+    until = add_months(today(), 12 * found.block_years) if found.block_years else None
+    false_material = FalseMaterial(
+        material_ids=tuple(sorted(set(found.material_ids))),
+        statement=found.statement,
+        block_years=found.block_years,
+        blocked_until=until,
+    )
+    return await _act(
+        request, officer, item_id, Order(action, reason=body.reason, false_material=false_material)
+    )
+
+
 async def _act(request: Request, officer: Claims, item_id: str, order: Order) -> ReviewSummary:
     officers: Officers = request.app.state.officers
     await officers.act(officer, item_id, order)
     return summary(await officers.find(officer, item_id))
+
+
+def today() -> date:
+    """The day in China."""
+    return china_date(datetime.now(UTC))
 
 
 async def find_review(
@@ -273,7 +339,7 @@ async def find_review(
 
 
 def position(after: str | None) -> tuple[date, str] | None:
-    """(day, item id) of a page's ``next``. Raises Problem VALIDATION."""
+    """(day, id) of a page's ``next``. Raises Problem VALIDATION."""
     if after is None:
         return None
     day, _, item_id = after.partition("~")

@@ -14,7 +14,7 @@ from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.tokens import Scope
 from contracts.topics import DECISIONS, REVIEWS, Topic, review_topic
-from dept_adapter import api, callbacks, figures_api, letters_api, panels, reminders_api
+from dept_adapter import api, callbacks, figures_api, letters_api, objections, panels, reminders_api
 from dept_adapter import invariants as checks
 from dept_adapter.clock import Clock, Reminding
 from dept_adapter.desk import routes, sessions
@@ -50,8 +50,13 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             d.code: Pusher(d, settings, reviews, cases, runtime.http) for d in served if d.mode == "api"
         }
         app.state.settings = settings
+        app.state.objections = objections.Objections(runtime.database)
         app.state.clock = Clock(
-            runtime.outbox, reviews, [d.code for d in served], settings.deadline_poll_seconds
+            runtime.outbox,
+            reviews,
+            app.state.objections,
+            [d.code for d in served],
+            settings.deadline_poll_seconds,
         )
         app.state.reminding = Reminding(
             runtime.outbox,
@@ -108,6 +113,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
         handler = ReviewHandler(
             {d.slug: d for d in served},
             reviews,
+            app.state.objections,
             {pusher.department.slug: pusher.loop.wake for pusher in pushers.values()},
             app.state.verifier.loop.wake,
         )
@@ -132,7 +138,12 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
     spec = ServiceSpec(
         NAME,
         "信复 · 部门审核",
-        [*collections(settings.callback_retention_days), *panels.COLLECTIONS, *sessions.COLLECTIONS],
+        [
+            *collections(settings.callback_retention_days),
+            *panels.COLLECTIONS,
+            *sessions.COLLECTIONS,
+            *objections.COLLECTIONS,
+        ],
         topics,
         routers=[
             callbacks.router,
@@ -140,6 +151,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             letters_api.router,
             figures_api.router,
             reminders_api.router,
+            objections.router,
             panels.router,
             checks.router,
             routes.router,

@@ -4,6 +4,7 @@ Everything that happens to a review goes through the table of ``states``: the de
 reviews to it, the applicant, and the days that pass.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -11,6 +12,10 @@ from typing import Any
 from contracts.clock import china_date
 from contracts.events import (
     Event,
+    FalseMaterial,
+    FalseMaterialForwarded,
+    Ground,
+    ItemReopened,
     RepairGranted,
     RepairRecognised,
     RepairRefused,
@@ -28,22 +33,29 @@ from contracts.events import (
 )
 from contracts.records import DepartmentRef, RecordFacts
 from contracts.working_days import Deadline, working_days_after, working_days_between
-from dept_adapter.states import DECIDED, Action, State, after
+from dept_adapter.states import CHANGES, DECIDED, Action, State, after
 
 AUTOMATIC = "verification"
 """Who decided when no person did: every condition was verified, and the department lets such items through."""
+FALSE_MATERIAL = "false-material"
+"""Who decided when no person did: what the item rests on was found false at another item, or no longer counts as false."""
 _TICK = timedelta(milliseconds=1)
 """As fine as the database keeps a time: a time read back is earlier than the one told by less than this."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A decision made: its number, its reason (not of grants), when, and by whom (officer, or ``callback``)."""
+    """A decision made: its number, its reason (not of grants), when, and by whom (officer, or ``callback``).
+
+    ``false_material``, ``ground``: the fields of the shapes of that name, if the decision makes, or rests on, such a finding.
+    """
 
     number: str
     reason: str | None
     decided_at: datetime
     by: str
+    false_material: Mapping[str, Any] | None = None
+    ground: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,11 +69,27 @@ class Supplement:
 
 
 @dataclass(frozen=True)
+class Dispute:
+    """A finding at another item that what this one rests on is false. ``ground``: the fields of that shape."""
+
+    ground: Mapping[str, Any]
+    reason: str
+    found_at: datetime
+
+    @property
+    def finding(self) -> tuple[str, int]:
+        """Which finding: item and round."""
+        return self.ground["item_id"], self.ground["round"]
+
+
+@dataclass(frozen=True)
 class Review:
     """One item at its department. ``at_desk``: officers decide here, not the department's own system.
 
     ``revocation``: of the grant that ``decision`` is. ``extend_working_days``: by how many the decision may be put off, once; None:
     not at all. ``note``: why it was not accepted, or put off. ``overdue_told``: the deadline that was noticed to have passed.
+    ``round``: how often it was reopened or restored after an upheld objection, last at ``reopened_at``; ``overturned``: numbers of
+    the decisions that no longer stand. ``disputes``: findings at other items that its material is false.
     """
 
     item_id: str
@@ -82,6 +110,10 @@ class Review:
     supplement: Supplement | None = None
     note: str | None = None
     overdue_told: date | None = None
+    round: int = 0
+    reopened_at: datetime | None = None
+    overturned: tuple[str, ...] = ()
+    disputes: tuple[Dispute, ...] = ()
 
     @property
     def due_on(self) -> date | None:
@@ -103,6 +135,7 @@ class Command:
     ``reason`` belongs to refusals, revocations, extensions and what is not accepted; ``missing`` to a supplement that is asked for,
     ``supplement_working_days`` being the applicant's time; ``platform``, id and name, to a repair made elsewhere. ``occurred_at``: when it happened by the department's clock; None: now.
     ``from_desk``: an officer says it here. ``text``: the officer's words in the letter, where the step itself keeps none.
+    ``accept_working_days``, ``decide_working_days``: of what is reopened.
     """
 
     action: Action
@@ -114,6 +147,10 @@ class Command:
     missing: tuple[str, ...] = ()
     supplement_working_days: int = 0
     platform: tuple[str, str] | None = None
+    false_material: FalseMaterial | None = None
+    ground: Ground | None = None
+    accept_working_days: int = 0
+    decide_working_days: int = 0
     text: str | None = None
 
 
@@ -127,11 +164,12 @@ class Proposal:
     number: str | None = None
     reason: str | None = None
     text: str | None = None
+    false_material: FalseMaterial | None = None
 
     def same(self, command: Command) -> bool:
         """Whether a command proposes it again."""
-        mine = (self.action, self.by, self.reason, self.text)
-        return mine == (command.action, command.by, command.reason, command.text)
+        mine = (self.action, self.by, self.reason, self.text, self.false_material)
+        return mine == (command.action, command.by, command.reason, command.text, command.false_material)
 
 
 @dataclass(frozen=True)
@@ -189,6 +227,10 @@ def decide(review: Review, command: Command, now: datetime) -> Transition:
     """
     if command.from_desk and not review.at_desk:
         raise NotAtDeskError(f"“{review.department.name}”以自有系统办理该事项，请在该系统中受理和决定。")
+    if command.number is not None and command.number in review.overturned and command.from_desk:
+        raise NotAllowedError(f"文号{command.number}的决定已因异议成立不再有效，请使用新的文号。")
+    if _overtaken(review, command):
+        return Transition(review, ())
     state = after(review.state, command.action)
     made = review.revocation if command.action is Action.REVOKE else review.decision
     other = made is not None and command.number is not None and command.number != made.number
@@ -207,7 +249,9 @@ def decide(review: Review, command: Command, now: datetime) -> Transition:
         return Transition(replace(result, at_desk=review.at_desk or given_up), ())
     # another deadline runs now, perhaps to the same day
     review, result = (replace(each, overdue_told=None) for each in (review, result))
-    last = review.decision.decided_at + _TICK if review.decision else review.accepted_at
+    made_at = [made.decided_at for made in (review.decision, review.revocation) if made]
+    made_at += [review.reopened_at] if review.reopened_at else []
+    last = max(made_at) + _TICK if made_at else review.accepted_at
     at = max(min(command.occurred_at or now, now), last or review.requested_at)
     match command.action:
         case Action.REQUEST_SUPPLEMENT:
@@ -225,6 +269,10 @@ def decide(review: Review, command: Command, now: datetime) -> Transition:
             return Transition(result, (ReviewWithdrawn(**_about(review), reason_code=why, withdrawn_at=at),))
         case Action.RECOGNISE:
             return _recognise(result, command, at)
+        case Action.REOPEN:
+            return _reopen(review, state, command, at)
+        case Action.RESTORE:
+            return _restore(review, command, at)
     events: list[Event] = []
     if review.accepted_at is None and review.state is not State.RECOGNISED:
         result = replace(result, accepted_at=at)
@@ -232,11 +280,53 @@ def decide(review: Review, command: Command, now: datetime) -> Transition:
     if state in DECIDED:
         if not command.number:
             raise ValueError("a decision needs its number")
-        made = Decision(command.number, command.reason, at, command.by)
+        made = Decision(
+            command.number,
+            command.reason,
+            at,
+            command.by,
+            command.false_material.model_dump(mode="json") if command.false_material else None,
+            command.ground.model_dump(mode="json") if command.ground else None,
+        )
         revoked = state is State.REVOKED
         result = replace(result, revocation=made) if revoked else replace(result, decision=made)
         events.append(_decision_event(result, made))
     return Transition(result, tuple(events))
+
+
+def acts_on(review: Review, event: FalseMaterialForwarded) -> Action | None:
+    """What a finding at another item decides here: what was granted is revoked; what was revoked for that alone is restored.
+
+    None: nothing, so that no number is needed. An item that is open is its officers' to decide, who are warned.
+    """
+    others = [each for each in review.disputes if each.finding != (event.ground.item_id, event.ground.round)]
+    if not event.lifted:
+        granted = review.state in CHANGES[Action.REVOKE]
+        return Action.REVOKE if granted and len(others) == len(review.disputes) else None
+    by_itself = review.revocation is not None and review.revocation.ground is not None
+    return Action.RESTORE if review.state is State.REVOKED and by_itself and not others else None
+
+
+def dispute(review: Review, event: FalseMaterialForwarded, number: str | None, now: datetime) -> Transition:
+    """Take in such a finding, or that it does not stand. Told again it changes nothing. ``number``: of what ``acts_on`` names."""
+    finding = event.ground.item_id, event.ground.round
+    others = tuple(each for each in review.disputes if each.finding != finding)
+    action = acts_on(review, event)
+    if not event.lifted:
+        if len(others) < len(review.disputes):
+            return Transition(review, ())
+        others = (*others, Dispute(event.ground.model_dump(mode="json"), event.reason, event.found_at))
+    elif len(others) == len(review.disputes):
+        return Transition(review, ())
+    told = replace(review, disputes=others)
+    if action is None:
+        return Transition(told, ())
+    made = event.ground
+    reason = f"{made.department.name}（{made.decision_number}）认定本事项所依据的材料虚假：{event.reason}"[
+        :2000
+    ]
+    revoke = Command(action, FALSE_MATERIAL, from_desk=False, number=number, reason=reason, ground=made)
+    return decide(told, revoke, now)
 
 
 def notice_day(review: Review, now: datetime) -> Transition:
@@ -252,6 +342,77 @@ def notice_day(review: Review, now: datetime) -> Transition:
     step = ReviewStep.DECIDE if review.accepted_at else ReviewStep.ACCEPT
     event = ReviewOverdue(**_about(review), step=step, due_on=due_on, noticed_at=now)
     return Transition(replace(review, overdue_told=due_on), (event,))
+
+
+_DEPARTMENTS_WORD = frozenset(
+    {
+        Action.ACCEPT,
+        Action.NOT_ACCEPT,
+        Action.REQUEST_SUPPLEMENT,
+        Action.EXTEND,
+        Action.GRANT,
+        Action.REFUSE,
+        Action.REVOKE,
+    }
+)
+
+
+def _overtaken(review: Review, command: Command) -> bool:
+    """A department's system tells again what was said before the item was reopened: that no longer stands."""
+    if command.from_desk or review.reopened_at is None or command.action not in _DEPARTMENTS_WORD:
+        return False
+    earlier = command.occurred_at is not None and command.occurred_at < review.reopened_at
+    return earlier or command.number in review.overturned
+
+
+def _reopen(review: Review, state: State, command: Command, at: datetime) -> Transition:
+    """The same department decides again, at the desk, within new time limits; a refused item stays accepted."""
+    today = china_date(at)
+    accept_due = working_days_after(today, command.accept_working_days)
+    accepted = state is State.ACCEPTED
+    start = Deadline(today, False) if accepted else accept_due
+    decide_due = _later(start, command.decide_working_days)
+    result = replace(
+        review,
+        state=state,
+        at_desk=True,
+        accept_due_on=accept_due.on,
+        decide_due_on=decide_due.on,
+        decision=None,
+        note=None,
+        round=review.round + 1,
+        reopened_at=at,
+        overturned=(*review.overturned, *([review.decision.number] if review.decision else [])),
+    )
+    event = ItemReopened(
+        **_about(result),
+        accepted=accepted,
+        accept_due_on=accept_due.on,
+        decide_due_on=decide_due.on,
+        due_provisional=accept_due.provisional or decide_due.provisional,
+        reopened_at=at,
+    )
+    return Transition(result, (event,))
+
+
+def _restore(review: Review, command: Command, at: datetime) -> Transition:
+    """Granted again, as a newer decision: so every target follows."""
+    if not command.number:
+        raise ValueError("a decision needs its number")
+    gone = [made.number for made in (review.decision, review.revocation) if made]
+    made = Decision(command.number, None, at, command.by)
+    result = replace(
+        review,
+        state=State.GRANTED,
+        # what was recognised had not been accepted here
+        accepted_at=review.accepted_at or at,
+        decision=made,
+        revocation=None,
+        round=review.round + 1,
+        reopened_at=at,
+        overturned=(*review.overturned, *gone),
+    )
+    return Transition(result, (_decision_event(result, made),))
 
 
 _TOLD_ONCE = (
@@ -352,6 +513,7 @@ def _about(review: Review) -> dict[str, Any]:
         "record_id": review.record_id,
         "subject_id": review.subject_id,
         "department": review.department,
+        "round": review.round,
     }
 
 
@@ -381,14 +543,20 @@ def _decision_event(review: Review, decision: Decision) -> Event:
     if review.state is State.GRANTED:
         return RepairGranted.model_validate({**facts, "automatic": decision.by == AUTOMATIC})
     kind = RepairRevoked if review.state is State.REVOKED else RepairRefused
-    return kind.model_validate({**facts, "reason": decision.reason})
+    found = {"false_material": decision.false_material, "ground": decision.ground}
+    return kind.model_validate({**facts, "reason": decision.reason, **found})
 
 
-_NUMBER_WORDS = {Action.GRANT: "信修", Action.REFUSE: "不予信修", Action.REVOKE: "撤销信修"}
+_NUMBER_WORDS = {
+    Action.GRANT: "信修",
+    Action.REFUSE: "不予信修",
+    Action.REVOKE: "撤销信修",
+    Action.RESTORE: "恢复信修",
+}
 
 
 def decision_number(short_name: str, action: Action, year: int, serial: int) -> str:
-    """Number of a decision made at the desk: 机关简称 + 信修, 不予信修 or 撤销信修 + 〔year〕 + serial + 号.
+    """Number of a decision made at the desk: 机关简称 + 信修, 不予信修, 撤销信修 or 恢复信修 + 〔year〕 + serial + 号.
 
     One series of serials for each department and year.
     """

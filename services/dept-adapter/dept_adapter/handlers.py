@@ -5,11 +5,34 @@ from collections.abc import Callable, Mapping, Sequence
 from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Department
+from contracts.clock import china_date
 from contracts.errors import DeadLetterReason
-from contracts.events import RecognitionForwarded, ReviewCancelled, ReviewRequested, SupplementForwarded
-from dept_adapter.domain import Command, Review, decide, receive
+from contracts.events import (
+    FalseMaterialForwarded,
+    ObjectionForwarded,
+    RecognitionForwarded,
+    ReviewCancelled,
+    ReviewRequested,
+    SupplementForwarded,
+)
+from contracts.records import DepartmentRef
+from dept_adapter.domain import (
+    FALSE_MATERIAL,
+    Command,
+    Review,
+    Transition,
+    acts_on,
+    decide,
+    decision_number,
+    dispute,
+    receive,
+)
+from dept_adapter.objection import Objection, receive_objection
+from dept_adapter.objections import Objections
 from dept_adapter.states import Action
 from dept_adapter.store import Change, NewReview, Reviews
+
+_FOLLOW_UPS = SupplementForwarded | ReviewCancelled | RecognitionForwarded | FalseMaterialForwarded
 
 
 class ReviewHandler:
@@ -23,39 +46,54 @@ class ReviewHandler:
         self,
         departments: Mapping[str, Department],
         reviews: Reviews,
+        objections: Objections,
         wakes: Mapping[str, Callable[[], None]],
         verify: Callable[[], None],
     ) -> None:
         self._departments = departments
         self._reviews = reviews
+        self._objections = objections
         self._wakes = wakes
         self._verify = verify
 
     async def __call__(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
         """An item that is here already is not asked for again. Other events of the topics are not for us."""
         new: dict[str, NewReview] = {}
+        objections: dict[str, tuple[Objection, Mapping[str, str]]] = {}
         follow_ups: list[Received] = []
         for received in batch:
             event = received.event
-            if not isinstance(event, ReviewRequested):
-                if isinstance(event, SupplementForwarded | ReviewCancelled | RecognitionForwarded):
-                    follow_ups.append(received)
+            if isinstance(event, _FOLLOW_UPS):
+                follow_ups.append(received)
                 continue
-            # the chassis has checked that the slug of the event is that of its topic
-            department = self._departments[event.department.slug]
-            if event.department.code != department.code:
-                unit.reject(
-                    received,
-                    DeadLetterReason.UNKNOWN_AGGREGATE,
-                    f"department {event.department.code} is not {department.slug} ({department.code}):"
-                    " use the same catalogue in routing and dept-adapter",
-                )
+            if not isinstance(event, ReviewRequested | ObjectionForwarded):
+                continue
+            department = self._asked(unit, received, event.department)
+            if department is None:
+                continue
+            if isinstance(event, ObjectionForwarded):
+                objections.setdefault(event.objection_id, (receive_objection(event), received.trace))
                 continue
             review = receive(event, at_desk=department.mode == "desk")
             new.setdefault(event.item_id, NewReview(review, department.mode, received.trace))
         await self._add(unit, new)
+        if objections:
+            await self._objections.add(objections, unit.now, unit.session)
         if follow_ups:
             await self._follow_up(unit, follow_ups)
+
+    def _asked(self, unit: UnitOfWork, received: Received, asked: DepartmentRef) -> Department | None:
+        """The department that is asked. The chassis has checked that the slug of the event is that of its topic."""
+        department = self._departments[asked.slug]
+        if asked.code == department.code:
+            return department
+        unit.reject(
+            received,
+            DeadLetterReason.UNKNOWN_AGGREGATE,
+            f"department {asked.code} is not {department.slug} ({department.code}):"
+            " use the same catalogue in routing and dept-adapter",
+        )
+        return None
 
     async def _add(self, unit: UnitOfWork, new: dict[str, NewReview]) -> None:
         if not new:
@@ -72,23 +110,46 @@ class ReviewHandler:
         """After the reviews of the same batch: of one item they come in order."""
         stored = await self._reviews.load([received.key for received in batch], unit.session)
         now: dict[str, Review] = {}
+        warned: dict[str, str] = {}
         for received in batch:
             event = received.event
-            if not isinstance(event, SupplementForwarded | ReviewCancelled | RecognitionForwarded):
+            if not isinstance(event, _FOLLOW_UPS):
                 continue
             found = stored.get(event.item_id)
             if found is None or found.review.department.code != event.department.code:
                 detail = f"{event.department.slug} was not asked to review {event.item_id}"
                 unit.reject(received, DeadLetterReason.UNKNOWN_AGGREGATE, detail)
                 continue
-            transition = decide(now.get(event.item_id, found.review), _command(event), unit.now)
+            before = now.get(event.item_id, found.review)
+            if isinstance(event, FalseMaterialForwarded):
+                transition = await self._dispute(unit, before, event)
+                warned[event.item_id] = _warning(event)
+            else:
+                transition = decide(before, _command(event), unit.now)
             for told in transition.events:
                 unit.emit(told, cause=received.id, trace=received.trace)
-            if transition.events:
+            if transition.review is not before:
                 now[event.item_id] = transition.review
-        changes = [Change(stored[item_id], review, _by(review)) for item_id, review in now.items()]
+        changes = [
+            Change(
+                stored[item_id],
+                review,
+                FALSE_MATERIAL if item_id in warned else _by(review),
+                warned.get(item_id),
+            )
+            for item_id, review in now.items()
+        ]
         await self._reviews.save(changes, unit.now, unit.session)
         self._wake(unit, {change.review.department.slug for change in changes})
+
+    async def _dispute(self, unit: UnitOfWork, review: Review, event: FalseMaterialForwarded) -> Transition:
+        """Its department's decision, made here: the numbers are those of its desk."""
+        action, number = acts_on(review, event), None
+        if action is not None:
+            department, year = self._departments[event.department.slug], china_date(unit.now).year
+            serial = await self._reviews.next_serial(department.code, year, unit.session)
+            number = decision_number(department.short_name, action, year, serial)
+        return dispute(review, event, number, unit.now)
 
     def _wake(self, unit: UnitOfWork, slugs: set[str]) -> None:
         for slug in slugs & set(self._wakes):
@@ -100,6 +161,11 @@ _BY = "applicant"
 
 def _by(review: Review) -> str:
     return review.decision.by if review.decision else _BY
+
+
+def _warning(event: FalseMaterialForwarded) -> str:
+    made = f"{event.ground.department.name}（{event.ground.decision_number}）"
+    return f"{made}认定材料虚假：{event.reason}" if not event.lifted else f"{made}的虚假材料认定已被推翻"
 
 
 def _command(event: SupplementForwarded | ReviewCancelled | RecognitionForwarded) -> Command:

@@ -40,7 +40,8 @@ TABLE_HEAD = ("决定文书号", "认定单位", "认定日期", "类别")
 
 def kind_of(before: State, after: State, by: str) -> LetterKind | None:
     """The letter a change of state leads to; None: to none."""
-    if before is after:
+    # what is reopened is told by the decision on the objection; it had been accepted before
+    if before is after or before is State.REFUSED:
         return None
     kind = _KINDS.get(after)
     if kind is LetterKind.WITHDRAWN and by == CLOCK:

@@ -1,6 +1,6 @@
 """Materials as departments see them: those of the application an item belongs to, and no others."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from urllib.parse import quote
 
 from aiohttp import ClientError
@@ -9,15 +9,22 @@ from fastapi.responses import StreamingResponse
 from chassis.cases import CaseDirectory
 from chassis.problems import Problem
 from contracts.errors import ProblemCode
-from contracts.http.intake import Case
+from contracts.http.intake import Case, Material
 
 
 async def material_response(cases: CaseDirectory, application_id: str, material_id: str) -> StreamingResponse:
     """The content, passed on piece by piece. Raises Problem: NOT_FOUND, UNAVAILABLE."""
     case = await _case(cases, application_id)
-    found = next((m for m in case.materials if m.material_id == material_id), None) if case else None
+    return stream_material(cases, case.materials if case else (), material_id)
+
+
+def stream_material(
+    cases: CaseDirectory, materials: Iterable[Material], material_id: str
+) -> StreamingResponse:
+    """The content of one of these materials. Raises Problem NOT_FOUND when it is none of them."""
+    found = next((m for m in materials if m.material_id == material_id), None)
     if found is None:
-        raise Problem(ProblemCode.NOT_FOUND, "该事项没有这份材料，请刷新事项后重试。")
+        raise Problem(ProblemCode.NOT_FOUND, "没有这份材料，请刷新后重试。")
     return _inline(cases.material(material_id), found.media_type, found.name)
 
 

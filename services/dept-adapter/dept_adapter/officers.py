@@ -13,6 +13,7 @@ from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Department
 from contracts.clock import china_date
 from contracts.errors import ProblemCode
+from contracts.events import FalseMaterial
 from contracts.http.source import Fact
 from contracts.tokens import Claims, Role
 from dept_adapter.decisions import apply, attempt
@@ -31,13 +32,17 @@ _NOT_PEOPLE = frozenset({"clock", "push", "letters"})
 
 @dataclass(frozen=True)
 class Order:
-    """What an officer wants done. ``number`` None: the next of the department and year. ``text``: own words in the letter."""
+    """What an officer wants done. ``number`` None: the next of the department and year. ``text``: own words in the letter.
+
+    ``false_material``: the finding that a refusal or revocation makes.
+    """
 
     action: Action
     number: str | None = None
     reason: str | None = None
     missing: tuple[str, ...] = ()
     text: str | None = None
+    false_material: FalseMaterial | None = None
 
 
 class Effect(StrEnum):
@@ -126,7 +131,13 @@ class Officers:
                 # what would not be allowed is not proposed
                 attempt(review, self.command(officer.sub, order, order.number or "-"), unit.now)
                 proposal = Proposal(
-                    order.action, officer.sub, unit.now, order.number, order.reason, order.text
+                    order.action,
+                    officer.sub,
+                    unit.now,
+                    order.number,
+                    order.reason,
+                    order.text,
+                    order.false_material,
                 )
                 words = ACTION_TEXT[order.action] + (f"：{order.reason}" if order.reason else "")
                 await self._reviews.note(
@@ -161,7 +172,13 @@ class Officers:
                     ProblemCode.FORBIDDEN, "提请的人不能复核自己提请的决定，请由另一名复核人员办理。"
                 )
             proposed = stored.proposal
-            order = Order(proposed.action, proposed.number, proposed.reason, text=proposed.text)
+            order = Order(
+                proposed.action,
+                proposed.number,
+                proposed.reason,
+                text=proposed.text,
+                false_material=proposed.false_material,
+            )
             return await self._apply(unit, stored, self.command(officer.sub, order), Act.CONFIRM)
 
         return await self._run(officer, item_id, work)
@@ -220,6 +237,7 @@ class Officers:
             missing=order.missing,
             supplement_working_days=self._supplement_working_days,
             text=order.text,
+            false_material=order.false_material,
         )
 
     async def _apply(
@@ -231,7 +249,9 @@ class Officers:
             serial = await self._reviews.next_serial(code, year, unit.session)
             number = decision_number(self._departments[code].short_name, action, year, serial)
             command = replace(command, number=number)
-        cause = f"desk:{action.value}:{review.item_id}"
+        # what is reopened may be decided alike again: that is another event
+        again = f":{review.round}" if review.round else ""
+        cause = f"desk:{action.value}:{review.item_id}{again}"
         transition = await apply(unit, self._reviews, stored, command, cause=cause, act=act)
         return Effect.DONE if transition.events else Effect.REPEATED
 

@@ -21,7 +21,10 @@ class State(StrEnum):
 
 
 class Action(StrEnum):
-    """What can happen to a review. ``supplement``: what was missing came; ``lapse``: it did not come in time."""
+    """What can happen to a review. ``supplement``: what was missing came; ``lapse``: it did not come in time.
+
+    ``reopen``, ``restore``: an objection to a refusal, to a revocation, was upheld.
+    """
 
     DELIVER = "deliver"
     GIVE_UP = "give_up"
@@ -36,6 +39,8 @@ class Action(StrEnum):
     REVOKE = "revoke"
     WITHDRAW = "withdraw"
     RECOGNISE = "recognise"
+    REOPEN = "reopen"
+    RESTORE = "restore"
 
 
 class Act(StrEnum):
@@ -61,7 +66,9 @@ ACT_TEXT = {
 DECIDED = frozenset({State.GRANTED, State.REFUSED, State.REVOKED})
 """The department decided on the repair."""
 ENDED = DECIDED | {State.NOT_ACCEPTED, State.WITHDRAWN, State.RECOGNISED}
-"""Nothing is awaited any more; a grant, here or recognised, may still be revoked."""
+"""Nothing is awaited any more; a grant, here or recognised, may still be revoked, and an upheld objection begins a new round."""
+OBJECTIONABLE = frozenset({State.NOT_ACCEPTED, State.REFUSED, State.REVOKED})
+"""Results that may be objected to, once each."""
 
 _FORMAL = (State.RECEIVED, State.DELIVERED, State.UNDELIVERABLE)
 _UNDECIDED = (*_FORMAL, State.SUPPLEMENT, State.ACCEPTED, State.EXTENDED)
@@ -85,6 +92,9 @@ CHANGES: dict[Action, dict[State, State]] = {
     Action.REVOKE: dict.fromkeys((State.GRANTED, State.RECOGNISED), State.REVOKED),
     Action.WITHDRAW: dict.fromkeys(_UNDECIDED, State.WITHDRAWN),
     Action.RECOGNISE: dict.fromkeys(_UNDECIDED, State.RECOGNISED),
+    # only an upheld objection leads back
+    Action.REOPEN: {State.NOT_ACCEPTED: State.RECEIVED, State.REFUSED: State.ACCEPTED},
+    Action.RESTORE: {State.REVOKED: State.GRANTED},
 }
 """action -> state -> next state: everything that changes a review."""
 
@@ -105,6 +115,9 @@ REPEATED: dict[Action, frozenset[State]] = {
     Action.GRANT: frozenset({State.GRANTED, State.REVOKED, State.RECOGNISED}),
     Action.REFUSE: frozenset({State.REFUSED}),
     Action.REVOKE: frozenset({State.REVOKED}),
+    # an objection is decided once: these two never come again
+    Action.REOPEN: frozenset(),
+    Action.RESTORE: frozenset(),
 }
 """action -> states in which it changes nothing, being a repetition or overtaken. In all other states it is a contradiction."""
 
@@ -150,6 +163,8 @@ ACTION_TEXT = {
     Action.REVOKE: "撤销",
     Action.WITHDRAW: "申请人撤回",
     Action.RECOGNISE: "别处已修复",
+    Action.REOPEN: "异议成立，重新办理",
+    Action.RESTORE: "异议成立，恢复修复",
 }
 
 
@@ -184,4 +199,73 @@ def diagram() -> str:
     lines.append(f"    [*] --> {State.RECEIVED}")
     lines += [f"    {before} --> {then}: {'、'.join(texts)}" for (before, then), texts in arrows.items()]
     lines += [f"    {state} --> [*]" for state in State if state in ENDED]
+    return "\n".join(lines) + "\n"
+
+
+# --- objections ------------------------------------------------------------------------------------------
+
+
+class ObjectionState(StrEnum):
+    """Where an objection stands at its department."""
+
+    RECEIVED = "received"
+    ACCEPTED = "accepted"
+    NOT_ACCEPTED = "not_accepted"
+    UPHELD = "upheld"
+    DISMISSED = "dismissed"
+
+
+class ObjectionAction(StrEnum):
+    """What an officer does with an objection."""
+
+    ACCEPT = "accept"
+    NOT_ACCEPT = "not_accept"
+    UPHOLD = "uphold"
+    DISMISS = "dismiss"
+
+
+_OPEN_OBJECTION = (ObjectionState.RECEIVED, ObjectionState.ACCEPTED)
+OBJECTION_ENDED = frozenset(ObjectionState) - set(_OPEN_OBJECTION)
+OBJECTION_CHANGES: dict[ObjectionAction, dict[ObjectionState, ObjectionState]] = {
+    ObjectionAction.ACCEPT: {ObjectionState.RECEIVED: ObjectionState.ACCEPTED},
+    ObjectionAction.NOT_ACCEPT: {ObjectionState.RECEIVED: ObjectionState.NOT_ACCEPTED},
+    ObjectionAction.UPHOLD: dict.fromkeys(_OPEN_OBJECTION, ObjectionState.UPHELD),
+    ObjectionAction.DISMISS: dict.fromkeys(_OPEN_OBJECTION, ObjectionState.DISMISSED),
+}
+"""action -> state -> next state: everything that changes an objection."""
+OBJECTION_REPEATED: dict[ObjectionAction, frozenset[ObjectionState]] = {
+    ObjectionAction.ACCEPT: frozenset(
+        {ObjectionState.ACCEPTED, ObjectionState.UPHELD, ObjectionState.DISMISSED}
+    ),
+    ObjectionAction.NOT_ACCEPT: frozenset({ObjectionState.NOT_ACCEPTED}),
+    ObjectionAction.UPHOLD: frozenset({ObjectionState.UPHELD}),
+    ObjectionAction.DISMISS: frozenset({ObjectionState.DISMISSED}),
+}
+"""action -> states in which it changes nothing. In all other states it is a contradiction."""
+OBJECTION_STATE_TEXT = {
+    ObjectionState.RECEIVED: "待受理",
+    ObjectionState.ACCEPTED: "核查中",
+    ObjectionState.NOT_ACCEPTED: "不予受理",
+    ObjectionState.UPHELD: "异议成立",
+    ObjectionState.DISMISSED: "异议不成立",
+}
+_OBJECTION_ACTION_TEXT = {
+    ObjectionAction.ACCEPT: "受理",
+    ObjectionAction.NOT_ACCEPT: "不予受理",
+    ObjectionAction.UPHOLD: "认定成立",
+    ObjectionAction.DISMISS: "认定不成立",
+}
+
+
+def objection_diagram() -> str:
+    """The table of objections as a Mermaid state diagram with zh-CN labels."""
+    lines = ["stateDiagram-v2", "    direction LR"]
+    lines += [f'    state "{text}" as {state}' for state, text in OBJECTION_STATE_TEXT.items()]
+    lines.append(f"    [*] --> {ObjectionState.RECEIVED}")
+    lines += [
+        f"    {before} --> {then}: {_OBJECTION_ACTION_TEXT[action]}"
+        for action, changes in OBJECTION_CHANGES.items()
+        for before, then in changes.items()
+    ]
+    lines += [f"    {state} --> [*]" for state in ObjectionState if state in OBJECTION_ENDED]
     return "\n".join(lines) + "\n"

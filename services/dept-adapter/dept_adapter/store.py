@@ -17,9 +17,9 @@ from typing import Any, Literal
 from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReturnDocument, UpdateOne
 
 from chassis.db import CollectionSpec, Database, Document, Session
-from contracts.events import ReminderLevel, ReviewStep
+from contracts.events import FalseMaterial, ReminderLevel, ReviewStep
 from contracts.records import DepartmentRef, RecordFacts
-from dept_adapter.domain import Decision, Proposal, Review, Supplement
+from dept_adapter.domain import Decision, Dispute, Proposal, Review, Supplement
 from dept_adapter.letters import decided_at, kind_of, letter_id, own_number
 from dept_adapter.reminders import (
     NO_REMINDERS,
@@ -137,12 +137,14 @@ class StoredReview:
 class Change:
     """A review as it was stored, and as it became; ``by`` whom.
 
-    ``text``: the officer's words in the letter, if any; ``act``: what was done, where the state does not tell it.
+    ``detail``: for its history, where its decision does not say it; ``text``: the officer's words in the letter, if any; ``act``:
+    what was done, where the state does not tell it.
     """
 
     stored: StoredReview
     review: Review
     by: str
+    detail: str | None = None
     text: str | None = None
     act: Act | None = None
 
@@ -279,7 +281,13 @@ class Reviews:
         """Put into the history what an officer did that left the state as it was; keep a proposal, or end it."""
         update: Document = {"$push": {"history": entry(now, state, by, detail, act)}}
         if proposal is not None:
-            update["$set"] = {"proposal": asdict(proposal)}
+            found = proposal.false_material
+            update["$set"] = {
+                "proposal": {
+                    **asdict(proposal),
+                    "false_material": found.model_dump(mode="json") if found else None,
+                }
+            }
         elif act is Act.SEND_BACK:
             update["$unset"] = {"proposal": ""}
         await self._reviews.update_one({"_id": item_id}, update, session=session)
@@ -557,6 +565,10 @@ class Reviews:
             else None,
             note=document.get("note"),
             overdue_told=_day(document.get("overdue_told")),
+            round=document.get("round", 0),
+            reopened_at=document.get("reopened_at"),
+            overturned=tuple(document.get("overturned", ())),
+            disputes=tuple(Dispute(**each) for each in document.get("disputes", ())),
         )
 
 
@@ -602,6 +614,10 @@ def _document(review: Review) -> Document:
         "overdue_told": review.overdue_told.isoformat() if review.overdue_told else None,
         "deadline_on": _deadline(review),
         "due_on": review.due_on.isoformat() if review.due_on else None,
+        "round": review.round,
+        "reopened_at": review.reopened_at,
+        "overturned": list(review.overturned),
+        "disputes": [asdict(each) for each in review.disputes],
     }
 
 
@@ -621,6 +637,10 @@ _SAVED = (
     "overdue_told",
     "deadline_on",
     "due_on",
+    "round",
+    "reopened_at",
+    "overturned",
+    "disputes",
 )
 
 
@@ -637,7 +657,11 @@ def _overdue(department_codes: Sequence[str], today: date) -> Document:
 
 
 def _proposal(kept: Document | None) -> Proposal | None:
-    return Proposal(**{**kept, "action": Action(kept["action"])}) if kept else None
+    if not kept:
+        return None
+    found = kept.get("false_material")
+    read = {"action": Action(kept["action"]), "false_material": found and FalseMaterial.model_validate(found)}
+    return Proposal(**{**kept, **read})
 
 
 def _supplement(supplement: Supplement | None) -> Document | None:
@@ -677,7 +701,7 @@ def _saving(change: Change, now: datetime, reminding: Document) -> UpdateOne:
     document = _document(review)
     changed: Document = {**{name: document[name] for name in _SAVED}, **reminding}
     made = review.revocation or review.decision
-    detail = made.reason if made else review.note
+    detail = change.detail or (made.reason if made else review.note)
     if review.state is State.SUPPLEMENT and review.supplement:
         detail = "；".join(review.supplement.missing)
     line = entry(now, review.state, change.by, detail, change.act)
@@ -713,7 +737,9 @@ def _letter_due(change: Change, now: datetime) -> UpdateOne | None:
         "attempts": 0,
         "next_attempt_at": now,
     }
-    key = {"_id": letter_id(review.item_id, kind, own_number(kind, review))}
+    # a step that comes again in a later round is another one
+    number = own_number(kind, review) or (f"round {review.round}" if review.round else None)
+    key = {"_id": letter_id(review.item_id, kind, number)}
     return UpdateOne(key, {"$setOnInsert": due}, upsert=True)
 
 

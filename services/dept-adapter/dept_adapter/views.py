@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from contracts.events import ReminderLevel, ReviewStep
+from contracts.events import FalseMaterial, Ground, ReminderLevel, ReviewStep
 from contracts.http.intake import Case
 from contracts.http.source import Fact
 from contracts.records import DepartmentRef, RecordFacts
@@ -16,12 +16,22 @@ from dept_adapter.store import StoredReview
 
 
 class DecisionView(BaseModel):
-    """The decision made."""
+    """The decision made. ``false_material``: the finding it makes; ``ground``: the finding at another item that it rests on."""
 
     number: str
     reason: str | None
     decided_at: datetime
     by: str
+    false_material: FalseMaterial | None = None
+    ground: Ground | None = None
+
+
+class DisputeView(BaseModel):
+    """A warning: what this item rests on was found false at another item."""
+
+    ground: Ground
+    reason: str
+    found_at: datetime
 
 
 class PushView(BaseModel):
@@ -143,7 +153,8 @@ class ReviewSummary(BaseModel):
     """A review in a list. ``at_desk``: it is decided here, not in the department's own system.
 
     ``due_on``: the last day of whoever has to act now; ``overdue``: it has passed, and everybody was told. ``note`` (zh-CN): why it
-    was not accepted, or put off.
+    was not accepted, or put off. ``round``: how often it was reopened after an upheld objection; ``overturned``: numbers of decisions
+    that no longer stand. ``disputes``: warnings of false material.
     """
 
     item_id: str
@@ -164,6 +175,9 @@ class ReviewSummary(BaseModel):
     note: str | None
     due_on: date | None
     overdue: bool
+    round: int
+    overturned: list[str]
+    disputes: list[DisputeView]
     push: PushView | None
     verification: VerificationView | None
     reminders: list[ReminderView]
@@ -171,9 +185,13 @@ class ReviewSummary(BaseModel):
 
 
 class ReviewDetail(ReviewSummary):
-    """A review with its history and, where intake answers, the applicant's side. ``case_note`` (zh-CN): why ``case`` is null."""
+    """A review with its history and, where intake answers, the applicant's side. ``case_note`` (zh-CN): why ``case`` is null.
+
+    ``false_material_default_years``: what the catalogue proposes for ``block_years`` of a finding of false material.
+    """
 
     history: list[StepView]
+    false_material_default_years: int | None = None
     case: Case | None = None
     case_note: str | None = None
 

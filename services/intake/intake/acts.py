@@ -123,7 +123,8 @@ class Acts:
                 department=item.holder,
                 requested_at=unit.now,
             )
-            unit.emit(event, cause=f"withdraw:{item.item_id}")
+            again = f":{item.round}" if item.round else ""
+            unit.emit(event, cause=f"withdraw:{item.item_id}{again}")
 
         await self._act(applicant.subject.subject_id, item_id, act)
 

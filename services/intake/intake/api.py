@@ -41,16 +41,19 @@ async def my_records(
     subject_id = applicant.subject.subject_id
     records = await intake.store.records_of(subject_id, after, limit)
     day = today()
+    finding = await intake.findings.barring(subject_id, day)
     return RecordPage(
         subject_id=subject_id,
         records=[
-            RecordView.of(record, intake.catalogue, day, intake.settings.transition) for record in records
+            RecordView.of(record, intake.catalogue, day, intake.settings.transition, finding)
+            for record in records
         ],
         next=records[-1].record_id if len(records) == limit else None,
     )
 
 
-def _idempotency_key(value: str | None) -> str:
+def idempotency_key_of(value: str | None) -> str:
+    """The key of a request. Raises Problem IDEMPOTENCY_KEY_MISSING."""
     # RFC 9110 field values may hold more; printable ASCII survives every proxy and log
     if value is None or not 1 <= len(value) <= _MAX_KEY or not (value.isascii() and value.isprintable()):
         raise Problem(
@@ -60,7 +63,7 @@ def _idempotency_key(value: str | None) -> str:
     return value
 
 
-_IDEMPOTENCY_KEY = {
+IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": True,
@@ -74,7 +77,7 @@ _IDEMPOTENCY_KEY = {
     status_code=201,
     summary="提交修复申请",
     # described by hand: required, yet a missing one gets a problem of its own
-    openapi_extra={"parameters": [_IDEMPOTENCY_KEY]},
+    openapi_extra={"parameters": [IDEMPOTENCY_KEY]},
     responses={
         201: {
             "headers": {
@@ -94,6 +97,7 @@ _IDEMPOTENCY_KEY = {
             ProblemCode.UNKNOWN_RECORD,
             ProblemCode.UNKNOWN_MATERIAL,
             ProblemCode.RECORD_NOT_REPAIRABLE,
+            ProblemCode.SUBJECT_BARRED,
             ProblemCode.BUSY,
         ),
     },
@@ -106,7 +110,7 @@ async def submit(
     idempotency_key: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> ApplicationView:
     """一份申请可含多条记录。全部记录要么一起受理，要么一条也不受理；同一键重复提交得到同样的答复。"""
-    key = _idempotency_key(idempotency_key)
+    key = idempotency_key_of(idempotency_key)
     with intake.gate.submission():
         submitted = await intake.submission.submit(applicant, body, key)
     response.headers["Location"] = f"/v1/applications/{submitted.application.application_id}"

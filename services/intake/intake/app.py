@@ -16,6 +16,7 @@ from intake import (
     certificate_api,
     commitment_api,
     feed_api,
+    findings,
     follow_ups,
     follow_ups_api,
     guide_api,
@@ -25,11 +26,14 @@ from intake import (
     materials,
     materials_api,
     notice_api,
+    objections,
+    objections_api,
     rules_api,
 )
 from intake import invariants as checks
 from intake.acts import Acts
 from intake.certificates import CertificateClient
+from intake.findings import Findings
 from intake.follow_ups import FollowUps
 from intake.guide_picture import Painter
 from intake.handlers import ProgressHandler
@@ -37,6 +41,7 @@ from intake.importing import Importer
 from intake.letters import LetterFetcher
 from intake.mandates import Mandates
 from intake.materials import Materials
+from intake.objections import Objections
 from intake.parts import Intake
 from intake.pressure import Gate
 from intake.settings import IntakeSettings
@@ -62,16 +67,28 @@ def build(settings: IntakeSettings) -> FastAPI:
             settings.follow_up_days,
             settings.follow_up_poll_seconds,
         )
+        found = Findings(runtime.database, store)
+        objected = Objections(
+            runtime.database,
+            store,
+            files,
+            found,
+            runtime.outbox,
+            catalogue,
+            settings.idempotency_retention_days,
+        )
         gate = Gate(settings, store, runtime.outbox)
         app.state.intake = Intake(
             settings,
             catalogue,
             store,
-            Submission(store, files, runtime.outbox, catalogue, settings),
+            Submission(store, files, found, runtime.outbox, catalogue, settings),
             Acts(store, files, runtime.outbox),
             files,
             Mandates(runtime.database),
             asked_later,
+            found,
+            objected,
             Importer(store, runtime.outbox, gate.room),
             TimelineWakeups(store.settled_timeline, settings.max_event_streams),
             gate,
@@ -84,7 +101,13 @@ def build(settings: IntakeSettings) -> FastAPI:
             ),
             LetterPress(settings.max_pictures_at_work),
         )
-        return [ConsumerSpec(NAME, [topic.name for topic in _CONSUMED], ProgressHandler(store, asked_later))]
+        return [
+            ConsumerSpec(
+                NAME,
+                [topic.name for topic in _CONSUMED],
+                ProgressHandler(store, asked_later, found, objected),
+            )
+        ]
 
     def loops(_runtime: Runtime) -> list[Loop]:
         # asked after consumers, which made the parts
@@ -93,7 +116,14 @@ def build(settings: IntakeSettings) -> FastAPI:
     spec = ServiceSpec(
         NAME,
         "信复 · 申请受理",
-        [*COLLECTIONS, *mandates.COLLECTIONS, *materials.COLLECTIONS, *follow_ups.COLLECTIONS],
+        [
+            *COLLECTIONS,
+            *mandates.COLLECTIONS,
+            *materials.COLLECTIONS,
+            *follow_ups.COLLECTIONS,
+            *findings.COLLECTIONS,
+            *objections.COLLECTIONS,
+        ],
         {topic.name: topic for topic in (APPLICATIONS, *_CONSUMED)},
         routers=[
             api.router,
@@ -106,6 +136,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             guide_api.router,
             certificate_api.router,
             follow_ups_api.router,
+            objections_api.router,
             feed_api.router,
             checks.router,
         ],

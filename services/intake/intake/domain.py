@@ -17,9 +17,11 @@ from pydantic import Field
 from contracts.events import (
     ApplicationCompleted,
     CompletedItem,
+    Ground,
     ItemEvent,
     ItemOutcome,
     ItemReferred,
+    ItemReopened,
     ItemRouted,
     ItemWithdrawn,
     LetterIssued,
@@ -34,6 +36,7 @@ from contracts.events import (
     RepairRevoked,
     ReviewAccepted,
     ReviewExtended,
+    ReviewFact,
     ReviewNotAccepted,
     ReviewOverdue,
     ReviewStep,
@@ -53,6 +56,7 @@ from contracts.records import (
     DisplayState,
     ItemId,
     LetterId,
+    ObjectionId,
     RecordFacts,
     RecordId,
     Shape,
@@ -91,6 +95,7 @@ class Record(Shape):
     """A record a subject may apply for. ``revision`` counts the changes an import made.
 
     ``repaired_at``: its publication ended (``repaired_by``: the platform that says so, where it was not us); ``revoked_at``: that repair was revoked, so it is shown again.
+    ``objection_id``: the open objection to it; ``result_objection_id``: that to the result of its last item.
     """
 
     record_id: RecordId
@@ -107,6 +112,8 @@ class Record(Shape):
     repaired_at: Timestamp | None = None
     repaired_by: str | None = None
     revoked_at: Timestamp | None = None
+    objection_id: ObjectionId | None = None
+    result_objection_id: ObjectionId | None = None
 
     @property
     def changed_at(self) -> datetime:
@@ -170,6 +177,10 @@ class ItemStatus(StrEnum):
     RECOGNISED = "recognised"
 
 
+OBJECTIONABLE = frozenset({ItemStatus.NOT_ACCEPTED, ItemStatus.REFUSED, ItemStatus.REVOKED})
+"""Results that may be objected to, once each."""
+
+
 class TargetState(StrEnum):
     """What is known of one target."""
 
@@ -221,6 +232,15 @@ class Overdue(Shape):
     due_on: date
 
 
+class Dispute(Shape):
+    """A finding at another item that what this one rests on is false. ``told``: its department was told."""
+
+    ground: Ground
+    reason: str
+    found_at: Timestamp
+    told: bool = False
+
+
 class ItemLetter(Shape):
     """A letter of a step of the item; what it says is at dept-adapter."""
 
@@ -236,6 +256,8 @@ class ItemLetter(Shape):
 
 class Item(Shape):
     """One record of one application. ``facts`` are those of the day it was submitted.
+
+    ``round``: how often it was reopened, or its repair restored, after an upheld objection. What earlier rounds told changes nothing.
 
     ``after``: items of the same application whose turn comes first; ``started_at``: when its own came, if it had to wait.
     """
@@ -253,12 +275,15 @@ class Item(Shape):
     withdrawal_requested_at: Timestamp | None = None
     # xinfu.records
     recognition: Recognition | None = None
+    # findings at other items
+    disputes: tuple[Dispute, ...] = ()
     # xinfu.routing
     referral: Referral | None = None
     department: DepartmentRef | None = None
     decide_due_on: date | None = None
     unassigned_withdrawn_at: Timestamp | None = None
     # xinfu.decisions
+    round: int = 0
     reviewed_by: DepartmentRef | None = None
     supplement: Supplement | None = None
     accepted_at: Timestamp | None = None
@@ -274,10 +299,13 @@ class Item(Shape):
     revocation_number: str | None = None
     revocation_reason: str | None = None
     revoked_at: Timestamp | None = None
+    revocation_ground: Ground | None = None
     letters: tuple[ItemLetter, ...] = ()
     # xinfu.propagation
     targets: dict[str, TargetProgress] = Field(default_factory=dict)
     repaired_at: Timestamp | None = None
+    repaired_version: int | None = None
+    repaired_number: str | None = None
 
     @property
     def status(self) -> ItemStatus:
@@ -289,7 +317,9 @@ class Item(Shape):
             ItemStatus.RECOGNISED: self.decision == "recognised",
             # with a repair elsewhere, only the decision tells whose repair it is that every target shows
             ItemStatus.REPAIRED: self.repaired_at is not None
-            and (self.decision is not None or self.recognition is None),
+            and (self.decision is not None or self.recognition is None)
+            # what was seen before a repair was restored says nothing about now
+            and (self.round == 0 or self.repaired_number == self.decision_number),
             ItemStatus.SYNCING: bool(self.targets),
             ItemStatus.GRANTED: self.decision == "granted",
             ItemStatus.WITHDRAWN: (self.withdrawn_at or self.unassigned_withdrawn_at) is not None,
@@ -327,8 +357,8 @@ class Item(Shape):
 
     @property
     def lets_followers_start(self) -> bool:
-        """Nothing that waits for this item has to wait any longer: it is granted, or will not be."""
-        return self.decision is not None or self.outcome is not None
+        """Nothing that waits for this item has to wait any longer: it is granted, or will not be; also if it is reopened later."""
+        return self.decision is not None or self.outcome is not None or self.round > 0
 
     @property
     def is_overdue(self) -> bool:
@@ -384,7 +414,22 @@ def apply(item: Item, event: ItemEvent) -> Item:
 
 
 def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
+    if isinstance(event, ReviewFact) and event.round < item.round:
+        return {}
     match event:
+        case ItemReopened() if event.round > item.round:
+            return {
+                "round": event.round,
+                "decision": None,
+                "decision_number": None,
+                "reason": None,
+                "decided_at": None,
+                "not_accepted_at": None,
+                "extension_reason": None,
+                "overdue": None,
+                "changed_due_on": event.decide_due_on,
+                "withdrawal_requested_at": None,
+            }
         case ItemReferred():
             return {
                 "referral": Referral(queue_name=event.queue_name, reason=event.reason, due_on=event.due_on)
@@ -411,6 +456,17 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
             return {"overdue": Overdue(step=event.step, due_on=event.due_on)}
         case ReviewWithdrawn():
             return {"withdrawn_at": item.withdrawn_at or event.withdrawn_at}
+        case RepairGranted() if event.round > item.round:
+            return {
+                "round": event.round,
+                "decision": "granted",
+                "decision_number": event.decision_number,
+                "decided_at": event.decided_at,
+                "revocation_number": None,
+                "revocation_reason": None,
+                "revoked_at": None,
+                "revocation_ground": None,
+            }
         case RepairGranted() | RepairRefused() | RepairRecognised() if item.decision is None:
             return {
                 "decision": _DECISIONS[type(event)],
@@ -423,12 +479,19 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
                 "revocation_number": event.decision_number,
                 "revocation_reason": event.reason,
                 "revoked_at": event.decided_at,
+                "revocation_ground": event.ground,
             }
         case LetterIssued() if event.letter_id not in {letter.letter_id for letter in item.letters}:
             found = {**event.model_dump(), "kind": event.letter_kind}
             return {"letters": (*item.letters, ItemLetter.model_validate(found))}
         case PropagationCompleted() if event.state is DisplayState.PUBLICATION_ENDED:
-            return {"repaired_at": item.repaired_at or event.completed_at}
+            if event.version <= (item.repaired_version or 0):
+                return {}
+            return {
+                "repaired_at": event.completed_at,
+                "repaired_version": event.version,
+                "repaired_number": event.decision_number,
+            }
         case TargetEvent():
             known = item.targets.get(event.target_id)
             if known is not None and known.version > event.version:
@@ -462,6 +525,8 @@ def occurred_at(event: ItemEvent) -> datetime:
             return event.not_accepted_at
         case ReviewExtended():
             return event.extended_at
+        case ItemReopened():
+            return event.reopened_at
         case ReviewOverdue() | ReferralOverdue():
             return event.noticed_at
         case RepairGranted() | RepairRefused() | RepairRevoked() | RepairRecognised():
@@ -487,7 +552,10 @@ class ConfirmedCommitment(Commitment):
 
 
 class Application(Shape):
-    """The header of an application. ``open_items``: how many items have not ended; ``held``: how many had to wait at first."""
+    """The header of an application. ``open_items``: how many items have not ended; ``held``: how many had to wait at first.
+
+    It is completed once; an item that is reopened afterwards is open again without it (``is_over``).
+    """
 
     application_id: ApplicationId
     subject_id: SubjectId
@@ -503,6 +571,11 @@ class Application(Shape):
     open_items: int
     held: int = 0
     timeline_seq: int
+
+    @property
+    def is_over(self) -> bool:
+        """Completed, and nothing has been reopened that has not ended again."""
+        return self.status == "completed" and self.open_items == 0
 
 
 class Entry(Shape):

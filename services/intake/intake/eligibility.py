@@ -25,6 +25,7 @@ STATUS_TEXT = {
     RepairStatus.REPAIRED: "已修复",
     RepairStatus.REVOKED: "修复已撤销",
     RepairStatus.WITHDRAWN: "记录已撤回",
+    RepairStatus.BARRED: "目前不得申请",
 }
 
 
@@ -56,7 +57,12 @@ def assess(
         # The law bars the subject for some years. No text that says for how many was read, so it is barred until one is.
         return _plain(
             RepairStatus.REVOKED,
-            "该记录的修复已被认定单位撤销，恢复公示，目前不能再次申请；如有疑问请向认定单位咨询。",
+            "该记录的修复已被认定单位撤销，恢复公示，目前不能再次申请；对撤销不服的，可以对该事项提出异议。",
+        )
+    if record.result_objection_id is not None:
+        return _plain(
+            RepairStatus.UNDER_APPLICATION,
+            "对该记录上次办理结果的异议正在办理，有结果后再申请；请在“我的异议”中查看进度。",
         )
     if record.repaired_at is not None:
         return _plain(RepairStatus.REPAIRED, "该记录已完成修复。")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from pymongo import ASCENDING, IndexModel, InsertOne, UpdateOne
+from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from chassis.background import Loop
 from chassis.db import CollectionSpec, Database, Document, Session
@@ -60,20 +60,24 @@ class FollowUps:
     async def schedule(self, repaired: Mapping[str, str], items: Iterable[Item], session: Session) -> None:
         """Plan the follow-ups of items that have just been repaired; ``repaired``: item id -> subject id."""
         writes = [
-            InsertOne(
+            # a repair that was revoked and restored is completed again: it is followed up once
+            UpdateOne(
+                {"_id": f"{item.item_id}:{number}"},
                 {
-                    "_id": f"{item.item_id}:{number}",
-                    "item_id": item.item_id,
-                    "application_id": item.application_id,
-                    "record_id": item.record_id,
-                    "subject_id": repaired[item.item_id],
-                    "document_number": item.facts.document_number,
-                    "department_code": item.holder.code if item.holder else None,
-                    "days": number,
-                    "due_on": due.isoformat(),
-                    "told_at": None,
-                    "answer": None,
-                }
+                    "$setOnInsert": {
+                        "item_id": item.item_id,
+                        "application_id": item.application_id,
+                        "record_id": item.record_id,
+                        "subject_id": repaired[item.item_id],
+                        "document_number": item.facts.document_number,
+                        "department_code": item.holder.code if item.holder else None,
+                        "days": number,
+                        "due_on": due.isoformat(),
+                        "told_at": None,
+                        "answer": None,
+                    }
+                },
+                upsert=True,
             )
             for item in items
             if item.item_id in repaired and item.repaired_at

@@ -8,13 +8,18 @@ from contracts.errors import DeadLetterReason
 from contracts.events import (
     ItemEvent,
     LetterIssued,
+    ObjectionEvent,
     RecordPublished,
     RecordRepairedElsewhere,
     RecordWithdrawn,
+    RepairRefused,
+    RepairRevoked,
 )
 from intake import texts
 from intake.domain import Record, apply, occurred_at, publish, repaired_elsewhere, withdraw
+from intake.findings import Findings
 from intake.follow_ups import FollowUps
+from intake.objections import Objections
 from intake.progress import Progress
 from intake.store import Store
 
@@ -22,9 +27,13 @@ from intake.store import Store
 class ProgressHandler:
     """Keeps records, items and timelines up to what the events of a batch tell."""
 
-    def __init__(self, store: Store, follow_ups: FollowUps) -> None:
+    def __init__(
+        self, store: Store, follow_ups: FollowUps, findings: Findings, objections: Objections
+    ) -> None:
         self._store = store
         self._follow_ups = follow_ups
+        self._findings = findings
+        self._objections = objections
 
     async def __call__(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
         """Other events of these topics mean nothing to intake."""
@@ -38,6 +47,9 @@ class ProgressHandler:
             await self._records(unit, about_records)
         if about_items:
             await self._items(unit, about_items)
+        about_objections = [r for r in batch if isinstance(r.event, ObjectionEvent)]
+        if about_objections:
+            await self._objections.follow(unit, about_objections)
 
     async def _records(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
         known = await self._store.records({r.key for r in batch}, unit.session)
@@ -77,6 +89,7 @@ class ProgressHandler:
     async def _items(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
         events = [(r, r.event) for r in batch if isinstance(r.event, ItemEvent)]
         progress = await Progress.load(self._store, unit, {event.item_id for _, event in events})
+        found: list[tuple[Received, RepairRefused | RepairRevoked]] = []
         for received, event in events:
             item = progress.items.get(event.item_id)
             if item is None or (item.application_id, item.record_id) != (
@@ -98,7 +111,12 @@ class ProgressHandler:
             facts = event.model_dump(mode="json", exclude=_NOT_SHOWN)
             progress.change(apply(item, event), *line, occurred_at(event), facts, received.trace)
             progress.ask_for_recognition(item.item_id, received.trace)
+            progress.tell_disputes(item.item_id, received.trace)
+            if isinstance(event, RepairRefused | RepairRevoked) and event.false_material:
+                # what an upheld objection has overtaken is no finding any more
+                found += [(received, event)] if event.round >= item.round else []
         await progress.save()
+        await self._findings.take(unit, found)
         if progress.repaired:
             await self._follow_ups.schedule(progress.repaired, progress.items.values(), unit.session)
 

@@ -103,8 +103,9 @@ def judge(
     if application.open_items != len(still_open):
         problem = f"未结事项计数为 {application.open_items}，实为 {len(still_open)}"
         found.faults.append((whole, problem))
-    if application.status == "completed" and still_open:
-        found.faults.append((whole, f"已办结，但仍有 {len(still_open)} 个事项未结"))
+    never_ended = [item for item in still_open if item.round == 0]
+    if application.status == "completed" and never_ended:
+        found.faults.append((whole, f"已办结，但仍有 {len(never_ended)} 个事项未结"))
     if application.status == "completed" and application.completed_at is None:
         found.faults.append((whole, "已办结，但没有办结时间"))
     if application.status == "open" and not still_open:

@@ -52,7 +52,12 @@ def fault(mandate: Mandate, agent: Agent, act: MandateAct | None, today: date) -
     return None
 
 
-ACT_TEXT = {MandateAct.FILE: "提交申请", MandateAct.SUPPLEMENT: "补正", MandateAct.WITHDRAW: "撤回"}
+ACT_TEXT = {
+    MandateAct.FILE: "提交申请",
+    MandateAct.SUPPLEMENT: "补正",
+    MandateAct.WITHDRAW: "撤回",
+    MandateAct.OBJECT: "提出异议",
+}
 
 
 class Mandates:

@@ -20,12 +20,14 @@ from contracts.tokens import Claims, Scope
 from intake.acts import Acts
 from intake.certificates import CertificateClient
 from intake.domain import subject_id
+from intake.findings import Findings
 from intake.follow_ups import FollowUps
 from intake.guide_picture import Painter
 from intake.importing import Importer
 from intake.letters import LetterFetcher
 from intake.mandates import Mandates, fault
 from intake.materials import Materials
+from intake.objections import Objections
 from intake.pressure import Gate
 from intake.settings import IntakeSettings
 from intake.store import Store
@@ -45,6 +47,8 @@ class Intake:
     materials: Materials
     mandates: Mandates
     follow_ups: FollowUps
+    findings: Findings
+    objections: Objections
     importer: Importer
     wakeups: TimelineWakeups
     gate: Gate

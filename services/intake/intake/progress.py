@@ -6,9 +6,15 @@ from datetime import datetime
 from typing import Any
 
 from chassis.unit_of_work import UnitOfWork
-from contracts.events import ItemOutcome, ItemStarted, RecognitionRequested, RecordRepairedElsewhere
+from contracts.events import (
+    FalseMaterialFound,
+    ItemOutcome,
+    ItemStarted,
+    RecognitionRequested,
+    RecordRepairedElsewhere,
+)
 from intake import texts
-from intake.domain import Application, Entry, Item, ItemStatus, Recognition, completed
+from intake.domain import Application, Dispute, Entry, Item, ItemStatus, Recognition, completed
 from intake.store import Store
 
 Trace = Mapping[str, str] | None
@@ -50,7 +56,8 @@ class Progress:
         self._ledgers = {i: _Ledger(application) for i, application in applications.items()}
         self._changed: dict[str, Item] = {}
         self._freed: dict[tuple[str, str], str | None] = {}
-        self._revoked: dict[str, datetime] = {}
+        self._revoked: dict[str, datetime | None] = {}
+        self._held: dict[tuple[str, str], str] = {}
         self.repaired: dict[str, str] = {}
         """Item id -> subject id, of those that every target has just been seen to show."""
 
@@ -65,7 +72,11 @@ class Progress:
 
     def is_of(self, item: Item, subject_id: str) -> bool:
         """Whether this subject has filed it."""
-        return self._ledgers[item.application_id].application.subject_id == subject_id
+        return self.subject_of(item) == subject_id
+
+    def subject_of(self, item: Item) -> str:
+        """Who has filed it."""
+        return self._ledgers[item.application_id].application.subject_id
 
     def change(
         self,
@@ -81,18 +92,77 @@ class Progress:
         ledger = self._ledgers[item.application_id]
         self.items[item.item_id] = self._changed[item.item_id] = item
         ledger.add(item_id=item.item_id, type=kind, at=at, text=text, facts=facts or {})
-        if before.outcome is None and item.outcome is not None:
-            ledger.ended += 1
-            ledger.trace = trace
-            repaired = item.outcome is ItemOutcome.REPAIRED
-            freed = self._unit.now.isoformat() if repaired else None
-            if repaired:
-                self.repaired[item.item_id] = ledger.application.subject_id
-            self._freed[item.record_id, item.application_id] = freed
+        self._outcome_changed(before, item, ledger, trace)
         if not before.lets_followers_start and item.lets_followers_start:
             ledger.lets_start = True
         if before.revoked_at is None and item.revoked_at is not None:
             self._revoked[item.record_id] = item.revoked_at
+        if before.revoked_at is not None and item.revoked_at is None:
+            self._revoked[item.record_id] = None
+
+    def _outcome_changed(self, before: Item, item: Item, ledger: _Ledger, trace: Trace) -> None:
+        """What has ended sets its record free; what is open again, or repaired again, has it again."""
+        was, now = before.outcome, item.outcome
+        if was is now:
+            return
+        key = item.record_id, item.application_id
+        repaired = now is ItemOutcome.REPAIRED
+        if was is None:
+            ledger.ended += 1
+            ledger.trace = trace
+        elif now is None or repaired:
+            ledger.ended -= now is None
+            # what has ended in this very transaction has its record still
+            if self._freed.pop(key, "nothing") == "nothing":
+                self._held[key] = item.item_id
+        if now is not None and (was is None or repaired):
+            self._freed[key] = self._unit.now.isoformat() if repaired else None
+        if repaired:
+            self.repaired[item.item_id] = ledger.application.subject_id
+
+    def dispute(self, item_id: str, found: Dispute, trace: Trace, *, lifted: bool = False) -> None:
+        """What the item rests on was found false at another item, or that finding no longer stands. Known already: nothing changes."""
+        item = self.items[item_id]
+        finding = found.ground.item_id, found.ground.round
+        others = tuple(d for d in item.disputes if (d.ground.item_id, d.ground.round) != finding)
+        known = next((d for d in item.disputes if d not in others), None)
+        if (known is not None) != lifted:
+            return
+        changed = item.model_copy(update={"disputes": others if lifted else (*others, found)})
+        number = item.facts.document_number
+        line = texts.disputed(number, found.ground, found.reason, lifted=lifted)
+        kind = "false_material_lifted" if lifted else "false_material"
+        facts = {"ground": found.ground.model_dump(mode="json")}
+        self.change(changed, kind, line, self._unit.now, facts, trace)
+        if lifted and known is not None and known.told:
+            self._tell_dispute(item, known, trace, lifted=True)
+        self.tell_disputes(item_id, trace)
+
+    def tell_disputes(self, item_id: str, trace: Trace) -> None:
+        """Tell whoever has the item of such findings, once that is known."""
+        item = self.items[item_id]
+        untold = [each for each in item.disputes if not each.told]
+        if not untold or item.holder is None:
+            return
+        told = tuple(each.model_copy(update={"told": True}) for each in item.disputes)
+        self.items[item_id] = self._changed[item_id] = item.model_copy(update={"disputes": told})
+        for each in untold:
+            self._tell_dispute(item, each, trace)
+
+    def _tell_dispute(self, item: Item, found: Dispute, trace: Trace, *, lifted: bool = False) -> None:
+        event = FalseMaterialFound.model_validate(
+            {
+                **self._about(item),
+                "department": item.holder,
+                "ground": found.ground,
+                "reason": found.reason,
+                "lifted": lifted,
+                "found_at": found.found_at,
+            }
+        )
+        finding = f"{found.ground.item_id}:{found.ground.round}"
+        cause = f"false-material:{finding}:{item.item_id}{':lifted' if lifted else ''}"
+        self._unit.emit(event, cause=cause, trace=trace)
 
     def keep(self, item: Item) -> None:
         """``item`` has become this; the timeline tells nothing of it."""
@@ -153,6 +223,7 @@ class Progress:
         await self._start([each for each in touched if each.lets_start and each.application.held])
         await self._complete([each for each in touched if each.finishes])
         session = self._unit.session
+        await self._store.hold_records(self._held, session)
         await self._store.release_records(self._freed, session)
         await self._store.revoke_records(self._revoked, session)
         await self._store.save_items(self._changed.values(), session)

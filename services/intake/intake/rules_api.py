@@ -12,6 +12,7 @@ from contracts.http.eligibility import Explanation, Plan
 from contracts.records import RecordId
 from contracts.tokens import Claims, Scope
 from intake.explanation import explain
+from intake.findings import explained
 from intake.parts import CurrentApplicant, Intake, Parts, today
 from intake.plan import plan
 from intake.responses import problems
@@ -41,7 +42,9 @@ async def _explanation(
     if record is None or subject_id not in (None, record.subject_id):
         raise Problem(ProblemCode.NOT_FOUND, "没有这条记录，请在“我的失信记录”中查看编号。")
     others = await intake.store.records_of(record.subject_id, None, _KNOWN_RECORDS)
-    return explain(record, others, intake.catalogue, on or today(), intake.settings.transition)
+    day = on or today()
+    explanation = explain(record, others, intake.catalogue, day, intake.settings.transition)
+    return explained(explanation, await intake.findings.barring(record.subject_id, day))
 
 
 @router.get("/v1/subjects/me/records/{record_id}/repair", summary="这条记录能否修复，为什么")

@@ -26,6 +26,7 @@ COLLECTIONS = [
         [
             IndexModel([("application_id", ASCENDING), ("_id", ASCENDING)]),
             IndexModel("status", name="by_status"),
+            IndexModel("disputes.ground.item_id", name="disputed", sparse=True),
         ],
     ),
     CollectionSpec(
@@ -64,6 +65,10 @@ class Store:
         ]
         if operations:
             await self._subjects.bulk_write(operations, session=session, ordered=False)
+
+    async def touch_subject(self, subject_id: str, session: Session) -> None:
+        """Let transactions about one subject that read different documents conflict: the later one sees what the other did."""
+        await self._subjects.update_one({"_id": subject_id}, {"$inc": {"touched": 1}}, session=session)
 
     async def subjects(self, ids: Iterable[str], session: Session | None = None) -> dict[str, Subject]:
         """Known subjects by id."""
@@ -106,6 +111,44 @@ class Store:
         )
         return bool(result.matched_count == len(items))
 
+    async def hold_records(self, held: Mapping[tuple[str, str], str], session: Session) -> None:
+        """Put records under their applications again: (record id, application id) -> item id. The objection to the result is over."""
+        operations = [
+            UpdateOne(
+                {"_id": record_id, "application_id": None},
+                {
+                    "$set": {
+                        "application_id": application_id,
+                        "item_id": item_id,
+                        "result_objection_id": None,
+                        "repaired_at": None,
+                    }
+                },
+            )
+            for (record_id, application_id), item_id in held.items()
+        ]
+        if operations:
+            await self._records.bulk_write(operations, session=session, ordered=False)
+
+    async def object_to_record(
+        self, record_id: str, objection_id: str, session: Session, *, result: bool
+    ) -> bool:
+        """Note the open objection to a record, or to its last result; False when there is one, or the record is under application."""
+        field = "result_objection_id" if result else "objection_id"
+        query = {"_id": record_id, field: None, **({"application_id": None} if result else {})}
+        found = await self._records.update_one(query, {"$set": {field: objection_id}}, session=session)
+        return bool(found.matched_count)
+
+    async def objections_over(self, over: Mapping[str, str], session: Session) -> None:
+        """These objections hold their records no longer: objection id -> record id."""
+        operations = [
+            UpdateOne({"_id": record_id, field: objection_id}, {"$set": {field: None}})
+            for field in ("objection_id", "result_objection_id")
+            for objection_id, record_id in over.items()
+        ]
+        if operations:
+            await self._records.bulk_write(operations, session=session, ordered=False)
+
     async def release_records(self, freed: Mapping[tuple[str, str], str | None], session: Session) -> None:
         """Take records from their applications: (record id, application id) -> ISO time of the repair, or None."""
         operations = [
@@ -118,10 +161,10 @@ class Store:
         if operations:
             await self._records.bulk_write(operations, session=session, ordered=False)
 
-    async def revoke_records(self, revoked: Mapping[str, datetime], session: Session) -> None:
-        """Note whose repair was revoked: record id -> time of the revocation."""
+    async def revoke_records(self, revoked: Mapping[str, datetime | None], session: Session) -> None:
+        """Note whose repair was revoked: record id -> time of the revocation; None: it was restored."""
         operations = [
-            UpdateOne({"_id": record_id}, {"$set": {"revoked_at": at.isoformat()}})
+            UpdateOne({"_id": record_id}, {"$set": {"revoked_at": at.isoformat() if at else None}})
             for record_id, at in revoked.items()
         ]
         if operations:
@@ -168,6 +211,14 @@ class Store:
         cursor = self._applications.find({"_id": {"$in": list(ids)}}, session=session)
         return {document["_id"]: _application(document) async for document in cursor}
 
+    async def applications_with(
+        self, subject_id: str, sha256: Iterable[str], session: Session
+    ) -> dict[str, Application]:
+        """Applications of a subject that hand in any of these contents, by id."""
+        query = {"subject_id": subject_id, "materials.sha256": {"$in": list(sha256)}}
+        cursor = self._applications.find(query, session=session)
+        return {document["_id"]: _application(document) async for document in cursor}
+
     async def applications_of(self, subject_id: str, after: str | None, limit: int) -> list[Application]:
         """Headers of a subject, the newest first; ``after`` is the last id of the page before."""
         found = await _page(self._applications, subject_id, "submitted_at", after, limit)
@@ -202,6 +253,11 @@ class Store:
         """All items of some applications."""
         cursor = self._items.find({"application_id": {"$in": list(application_ids)}}, session=session)
         return [_item(document) async for document in cursor.sort("_id", ASCENDING)]
+
+    async def disputed_by(self, item_id: str, session: Session) -> list[Item]:
+        """Items that rest on material found false at this one."""
+        cursor = self._items.find({"disputes.ground.item_id": item_id}, session=session)
+        return [_item(document) async for document in cursor]
 
     async def supplemented(self, application_ids: Iterable[str]) -> dict[str, list[Item]]:
         """Application id -> its items for which something was provided later; without applications that have none."""

@@ -136,11 +136,7 @@ async def timeline_events(
                 )
             if len(entries) == _PAGE:
                 continue
-            if (
-                application is not None
-                and application.status == "completed"
-                and after >= application.timeline_seq
-            ):
+            if application is not None and application.is_over and after >= application.timeline_seq:
                 data = {
                     "application_id": application_id,
                     "status": "completed",

@@ -38,6 +38,7 @@ from intake.commitment import commitment
 from intake.contact import normalise_phone
 from intake.domain import Application, ConfirmedCommitment, Entry, Item, Record
 from intake.eligibility import assess
+from intake.findings import Findings
 from intake.mandates import fault
 from intake.materials import Materials
 from intake.plan import prerequisites
@@ -227,12 +228,14 @@ class Submission:
         self,
         store: Store,
         materials: Materials,
+        findings: Findings,
         outbox: Outbox,
         catalogue: Catalogue,
         settings: IntakeSettings,
     ) -> None:
         self._store = store
         self._materials = materials
+        self._findings = findings
         self._outbox = outbox
         self._catalogue = catalogue
         self._retention_days = settings.idempotency_retention_days
@@ -243,7 +246,7 @@ class Submission:
         """Take the application, or give again what was taken under the same key.
 
         Raises Problem: IDEMPOTENCY_CONFLICT, UNKNOWN_MATERIAL, UNKNOWN_RECORD, RECORD_UNDER_APPLICATION, RECORD_NOT_REPAIRABLE,
-        COMMITMENT_NOT_CONFIRMED.
+        COMMITMENT_NOT_CONFIRMED, SUBJECT_BARRED.
         """
         applicant.may(MandateAct.FILE, china_date(datetime.now(UTC)))
         # outside the transaction: a second attempt of the same request is the same application
@@ -257,6 +260,7 @@ class Submission:
             seen = await self._store.seen_request(key, unit.session)
             if seen is not None:
                 return await self._replay(unit, seen, request_hash)
+            await self._not_barred(unit, applicant.subject.subject_id)
             records = await self._repairable(unit, applicant.subject.subject_id, new.record_ids)
             promised = self._commitment(applicant.subject, records, new.commitment_hash, unit.now)
             first = prerequisites(records, self._catalogue, china_date(unit.now), self._transition)
@@ -267,6 +271,8 @@ class Submission:
                 key, request_hash, application_id, unit.now, self._retention_days, unit.session
             )
             await self._store.save_subjects([applicant.subject], unit.session)
+            # a finding made at the same time is either seen here, or sees this application
+            await self._store.touch_subject(applicant.subject.subject_id, unit.session)
             await self._store.add_application(
                 submitted.application, submitted.items, submitted.entries, unit.session
             )
@@ -285,6 +291,18 @@ class Submission:
             return submitted
 
         return await self._outbox.run(work)
+
+    async def _not_barred(self, unit: UnitOfWork, subject_id: str) -> None:
+        finding = await self._findings.barring(subject_id, china_date(unit.now), unit.session)
+        if finding is not None:
+            raise Problem(
+                ProblemCode.SUBJECT_BARRED,
+                finding.advice,
+                until=finding.until.isoformat() if finding.until else None,
+                department=finding.department.name,
+                decision_number=finding.decision_number,
+                item_id=finding.item_id,
+            )
 
     async def commitment(self, applicant: Applicant, record_ids: Sequence[str]) -> Letter:
         """What the applicant promises when filing for these records today. Raises Problem UNKNOWN_RECORD."""

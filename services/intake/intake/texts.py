@@ -2,14 +2,25 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 
 from contracts.events import (
     ApplicationCompleted,
+    FalseMaterial,
+    Ground,
     ItemEvent,
     ItemOutcome,
     ItemReferred,
+    ItemReopened,
     ItemRouted,
     ItemWithdrawn,
+    ObjectionAccepted,
+    ObjectionDecided,
+    ObjectionEvent,
+    ObjectionOutcome,
+    ObjectionOverdue,
+    ObjectionReferred,
+    ObjectionRouted,
     PropagationCompleted,
     ReferralOverdue,
     RepairGranted,
@@ -61,8 +72,15 @@ _RARE = {
     ItemOutcome.WITHDRAWN: "已撤回",
     ItemOutcome.RECOGNISED: "认可别处的修复",
 }
+_OBJECTION_OUTCOME = {
+    ObjectionOutcome.UPHELD: "成立",
+    ObjectionOutcome.DISMISSED: "不成立",
+    ObjectionOutcome.NOT_ACCEPTED: "不予受理",
+}
 _STEP = {ReviewStep.ACCEPT: "受理", ReviewStep.DECIDE: "作出决定"}
 APPLICATION_STATUS = {"open": "办理中", "completed": "已完成"}
+REOPENED = "重新办理中"
+"""Of an application that was completed and of which an item is open again."""
 _SHOWN = {DisplayState.PUBLISHED: "公示中", DisplayState.PUBLICATION_ENDED: "已停止公示"}
 
 
@@ -113,6 +131,52 @@ def follow_up_due(document_number: str, days: int) -> str:
 def follow_up_answered(document_number: str, days: int, *, failing: bool) -> str:
     """The line of an item whose follow-up was answered."""
     return f"{document_number}：{days}天回访已答复，{'又有失信或整改未保持' if failing else '情况良好'}。"
+
+
+def disputed(document_number: str, ground: Ground, reason: str, *, lifted: bool) -> str:
+    """The line of an item that rests on what was found false at another item, or no longer counts as false."""
+    made = f"{ground.department.name}（{ground.decision_number}）"
+    if lifted:
+        return f"{document_number}：{made}关于材料虚假的认定已被推翻，不再影响本事项。"
+    return f"{document_number}：{made}认定本事项所依据的材料虚假（{reason}），已告知办理本事项的认定单位。"
+
+
+def _finding(found: FalseMaterial | None) -> str:
+    if found is None:
+        return ""
+    barred = f"，至{found.blocked_until.isoformat()}不得申请信用修复" if found.blocked_until else ""
+    return f"认定提供虚假材料{barred}；对本结果可以提出异议。"
+
+
+def objection_filed(document_number: str, by: Assistance | None) -> str:
+    """The line of an item whose result is objected to."""
+    return f"{document_number}：已对结果提出异议{_by(by)}；结果和公示不因此中止。"
+
+
+def objection(document_number: str, event: ObjectionEvent) -> tuple[str, str, datetime] | None:
+    """(machine name, text, time) of the line for an event about the objection to a result; None: it is not shown."""
+    match event:
+        case ObjectionReferred():
+            kind, at = "objection_referred", event.referred_at
+            text = f"异议转入“{event.queue_name}”，{event.due_on.isoformat()}前确定认定单位。"
+        case ObjectionRouted():
+            kind, at = "objection_routed", event.routed_at
+            text = (
+                f"异议由{event.department.name}办理，{event.accept_due_on.isoformat()}前决定是否受理，"
+                f"{event.decide_due_on.isoformat()}前作出决定。"
+            )
+        case ObjectionAccepted():
+            kind, at = "objection_accepted", event.accepted_at
+            text = f"{event.department.name}已受理异议，正在核查。"
+        case ObjectionOverdue():
+            kind, at = "objection_overdue", event.noticed_at
+            text = f"{event.department.name}应于{event.due_on.isoformat()}前就异议{_STEP[event.step]}，现已超期。"
+        case ObjectionDecided():
+            kind, at = f"objection_{event.outcome.value}", event.decided_at
+            text = f"{event.department.name}：异议{_OBJECTION_OUTCOME[event.outcome]}。理由：{event.reason}"
+        case _:
+            return None
+    return kind, f"{document_number}：{text}", at
 
 
 def supplemented(document_number: str, by: Assistance | None) -> str:
@@ -168,6 +232,14 @@ def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
             kind = "withdrawn"
             lapsed = event.reason_code is WithdrawalReason.SUPPLEMENT_OVERDUE
             text = "逾期未补正，视为撤回；可以重新申请。" if lapsed else "已撤回。"
+        case ItemReopened():
+            kind = "reopened"
+            text = (
+                f"异议成立，由{event.department.name}重新办理，{event.decide_due_on.isoformat()}前作出决定。"
+            )
+        case RepairGranted() if event.round:
+            kind = "restored"
+            text = f"{event.department.name}恢复修复，决定书文号：{event.decision_number}，各平台随之同步。"
         case RepairGranted():
             kind = "granted"
             text = f"{event.department.name}准予修复，决定书文号：{event.decision_number}。"
@@ -178,12 +250,13 @@ def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
             kind = "refused"
             text = (
                 f"{event.department.name}不予修复，决定书文号：{event.decision_number}。理由：{event.reason}"
+                f"{_finding(event.false_material)}"
             )
         case RepairRevoked():
             kind = "revoked"
             text = (
                 f"{event.department.name}撤销修复，恢复公示，决定书文号：{event.decision_number}。"
-                f"理由：{event.reason}"
+                f"理由：{event.reason}{_finding(event.false_material)}"
             )
         case TargetAcknowledged():
             kind, text = "target_acknowledged", f"{event.target_name}已接收处理结果，待核验。"

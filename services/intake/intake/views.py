@@ -11,8 +11,19 @@ from contracts.http.intake import Commitment, Material
 from contracts.http.mandate import Assistance
 from contracts.records import DepartmentRef, RecordFacts, Shape, Timestamp
 from intake import texts
-from intake.domain import Application, Display, Entry, Item, ItemLetter, ItemStatus, Record, TargetState
+from intake.domain import (
+    OBJECTIONABLE,
+    Application,
+    Display,
+    Entry,
+    Item,
+    ItemLetter,
+    ItemStatus,
+    Record,
+    TargetState,
+)
 from intake.eligibility import assess
+from intake.findings import Finding, barred
 
 
 class RecordView(Shape):
@@ -25,11 +36,19 @@ class RecordView(Shape):
     published_at: Timestamp
     application_id: str | None = Field(description="正在办理的申请")
     item_id: str | None = Field(description="最近一次申请中的事项")
+    objection_id: str | None = Field(description="正在办理的对该记录的异议")
+    result_objection_id: str | None = Field(description="正在办理的对其最近结果的异议")
     repair: Repair
 
     @staticmethod
-    def of(record: Record, catalogue: Catalogue, today: date, transition: Transition) -> "RecordView":
-        """The record as its subject sees it on ``today``."""
+    def of(
+        record: Record,
+        catalogue: Catalogue,
+        today: date,
+        transition: Transition,
+        barred_by: Finding | None,
+    ) -> "RecordView":
+        """The record as its subject sees it on ``today``. ``barred_by``: see ``intake.findings``."""
         category = catalogue.category(record.facts.category)
         return RecordView(
             record_id=record.record_id,
@@ -39,7 +58,9 @@ class RecordView(Shape):
             published_at=record.published_at,
             application_id=record.application_id,
             item_id=record.item_id,
-            repair=assess(record, catalogue, today, transition),
+            objection_id=record.objection_id,
+            result_objection_id=record.result_objection_id,
+            repair=barred(assess(record, catalogue, today, transition), barred_by),
         )
 
 
@@ -97,6 +118,9 @@ class ItemView(Shape):
     revocation_reason: str | None = Field(description="撤销修复的理由")
     revoked_at: Timestamp | None
     repaired_at: Timestamp | None
+    round: int = Field(description="异议成立后重新办理（或恢复修复）的次数")
+    may_object: bool = Field(description="对该结果可以提出异议（POST /v1/objections）")
+    disputes: list[str] = Field(description="在其他事项中被认定虚假、而本事项所依据的材料：认定单位和文号")
     targets: list[TargetView]
     letters: list[ItemLetter] = Field(description="文书，按办理的先后；下载见 /v1/applications/{id}/letters")
 
@@ -137,6 +161,9 @@ class ItemView(Shape):
             revocation_reason=item.revocation_reason,
             revoked_at=item.revoked_at,
             repaired_at=item.repaired_at,
+            round=item.round,
+            may_object=item.status in OBJECTIONABLE,
+            disputes=[f"{d.ground.department.name}（{d.ground.decision_number}）" for d in item.disputes],
             letters=[*item.letters],
             targets=[
                 TargetView(
@@ -190,13 +217,15 @@ class ApplicationSummary(Shape):
     @staticmethod
     def of(application: Application) -> "ApplicationSummary":
         """One line of the list."""
+        reopened = application.status == "completed" and not application.is_over
         return ApplicationSummary(
-            status_text=texts.APPLICATION_STATUS[application.status],
+            status="open" if reopened else application.status,
+            status_text=texts.REOPENED if reopened else texts.APPLICATION_STATUS[application.status],
             **application.model_dump(include=_SUMMARY),
         )
 
 
-_SUMMARY = {"application_id", "status", "submitted_at", "completed_at", "item_count", "open_items"}
+_SUMMARY = {"application_id", "submitted_at", "completed_at", "item_count", "open_items"}
 
 
 class ApplicationPage(Shape):

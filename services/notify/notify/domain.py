@@ -11,9 +11,15 @@ from contracts.events import (
     Event,
     FollowUpDue,
     ItemReferred,
+    ItemReopened,
     ItemStarted,
     ItemWithdrawn,
     LetterChannel,
+    ObjectionAccepted,
+    ObjectionDecided,
+    ObjectionEvent,
+    ObjectionKind,
+    ObjectionRouted,
     PropagationCompleted,
     RepairGranted,
     RepairRecognised,
@@ -21,6 +27,7 @@ from contracts.events import (
     RepairRevoked,
     ReviewAccepted,
     ReviewExtended,
+    ReviewFact,
     ReviewNotAccepted,
     ReviewWithdrawn,
     SupplementRequested,
@@ -42,6 +49,10 @@ CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
     RepairRecognised: (Channel.IN_APP,),
     RepairRefused: (Channel.IN_APP, Channel.EMAIL),
     RepairRevoked: (Channel.IN_APP, Channel.EMAIL),
+    ItemReopened: (Channel.IN_APP,),
+    ObjectionRouted: (Channel.IN_APP,),
+    ObjectionAccepted: (Channel.IN_APP,),
+    ObjectionDecided: (Channel.IN_APP, Channel.EMAIL),
     PropagationCompleted: (Channel.IN_APP,),
     ApplicationCompleted: (Channel.IN_APP, Channel.EMAIL),
     VendorLetterIssued: (Channel.IN_APP, Channel.EMAIL),
@@ -64,6 +75,10 @@ TellableEvent = (
     | RepairRecognised
     | RepairRefused
     | RepairRevoked
+    | ItemReopened
+    | ObjectionRouted
+    | ObjectionAccepted
+    | ObjectionDecided
     | PropagationCompleted
     | ApplicationCompleted
     | VendorLetterIssued
@@ -92,7 +107,8 @@ def notice_id(fact: str, channel: Channel) -> str:
 def fact_id(event: TellableEvent) -> str:
     """What makes a fact the same fact, however often and under whatever event id it is reported.
 
-    Event type and application or item, and sync's version where a fact can come again for the same item. All characters are
+    Event type and application, item or objection, and sync's version, or the round of a reopened item, where a fact can come again
+    for the same item. All characters are
     both unreserved in URLs (RFC 3986, 2.3) and allowed in the left side of a Message-ID (atext, RFC 5322, 3.2.3).
     """
     match event:
@@ -104,6 +120,10 @@ def fact_id(event: TellableEvent) -> str:
             return f"{event.TYPE}~{event.letter_id}"
         case FollowUpDue():
             return f"{event.TYPE}~{event.item_id}~{event.days}"
+        case ObjectionEvent():
+            return f"{event.TYPE}~{event.objection_id}"
+        case ReviewFact() if event.round:
+            return f"{event.TYPE}~{event.item_id}~r{event.round}"
         case _:
             return f"{event.TYPE}~{event.item_id}"
 
@@ -114,11 +134,18 @@ def notices(event: Event) -> list[Notice]:
         return []
     fact = fact_id(event)
     by_hand = isinstance(event, VendorLetterIssued) and event.channel is not LetterChannel.EMAIL
+    # an address belongs to an application
+    no_mail = by_hand or has_no_application(event)
     return [
         Notice(fact, channel, event)
         for channel in CHANNELS[type(event)]
-        if not (by_hand and channel is Channel.EMAIL)
+        if not (no_mail and channel is Channel.EMAIL)
     ]
+
+
+def has_no_application(event: Event) -> bool:
+    """An objection to a record: what stands for its application is its own id."""
+    return isinstance(event, ObjectionEvent) and event.kind is ObjectionKind.RECORD
 
 
 def distinct(events: Iterable[Event]) -> dict[str, tuple[int, Notice]]:

@@ -16,19 +16,20 @@ from contracts.errors import ProblemCode
 from contracts.events import ReferralReason
 from contracts.records import DepartmentRef, RecordFacts
 from contracts.tokens import Claims, Scope
-from routing.domain import assign
-from routing.handlers import emit_routed
-from routing.store import Referrals, item_of
+from routing.domain import assign, assign_objection
+from routing.handlers import emit_objection, emit_routed
+from routing.store import Referrals, item_of, objection_of
 
 router = APIRouter(prefix="/v1", tags=["人工分派"])
 Clerk = Annotated[Claims, Depends(require(Scope.ROUTING_ASSIGN))]
 
 
 class Referral(BaseModel):
-    """An item whose department a person has to name."""
+    """An item or objection whose department a person has to name. ``item_id`` of an objection to a record: the objection's own id."""
 
     item_id: str
     application_id: str
+    objection_id: str | None = None
     status: Literal["open", "assigned", "withdrawn"]
     queue_id: str
     queue_name: str
@@ -80,13 +81,16 @@ async def list_referrals(
 ) -> ReferralPage:
     """The human queue, in order of item id."""
     referrals: Referrals = request.app.state.referrals
-    found = [_referral(document) for document in await referrals.page(status, after, limit)]
-    return ReferralPage(referrals=found, next=found[-1].item_id if len(found) == limit else None)
+    found = await referrals.page(status, after, limit)
+    return ReferralPage(
+        referrals=[_referral(document) for document in found],
+        next=found[-1]["_id"] if len(found) == limit else None,
+    )
 
 
 @router.post("/referrals/{item_id}/assign", summary="指定认定单位")
 async def assign_referral(request: Request, item_id: str, body: Assignment, clerk: Clerk) -> Assigned:
-    """Send the item to a department. Repeating the same assignment changes nothing; another one is a 409 problem."""
+    """Send the item, or the objection (``item_id`` being its id), to a department. Repeating the same assignment changes nothing; another one is a 409 problem."""
     catalogue: Catalogue = request.app.state.catalogue
     referrals: Referrals = request.app.state.referrals
     department = catalogue.department(body.department_code)
@@ -99,21 +103,27 @@ async def assign_referral(request: Request, item_id: str, body: Assignment, cler
             raise Problem(ProblemCode.UNKNOWN_ITEM, f"人工分派席中没有事项 {item_id}。")
         if document["status"] == "withdrawn":
             raise Problem(ProblemCode.INVALID_TRANSITION, "申请人已撤回该事项，无需分派，请刷新列表。")
-        item = item_of(document)
-        if not department.in_force(china_date(unit.now)) or item.record.category not in department.categories:
+        category = document["record"]["category"]
+        if not department.in_force(china_date(unit.now)) or category not in department.categories:
             raise Problem(ProblemCode.INVALID_TRANSITION, f"“{department.name}”不认定该类记录，请另选部门。")
-        result = assign(item, department, catalogue, unit.now)
+        ref = DepartmentRef(code=department.code, slug=department.slug, name=department.name)
         if document["status"] == "assigned":
             if document["assignment"]["department_code"] != department.code:
                 raise Problem(ProblemCode.DECISION_CONFLICT, "该事项已分派给其他部门，请刷新列表。")
-            return Assigned(item_id=item_id, department=result.routed.department)
+            return Assigned(item_id=item_id, department=ref)
         await referrals.mark_assigned(
             item_id,
             {"department_code": department.code, "by": clerk.sub, "at": unit.now},
             unit.session,
         )
-        emit_routed(unit, result, cause=f"assign:{item_id}")
-        return Assigned(item_id=item_id, department=result.routed.department)
+        objection = objection_of(document)
+        if objection is not None:
+            sent = assign_objection(objection, department, catalogue, unit.now)
+            emit_objection(unit, sent, cause=f"assign:{item_id}")
+        else:
+            result = assign(item_of(document), department, catalogue, unit.now)
+            emit_routed(unit, result, cause=f"assign:{item_id}")
+        return Assigned(item_id=item_id, department=ref)
 
     assigned: Assigned = await request.app.state.runtime.outbox.run(work)
     return assigned

@@ -2,15 +2,22 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from contracts.catalogue import Catalogue, Department
 from contracts.clock import china_date
 from contracts.events import (
     ApplicationSubmitted,
+    FalseMaterialForwarded,
+    FalseMaterialFound,
     ItemReferred,
     ItemRouted,
     ItemStarted,
     ItemWithdrawn,
+    ObjectionFiled,
+    ObjectionForwarded,
+    ObjectionReferred,
+    ObjectionRouted,
     RecognitionForwarded,
     RecognitionRequested,
     ReferralOverdue,
@@ -25,10 +32,6 @@ from contracts.events import (
 from contracts.identifiers import item_id
 from contracts.records import DepartmentRef, RecordFacts
 from contracts.working_days import working_days_after
-
-DEFAULT_ACCEPT_WORKING_DAYS = 3
-DEFAULT_DECIDE_WORKING_DAYS = 7
-"""国办发〔2025〕22号: acceptance within 3, feedback within 10 working days (domain notes 3.1); for records without a rule."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ def items_to_route(event: ApplicationSubmitted | ItemStarted) -> list[Item]:
 
 
 def forward(
-    event: SupplementProvided | WithdrawalRequested | RecognitionRequested, department: DepartmentRef
+    event: SupplementProvided | WithdrawalRequested | RecognitionRequested | FalseMaterialFound,
+    department: DepartmentRef,
 ) -> ReviewEvent:
     """What the department that has the item is told."""
     about = {
@@ -90,6 +94,9 @@ def forward(
     if isinstance(event, RecognitionRequested):
         found = event.model_dump(include={"platform_id", "platform_name", "decision_number", "repaired_at"})
         return RecognitionForwarded.model_validate({**about, **found})
+    if isinstance(event, FalseMaterialFound):
+        found = event.model_dump(include={"ground", "reason", "lifted", "found_at"})
+        return FalseMaterialForwarded.model_validate({**about, **found})
     return ReviewCancelled.model_validate({**about, "requested_at": event.requested_at})
 
 
@@ -150,17 +157,9 @@ def assign(item: Item, department: Department, catalogue: Catalogue, now: dateti
     """Ask a department for its decision, within the time limits of the record's rule."""
     today = china_date(now)
     record = item.record
-    rule = catalogue.rule_for(record.category, record.tier, None, today)
-    accept_days = DEFAULT_ACCEPT_WORKING_DAYS
-    decide_days = DEFAULT_DECIDE_WORKING_DAYS
-    if rule is not None:
-        accept_days = rule.accept_working_days if rule.accept_working_days is not None else accept_days
-        if rule.total_working_days is not None:
-            decide_days = max(rule.total_working_days - accept_days, 0)
-        elif rule.decide_working_days is not None:
-            decide_days = rule.decide_working_days
-    accept_due = working_days_after(today, accept_days)
-    decide_due = working_days_after(accept_due.on, decide_days)
+    limits = catalogue.time_limits(record.category, record.tier, today)
+    accept_due = working_days_after(today, limits.accept)
+    decide_due = working_days_after(accept_due.on, limits.decide)
     provisional = accept_due.provisional or decide_due.provisional
     ref = DepartmentRef(code=department.code, slug=department.slug, name=department.name)
     return Routed(
@@ -185,7 +184,83 @@ def assign(item: Item, department: Department, catalogue: Catalogue, now: dateti
             accept_due_on=accept_due.on,
             decide_due_on=decide_due.on,
             due_provisional=provisional,
-            extend_working_days=rule.extend_working_days if rule else None,
+            extend_working_days=limits.extend,
             requested_at=now,
         ),
     )
+
+
+# --- objections
+
+
+@dataclass(frozen=True)
+class ObjectionSent:
+    """The department has the objection: tell everybody, and ask it."""
+
+    routed: ObjectionRouted
+    forwarded: ObjectionForwarded
+
+
+def route_objection(
+    event: ObjectionFiled, catalogue: Catalogue, now: datetime, referral_working_days: int
+) -> ObjectionSent | ObjectionReferred:
+    """To who decided the result, or made the record; where nobody knows who that is, to the named human queue."""
+    today = china_date(now)
+    if event.department is not None:
+        return _send(event, event.department, catalogue, now)
+    record = event.record
+    resolution = catalogue.resolve_department(
+        record.authority_code, record.authority_name, record.category, today
+    )
+    if resolution.department is not None:
+        return assign_objection(event, resolution.department, catalogue, now)
+    due = working_days_after(today, referral_working_days)
+    return ObjectionReferred(
+        **_objection(event),
+        queue_id=catalogue.human_queue.id,
+        queue_name=catalogue.human_queue.name,
+        reason_code=resolution.reason_code or ReferralReason.UNKNOWN_DEPARTMENT,
+        reason=resolution.reason,
+        due_on=due.on,
+        due_provisional=due.provisional,
+        referred_at=now,
+    )
+
+
+def assign_objection(
+    event: ObjectionFiled, department: Department, catalogue: Catalogue, now: datetime
+) -> ObjectionSent:
+    """Ask a department to decide on an objection, within the time limits of the catalogue."""
+    ref = DepartmentRef(code=department.code, slug=department.slug, name=department.name)
+    return _send(event, ref, catalogue, now)
+
+
+def _send(
+    event: ObjectionFiled, department: DepartmentRef, catalogue: Catalogue, now: datetime
+) -> ObjectionSent:
+    today = china_date(now)
+    rule = catalogue.objection_rule(event.record.category, today)
+    accept_due = working_days_after(today, rule.accept_working_days)
+    decide_due = working_days_after(accept_due.on, rule.decide_working_days)
+    facts = {
+        **_objection(event),
+        "department": department,
+        "accept_due_on": accept_due.on,
+        "decide_due_on": decide_due.on,
+        "due_provisional": accept_due.provisional or decide_due.provisional,
+    }
+    return ObjectionSent(
+        ObjectionRouted.model_validate({**facts, "routed_at": now}),
+        ObjectionForwarded.model_validate({**facts, "record": event.record, "forwarded_at": now}),
+    )
+
+
+def _objection(event: ObjectionFiled) -> dict[str, Any]:
+    return {
+        "objection_id": event.objection_id,
+        "kind": event.kind,
+        "subject_id": event.subject_id,
+        "record_id": event.record_id,
+        "application_id": event.application_id,
+        "item_id": event.item_id,
+    }

@@ -8,13 +8,25 @@ from contracts.catalogue import Catalogue
 from contracts.errors import DeadLetterReason
 from contracts.events import (
     ApplicationSubmitted,
+    FalseMaterialFound,
     ItemStarted,
+    ObjectionFiled,
+    ObjectionReferred,
     RecognitionRequested,
     SupplementProvided,
     WithdrawalRequested,
 )
 from contracts.records import DepartmentRef
-from routing.domain import Referred, Routed, forward, items_to_route, route, withdrawn
+from routing.domain import (
+    ObjectionSent,
+    Referred,
+    Routed,
+    forward,
+    items_to_route,
+    route,
+    route_objection,
+    withdrawn,
+)
 from routing.store import Referrals
 
 
@@ -30,9 +42,20 @@ class ApplicationHandler:
         """Other events of the topic need no routing."""
         referred: list[Referred] = []
         unassigned: list[Received] = []
+        objections: list[tuple[ObjectionFiled, ObjectionReferred]] = []
         for received in batch:
             event = received.event
-            if isinstance(event, SupplementProvided | WithdrawalRequested | RecognitionRequested):
+            if isinstance(event, ObjectionFiled):
+                sent = route_objection(event, self._catalogue, unit.now, self._referral_working_days)
+                if isinstance(sent, ObjectionReferred):
+                    objections.append((event, sent))
+                    unit.emit(sent, cause=received.id, trace=received.trace)
+                else:
+                    emit_objection(unit, sent, cause=received.id, trace=received.trace)
+                continue
+            if isinstance(
+                event, SupplementProvided | WithdrawalRequested | RecognitionRequested | FalseMaterialFound
+            ):
                 if event.department is None:
                     unassigned.append(received)
                 else:
@@ -49,6 +72,8 @@ class ApplicationHandler:
                     emit_routed(unit, result, cause=received.id, trace=received.trace)
         if referred:
             await self._referrals.add(referred, unit.session)
+        if objections:
+            await self._referrals.add_objections(objections, unit.session)
         for received in unassigned:
             await self._withdraw(unit, received)
 
@@ -78,3 +103,11 @@ def emit_routed(
     """Tell everybody where the item went, and ask the department."""
     unit.emit(result.routed, cause=cause, trace=trace)
     unit.emit(result.requested, cause=cause, trace=trace)
+
+
+def emit_objection(
+    unit: UnitOfWork, sent: ObjectionSent, *, cause: str, trace: Mapping[str, str] | None = None
+) -> None:
+    """Tell everybody who has the objection, and ask the department."""
+    unit.emit(sent.routed, cause=cause, trace=trace)
+    unit.emit(sent.forwarded, cause=cause, trace=trace)

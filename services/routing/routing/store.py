@@ -7,7 +7,7 @@ from typing import Any
 from pymongo import ASCENDING, IndexModel, InsertOne
 
 from chassis.db import CollectionSpec, Database, Document, Session
-from contracts.events import ItemReferred
+from contracts.events import ItemReferred, ObjectionFiled, ObjectionReferred
 from contracts.records import RecordFacts
 from routing.domain import Item, Referred
 
@@ -27,9 +27,8 @@ COLLECTIONS = [
 
 
 class Referrals:
-    """Items that wait for a person to name their department. ``_id`` is the item id, ``status`` open, assigned or withdrawn.
-
-    ``deadline_on``: the day whose passing is still to be noticed.
+    """Items and objections that wait for a person to name their department. ``_id`` is the item or objection id, ``status`` open,
+    assigned or withdrawn; ``filed``: of an objection, how it was filed; ``deadline_on``: the day whose passing is still to be noticed.
     """
 
     def __init__(self, database: Database) -> None:
@@ -50,6 +49,28 @@ class Referrals:
                     }
                 )
                 for r in referred
+            ],
+            session=session,
+            ordered=False,
+        )
+
+    async def add_objections(
+        self, referred: Sequence[tuple[ObjectionFiled, ObjectionReferred]], session: Session
+    ) -> None:
+        """Queue several objections."""
+        await self._referrals.bulk_write(
+            [
+                InsertOne(
+                    {
+                        "_id": filed.objection_id,
+                        "status": "open",
+                        "due_on": told.due_on.isoformat(),
+                        "record": filed.record.model_dump(mode="json"),
+                        "referred": told.model_dump(mode="json"),
+                        "filed": filed.model_dump(mode="json"),
+                    }
+                )
+                for filed, told in referred
             ],
             session=session,
             ordered=False,
@@ -104,3 +125,9 @@ def item_of(document: Document) -> Item:
     """The item a referral is about."""
     referred = ItemReferred.model_validate(document["referred"])
     return Item(referred.application_id, referred.subject_id, RecordFacts.model_validate(document["record"]))
+
+
+def objection_of(document: Document) -> ObjectionFiled | None:
+    """The objection a referral is about; None: it is about an item."""
+    filed = document.get("filed")
+    return ObjectionFiled.model_validate(filed) if filed else None

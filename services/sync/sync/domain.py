@@ -286,6 +286,7 @@ def complete(
         version=record.version,
         state=record.state,
         target_ids=tuple(sorted(d.target_id for d in followed)),
+        decision_number=record.decision_number,
         completed_at=now,
     )
     return replace(record, completed_version=record.version), (event,)

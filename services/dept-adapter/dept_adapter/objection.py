@@ -1,0 +1,151 @@
+"""Pure decisions on objections (异议): to a record this department made, or to the result of an item it decided.
+
+Publication goes on meanwhile. What follows from an upheld objection to a result happens to the review (``states``: reopen, restore).
+"""
+
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import Any
+
+from contracts.clock import china_date
+from contracts.events import (
+    Event,
+    ObjectionAccepted,
+    ObjectionDecided,
+    ObjectionForwarded,
+    ObjectionKind,
+    ObjectionOutcome,
+    ObjectionOverdue,
+    ObjectionRemedy,
+    ReviewStep,
+)
+from contracts.records import DepartmentRef, RecordFacts
+from dept_adapter.domain import DecisionConflictError
+from dept_adapter.states import (
+    OBJECTION_CHANGES,
+    OBJECTION_ENDED,
+    OBJECTION_REPEATED,
+    OBJECTION_STATE_TEXT,
+    ObjectionAction,
+    ObjectionState,
+)
+
+
+@dataclass(frozen=True)
+class Objection:
+    """One objection at its department. ``item_id``, ``application_id``: of the result; of an objection to a record, its own id.
+
+    ``reason``: the department's. ``overdue_told``: the deadline that was noticed to have passed.
+    """
+
+    objection_id: str
+    kind: ObjectionKind
+    subject_id: str
+    record_id: str
+    application_id: str
+    item_id: str
+    department: DepartmentRef
+    record: RecordFacts
+    accept_due_on: date
+    decide_due_on: date
+    received_at: datetime
+    state: ObjectionState = ObjectionState.RECEIVED
+    accepted_at: datetime | None = None
+    reason: str | None = None
+    remedy: ObjectionRemedy | None = None
+    decided_at: datetime | None = None
+    by: str | None = None
+    overdue_told: date | None = None
+
+    @property
+    def due_on(self) -> date | None:
+        """The department's last day for what it owes now; None: nothing."""
+        match self.state:
+            case ObjectionState.RECEIVED:
+                return self.accept_due_on
+            case ObjectionState.ACCEPTED:
+                return self.decide_due_on
+        return None
+
+    @property
+    def step(self) -> ReviewStep:
+        """What is owed until the objection has ended."""
+        return ReviewStep.ACCEPT if self.state is ObjectionState.RECEIVED else ReviewStep.DECIDE
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """What an officer says. ``record``: of an upheld objection to a record, as it is to be published; None: as it is."""
+
+    action: ObjectionAction
+    by: str
+    reason: str | None = None
+    remedy: ObjectionRemedy | None = None
+    record: RecordFacts | None = None
+
+
+def receive_objection(event: ObjectionForwarded) -> Objection:
+    """The objection a department is asked to decide."""
+    return Objection(
+        **event.model_dump(
+            include={"objection_id", "kind", "subject_id", "record_id", "application_id", "item_id"}
+        ),
+        department=event.department,
+        record=event.record,
+        accept_due_on=event.accept_due_on,
+        decide_due_on=event.decide_due_on,
+        received_at=event.forwarded_at,
+    )
+
+
+def rule_on(objection: Objection, ruling: Ruling, now: datetime) -> tuple[Objection, tuple[Event, ...]]:
+    """Apply what an officer says; no events: it was said before. A decision without an acceptance implies it.
+
+    Raises DecisionConflictError for what contradicts the decision made.
+    """
+    then = OBJECTION_CHANGES[ruling.action].get(objection.state)
+    if then is None:
+        same_remedy = ruling.remedy in (None, objection.remedy)
+        if objection.state in OBJECTION_REPEATED[ruling.action] and same_remedy:
+            return objection, ()
+        raise DecisionConflictError(
+            f"该异议现为“{OBJECTION_STATE_TEXT[objection.state]}”，与本次不一致，本次未生效；请刷新后核对。"
+        )
+    changed = replace(objection, state=then, by=ruling.by, overdue_told=None)
+    events: list[Event] = []
+    about = _about(objection)
+    if objection.accepted_at is None and then is not ObjectionState.NOT_ACCEPTED:
+        changed = replace(changed, accepted_at=now)
+        events.append(ObjectionAccepted(**about, accepted_at=now))
+    if then in OBJECTION_ENDED:
+        changed = replace(changed, reason=ruling.reason, remedy=ruling.remedy, decided_at=now)
+        decided = {
+            "outcome": ObjectionOutcome(then.value),
+            "reason": ruling.reason,
+            "remedy": ruling.remedy,
+            "record": ruling.record or objection.record,
+            "decided_at": now,
+        }
+        events.append(ObjectionDecided.model_validate({**about, **decided}))
+    return changed, tuple(events)
+
+
+def notice_objection_day(objection: Objection, now: datetime) -> tuple[Objection, tuple[Event, ...]]:
+    """A deadline that has passed is told once; the objection goes on."""
+    due_on = objection.due_on
+    if due_on is None or china_date(now) <= due_on or objection.overdue_told == due_on:
+        return objection, ()
+    event = ObjectionOverdue(**_about(objection), step=objection.step, due_on=due_on, noticed_at=now)
+    return replace(objection, overdue_told=due_on), (event,)
+
+
+def _about(objection: Objection) -> dict[str, Any]:
+    return {
+        "objection_id": objection.objection_id,
+        "kind": objection.kind,
+        "subject_id": objection.subject_id,
+        "record_id": objection.record_id,
+        "application_id": objection.application_id,
+        "item_id": objection.item_id,
+        "department": objection.department,
+    }

@@ -1,0 +1,186 @@
+"""Pure side of objections (异议): what may be objected to, and where an objection stands.
+
+Events about it come on topics without order among each other: each topic writes fields of its own (as ``domain.Item``).
+"""
+
+from datetime import date
+from enum import StrEnum
+
+from contracts.catalogue import Catalogue
+from contracts.events import (
+    ObjectionAccepted,
+    ObjectionDecided,
+    ObjectionEvent,
+    ObjectionKind,
+    ObjectionOutcome,
+    ObjectionOverdue,
+    ObjectionReferred,
+    ObjectionRemedy,
+    ObjectionRouted,
+    ReviewStep,
+)
+from contracts.http.intake import Material
+from contracts.http.mandate import Assistance
+from contracts.records import (
+    ApplicationId,
+    DepartmentRef,
+    ItemId,
+    ObjectionId,
+    RecordFacts,
+    RecordId,
+    Shape,
+    SubjectId,
+    Timestamp,
+)
+from intake.domain import OBJECTIONABLE, Item, ItemStatus, Overdue, Record, Referral
+from intake.texts import ITEM_STATUS
+
+
+class ObjectionStatus(StrEnum):
+    """Where an objection stands, in order."""
+
+    FILED = "filed"
+    REFERRED = "referred"
+    ROUTED = "routed"
+    ACCEPTED = "accepted"
+    NOT_ACCEPTED = "not_accepted"
+    DISMISSED = "dismissed"
+    UPHELD = "upheld"
+
+
+STATUS_TEXT = {
+    ObjectionStatus.FILED: "已提出",
+    ObjectionStatus.REFERRED: "人工分派中",
+    ObjectionStatus.ROUTED: "待受理",
+    ObjectionStatus.ACCEPTED: "核查中",
+    ObjectionStatus.NOT_ACCEPTED: "不予受理",
+    ObjectionStatus.DISMISSED: "不成立",
+    ObjectionStatus.UPHELD: "成立",
+}
+REMEDY_TEXT = {
+    ObjectionRemedy.CORRECTED: "记录已更正",
+    ObjectionRemedy.WITHDRAWN: "记录已撤回",
+    ObjectionRemedy.REOPENED: "事项重新办理",
+    ObjectionRemedy.RESTORED: "恢复修复",
+}
+
+
+class Objection(Shape):
+    """One objection. ``target``: the record, or the item and round whose result it is about. ``item_id`` None: to the record."""
+
+    objection_id: ObjectionId
+    kind: ObjectionKind
+    target: str
+    subject_id: SubjectId
+    record_id: RecordId
+    application_id: ApplicationId | None
+    item_id: ItemId | None
+    facts: RecordFacts
+    reason: str
+    materials: tuple[Material, ...] = ()
+    assistance: Assistance | None = None
+    filed_at: Timestamp
+    # xinfu.routing
+    referral: Referral | None = None
+    referred_at: Timestamp | None = None
+    department: DepartmentRef | None = None
+    accept_due_on: date | None = None
+    decide_due_on: date | None = None
+    routed_at: Timestamp | None = None
+    # xinfu.decisions
+    accepted_at: Timestamp | None = None
+    overdue: Overdue | None = None
+    noticed_at: Timestamp | None = None
+    outcome: ObjectionOutcome | None = None
+    outcome_reason: str | None = None
+    remedy: ObjectionRemedy | None = None
+    decided_at: Timestamp | None = None
+
+    @property
+    def status(self) -> ObjectionStatus:
+        """The furthest state any topic tells of."""
+        if self.outcome is not None:
+            return ObjectionStatus(self.outcome.value)
+        if self.accepted_at is not None:
+            return ObjectionStatus.ACCEPTED
+        if self.department is not None:
+            return ObjectionStatus.ROUTED
+        return ObjectionStatus.REFERRED if self.referral is not None else ObjectionStatus.FILED
+
+    @property
+    def due_on(self) -> date | None:
+        """The last day of whoever has to act now."""
+        match self.status:
+            case ObjectionStatus.REFERRED if self.referral:
+                return self.referral.due_on
+            case ObjectionStatus.ROUTED:
+                return self.accept_due_on
+            case ObjectionStatus.ACCEPTED:
+                return self.decide_due_on
+        return None
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the department owes the step of which it was told that its day has passed."""
+        step = {ObjectionStatus.ROUTED: ReviewStep.ACCEPT, ObjectionStatus.ACCEPTED: ReviewStep.DECIDE}
+        return self.overdue is not None and step.get(self.status) is self.overdue.step
+
+
+def apply_objection(objection: Objection, event: ObjectionEvent) -> Objection:
+    """The objection after an event about it; told again it changes nothing."""
+    match event:
+        case ObjectionReferred() if objection.referral is None:
+            referral = Referral(queue_name=event.queue_name, reason=event.reason, due_on=event.due_on)
+            return objection.model_copy(update={"referral": referral, "referred_at": event.referred_at})
+        case ObjectionRouted() if objection.department is None:
+            known = {"department", "accept_due_on", "decide_due_on", "routed_at"}
+            return objection.model_copy(update={name: getattr(event, name) for name in known})
+        case ObjectionAccepted() if objection.accepted_at is None:
+            return objection.model_copy(update={"accepted_at": event.accepted_at})
+        case ObjectionOverdue():
+            late = Overdue(step=event.step, due_on=event.due_on)
+            return objection.model_copy(update={"overdue": late, "noticed_at": event.noticed_at})
+        case ObjectionDecided() if objection.outcome is None:
+            changes = {
+                "outcome": event.outcome,
+                "outcome_reason": event.reason,
+                "remedy": event.remedy,
+                "decided_at": event.decided_at,
+            }
+            return objection.model_copy(update=changes)
+    return objection
+
+
+def record_fault(record: Record, catalogue: Catalogue, today: date) -> str | None:
+    """Why a record cannot be objected to here (zh-CN, says what to do); None: it can."""
+    if record.status == "withdrawn":
+        return "该记录已由认定单位撤回，无需提出异议。"
+    category = catalogue.category(record.facts.category)
+    if category is not None and category.refer_to is not None:
+        return f"“{category.name}”不由本平台办理，请向{category.refer_to}提出异议。"
+    rule = catalogue.objection_rule(record.facts.category, today)
+    if rule.file_within_days is not None and rule.evidence.binding:
+        passed = (today - record.facts.decided_on).days
+        if passed > rule.file_within_days:
+            return (
+                f"对该类记录的异议应在{rule.file_within_days}日内提出（{rule.source}），现已{passed}日；"
+                "请依法申请行政复议、提起行政诉讼，或向认定单位反映。"
+            )
+    return None
+
+
+def result_fault(item: Item, record: Record | None) -> str | None:
+    """Why the result of an item cannot be objected to (zh-CN, says what to do); None: it can."""
+    if item.status is ItemStatus.WITHDRAWN:
+        return "该事项已撤回，没有可以提出异议的结果；需要的话请重新申请。"
+    if item.outcome is None:
+        return f"该事项现为“{ITEM_STATUS[item.status]}”，还没有结果；有了结果再提出异议，在此之前可以撤回或补充说明。"
+    if item.status not in OBJECTIONABLE:
+        return f"该事项现为“{ITEM_STATUS[item.status]}”，已获支持，无需提出异议；对记录本身有异议的，请填写 record_id。"
+    if record is None or record.status == "withdrawn":
+        return "该记录已由认定单位撤回，无需提出异议。"
+    if record.application_id is not None:
+        return "该记录已另行申请，正在办理；请等待结果，或先撤回该申请再对原结果提出异议。"
+    if record.item_id != item.item_id:
+        return "该记录此后已另行申请并有结果，请对最近一次的结果提出异议。"
+    return None
