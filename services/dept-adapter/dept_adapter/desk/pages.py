@@ -14,6 +14,8 @@ from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.datastructures import FormData
 
+from chassis.db import describe, is_unavailable
+from chassis.logs import get_logger
 from chassis.problems import Problem
 from contracts.errors import ProblemCode
 from contracts.tokens import Role
@@ -21,6 +23,7 @@ from dept_adapter.desk import presenters
 from dept_adapter.desk.sessions import Session, Sessions
 from dept_adapter.officers import ROLE_TEXT
 
+log = get_logger(__name__)
 _STATIC = {
     name: files("dept_adapter").joinpath("desk", "static", name).read_bytes()
     for name in ("desk.css", "desk.js", "desk.svg")
@@ -129,6 +132,15 @@ class DeskRoute(APIRoute):
             except RequestValidationError:
                 return await _told(
                     request, Problem(ProblemCode.VALIDATION, "地址或表单内容有误，请返回后重试。")
+                )
+            except Exception as error:
+                if not is_unavailable(error):
+                    raise
+                log.warning("database unavailable", path=request.url.path, error=describe(error))
+                # the page has to do without the session, which is in the database too
+                request.state.desk_session = None
+                return await _told(
+                    request, Problem(ProblemCode.UNAVAILABLE, "数据库暂时不可用，请稍后重试。")
                 )
 
         return handler

@@ -67,9 +67,8 @@ _WORDED = frozenset({Do.ACCEPT, Do.GRANT})
 
 
 async def _signed_in(request: Request) -> Session:
-    sessions: Sessions = request.app.state.desk_sessions
     cookie = request.cookies.get(_cookie(request))
-    session = await sessions.current(cookie) if cookie else None
+    session = await _sessions(request).current(cookie) if cookie else None
     if session is None:
         raise SignInNeededError
     request.state.desk_session = session
@@ -162,8 +161,11 @@ async def sign_out(request: Request, session: SignedIn, _form: Posted) -> Respon
 @router.get("/signed-out")
 async def signed_out(request: Request) -> Response:
     """What is left to do after signing out."""
-    issuer: Issuer = request.app.state.desk_issuer
-    url = await issuer.sign_out_url()
+    issuer: Issuer | None = request.app.state.desk_issuer
+    try:
+        url = await issuer.sign_out_url() if issuer else None
+    except Problem:
+        url = None  # the issuer does not answer: signed out here all the same
     return await page(request, None, "signed_out.html.j2", url=url)
 
 
