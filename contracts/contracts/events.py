@@ -244,6 +244,9 @@ class ItemRouted(ItemEvent):
     due_provisional: bool = Field(
         default=False, description="A due day is in a year whose working days are not published yet"
     )
+    calendar_version: str = Field(
+        default="", description="By which working-day calendar the days were counted"
+    )
     routed_at: Timestamp
 
 
@@ -271,6 +274,9 @@ class ItemReferred(ItemEvent):
     due_provisional: bool = Field(
         default=False, description="A due day is in a year whose working days are not published yet"
     )
+    calendar_version: str = Field(
+        default="", description="By which working-day calendar the days were counted"
+    )
     referred_at: Timestamp
 
 
@@ -282,6 +288,19 @@ class ItemWithdrawn(ItemEvent):
     KEY = "application_id"
 
     withdrawn_at: Timestamp
+
+
+class ReferralDueConfirmed(ItemEvent):
+    """The working days of a year were published: the day by which the human queue has to assign was counted again, for good."""
+
+    TYPE = "cn.xinfu.referral.dueconfirmed.v1"
+    TOPIC = "xinfu.routing"
+    KEY = "application_id"
+
+    due_on: date = Field(description="Day by which the queue has to assign a department")
+    due_provisional: bool = Field(description="Yet another year is not published")
+    calendar_version: str
+    confirmed_at: Timestamp
 
 
 # --- xinfu.reviews.<department> --------------------------------------------------------------------------
@@ -309,6 +328,15 @@ class ReviewRequested(ReviewEvent):
     decide_due_on: date = Field(description="Day by which the department has to decide")
     due_provisional: bool = Field(
         default=False, description="A due day is in a year whose working days are not published yet"
+    )
+    calendar_version: str = Field(
+        default="", description="By which working-day calendar the days were counted"
+    )
+    accept_working_days: int | None = Field(
+        default=None, ge=0, description="Working days to accept or not, from the day of the request"
+    )
+    decide_working_days: int | None = Field(
+        default=None, ge=0, description="Working days to decide, from the day of the request"
     )
     extend_working_days: int | None = Field(
         default=None,
@@ -394,6 +422,9 @@ class SupplementRequested(ItemEvent):
     due_provisional: bool = Field(
         default=False, description="A due day is in a year whose working days are not published yet"
     )
+    calendar_version: str = Field(
+        default="", description="By which working-day calendar the days were counted"
+    )
     requested_at: Timestamp
 
 
@@ -410,6 +441,9 @@ class SupplementReceived(ItemEvent):
     due_provisional: bool = Field(
         default=False, description="A due day is in a year whose working days are not published yet"
     )
+    calendar_version: str = Field(
+        default="", description="By which working-day calendar the days were counted"
+    )
     received_at: Timestamp
 
 
@@ -425,6 +459,9 @@ class ReviewExtended(ItemEvent):
     decide_due_on: date = Field(description="Day by which the department has to decide")
     due_provisional: bool = Field(
         default=False, description="A due day is in a year whose working days are not published yet"
+    )
+    calendar_version: str = Field(
+        default="", description="By which working-day calendar the days were counted"
     )
     extended_at: Timestamp
 
@@ -447,6 +484,24 @@ class ReviewOverdue(ItemEvent):
     step: ReviewStep
     due_on: date
     noticed_at: Timestamp
+
+
+class ReviewDueConfirmed(ItemEvent):
+    """The working days of a year were published: provisional days of a review were counted again, and things may follow from them."""
+
+    TYPE = "cn.xinfu.review.dueconfirmed.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    accept_due_on: date = Field(description="Day by which the department has to accept or not")
+    decide_due_on: date = Field(description="Day by which the department has to decide")
+    supplement_due_on: date | None = Field(
+        default=None, description="Last day of the supplement that is awaited; null: none is"
+    )
+    due_provisional: bool = Field(description="Yet another year is not published")
+    calendar_version: str
+    confirmed_at: Timestamp
 
 
 class WithdrawalReason(StrEnum):

@@ -24,6 +24,8 @@ EVENT_TITLES: dict[str, str] = {
     "ReviewExtended": "认定单位延期",
     "ReviewNotAccepted": "认定单位不予受理",
     "ReviewOverdue": "办理超期",
+    "ReviewDueConfirmed": "办理期限已确定",
+    "ReferralDueConfirmed": "分派期限已确定",
     "ReviewWithdrawn": "事项已撤回",
     "SupplementForwarded": "补正材料转送认定单位",
     "SupplementProvided": "申请人已补正",
@@ -62,6 +64,8 @@ EVENT_MEANINGS: dict[str, str] = {
     "ReviewCancelled": "申请人请求撤回；尚未决定的，认定单位不必再办理。",
     "ReviewExtended": "认定单位在期限届满前延长一次决定期限，并说明理由。",
     "ReviewNotAccepted": "认定单位不予受理，并说明理由；事项结束。",
+    "ReviewDueConfirmed": "所缺年份的放假安排已公布，认定单位或申请人的暂定期限已重新计算，从此生效。",
+    "ReferralDueConfirmed": "所缺年份的放假安排已公布，人工席的暂定期限已重新计算。",
     "ReviewOverdue": "某一步骤的期限已过而未办；每个步骤和期限只告知一次，审核继续。",
     "ReviewWithdrawn": "事项未经决定而结束：申请人撤回，或逾期未补正。",
     "SupplementForwarded": "申请人已提供该认定单位要求补正的内容。",
@@ -166,5 +170,9 @@ FIELD_TITLES: dict[str, str] = {
     "failing": "又有失信",
     "by_officer": "由审核员答复",
     "answered_at": "答复时间",
+    "accept_working_days": "受理的工作日数",
+    "decide_working_days": "决定的工作日数（自送审之日）",
+    "calendar_version": "工作日历版本",
+    "confirmed_at": "确定时间",
 }
 """Field name -> title."""

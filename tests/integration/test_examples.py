@@ -18,6 +18,7 @@ from contracts.catalogue import load_catalogue
 from contracts.errors import DeadLetterReason
 from contracts.events import EVENTS
 from contracts.topics import TOPICS
+from contracts.working_days import LIBRARY_CALENDAR
 from dept_adapter import store as dept_store
 from dept_adapter.handlers import ReviewHandler
 from intake import store as intake_store
@@ -95,7 +96,7 @@ def _intake(database: Database) -> Handler:
 
 def _dept_adapter(database: Database) -> Handler:
     departments = {d.slug: d for d in CATALOGUE.departments}
-    return ReviewHandler(departments, dept_store.Reviews(database, set()), {}, lambda: None)
+    return ReviewHandler(departments, dept_store.Reviews(database, set()), {}, lambda: None, LIBRARY_CALENDAR)
 
 
 SERVICES: dict[str, tuple[set[str], Callable[[Database], Handler], Sequence[CollectionSpec]]] = {

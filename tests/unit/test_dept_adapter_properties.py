@@ -30,7 +30,7 @@ from contracts.events import (
     SupplementReceived,
     SupplementRequested,
 )
-from contracts.working_days import is_working_day, working_days_after, working_days_between
+from contracts.working_days import LIBRARY_CALENDAR
 from dept_adapter.domain import (
     Command,
     DecisionConflictError,
@@ -290,22 +290,22 @@ def test_clocks_stand_still_while_the_applicant_supplements(
     asked: date, wait: int, accept: int, decide_in: int
 ) -> None:
     """Spring Festival and make-up days included: the working days left are those that were left, one at least."""
-    accept_due = working_days_after(asked, accept).on
-    decide_due = working_days_after(accept_due, decide_in).on
+    accept_due = LIBRARY_CALENDAR.working_days_after(asked, accept).on
+    decide_due = LIBRARY_CALENDAR.working_days_after(accept_due, decide_in).on
     due = {"accept_due_on": accept_due, "decide_due_on": decide_due}
     noon = datetime.combine(asked, time(4), UTC)
     review = receive(REQUESTED.model_copy(update={**due, "requested_at": noon}), at_desk=True)
     demand = replace(spoken(Action.REQUEST_SUPPLEMENT, "甲"), supplement_working_days=15)
     waiting = decide(review, demand, noon).review
     assert waiting.supplement
-    assert is_working_day(waiting.supplement.due_on)[0]
+    assert LIBRARY_CALENDAR.is_working_day(waiting.supplement.due_on)
     received = noon + timedelta(days=wait)
     then = decide(waiting, Command(Action.SUPPLEMENT, "applicant", False), received).review
     today = china_date(received)
-    assert working_days_between(today, then.accept_due_on) == max(1, accept)
-    assert working_days_between(then.accept_due_on, then.decide_due_on) == decide_in
-    assert is_working_day(then.accept_due_on)[0]
-    assert is_working_day(then.decide_due_on)[0]
+    assert LIBRARY_CALENDAR.working_days_between(today, then.accept_due_on) == max(1, accept)
+    assert LIBRARY_CALENDAR.working_days_between(then.accept_due_on, then.decide_due_on) == decide_in
+    assert LIBRARY_CALENDAR.is_working_day(then.accept_due_on)
+    assert LIBRARY_CALENDAR.is_working_day(then.decide_due_on)
 
 
 def test_what_is_missing_is_told_once() -> None:
@@ -322,7 +322,7 @@ def test_an_extension_is_in_time_or_not_at_all() -> None:
     accepted = decide(receive(EXTENDABLE, at_desk=True), spoken(Action.ACCEPT, ""), START).review
     last_moment = datetime.combine(accepted.decide_due_on, time(15, 59), UTC)
     extended = decide(accepted, spoken(Action.EXTEND, ""), last_moment).review
-    assert working_days_between(accepted.decide_due_on, extended.decide_due_on) == 10
+    assert LIBRARY_CALENDAR.working_days_between(accepted.decide_due_on, extended.decide_due_on) == 10
     with pytest.raises(NotAllowedError, match="届满"):
         decide(accepted, spoken(Action.EXTEND, ""), last_moment + timedelta(minutes=1))
     with pytest.raises(NotAllowedError, match="没有"):

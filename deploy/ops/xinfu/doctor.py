@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
+from contracts.clock import CHINA_STANDARD_TIME
 from contracts.http.operations import ServiceStatus
 from xinfu.client import Citizenry, RefusedError
 from xinfu.compose import Endpoints
@@ -92,6 +93,7 @@ async def _examine(endpoints: Endpoints) -> int:
             show(_bus(status))
             show(_work(status))
             show(_clocks(status, asked_at))
+            show(_calendar(status))
         show(
             Check(Grade.BAD, f"{name} 概况", why, "先让它就绪（见上），再运行一次 xinfu doctor")
             for name, why in failures.items()
@@ -257,6 +259,20 @@ def _clocks(status: ServiceStatus, answered_at: datetime) -> Iterator[Check]:
         yield Check(Grade.BAD, what, "，".join(off), _NTP)
     else:
         yield Check(Grade.GOOD, what, f"与本机相差 {abs(here):.1f} 秒，与数据库相差 {abs(there):.1f} 秒")
+
+
+def _calendar(status: ServiceStatus) -> Iterator[Check]:
+    calendar = status.calendar
+    if calendar is None:
+        return
+    what, year = f"{status.service} 工作日历", calendar.missing_year
+    if not calendar.needed:
+        yield Check(Grade.GOOD, what, f"已知到 {year - 1} 年（{calendar.version}）")
+        return
+    found = f"缺 {year} 年的放假安排：跨入该年的期限暂定，暂不催办、不视为逾期（{calendar.version}）"
+    todo = f"国务院办公厅公布 {year} 年通知（一般在上年 11 月）后，录入目录的 calendar.yaml 并重启；期限随即自动重算"
+    grade = Grade.BAD if year <= status.at.astimezone(CHINA_STANDARD_TIME).year else Grade.NOTICE
+    yield Check(grade, what, found, todo)
 
 
 def _targets(convergence: Mapping[str, Any]) -> Iterator[Check]:

@@ -243,7 +243,8 @@ async def _command(
             missing=missing,
             supplement_working_days=request.app.state.settings.supplement_working_days,
         )
-        await apply(unit, reviews, stored, command, cause=f"desk:{action.value}:{item_id}")
+        calendar = request.app.state.settings.catalogue.calendar
+        await apply(unit, reviews, stored, command, calendar, cause=f"desk:{action.value}:{item_id}")
 
     await request.app.state.runtime.outbox.run(work)
     return summary(await _find(request, officer, item_id))

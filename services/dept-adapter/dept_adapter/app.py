@@ -43,8 +43,9 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             d.code: Pusher(d, settings, reviews, cases, runtime.http) for d in served if d.mode == "api"
         }
         app.state.settings = settings
+        calendar = settings.catalogue.calendar
         app.state.clock = Clock(
-            runtime.outbox, reviews, [d.code for d in served], settings.deadline_poll_seconds
+            runtime.outbox, reviews, [d.code for d in served], settings.deadline_poll_seconds, calendar
         )
         app.state.verifier = Verifier(
             settings, runtime.database, runtime.outbox, reviews, cases, runtime.http
@@ -56,7 +57,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             if d.slug in settings.department_secrets
         }
         app.state.reviews = reviews
-        app.state.panels = panels.Panels(runtime.database)
+        app.state.panels = panels.Panels(runtime.database, calendar)
         app.state.callbacks = Callbacks(runtime.database)
         app.state.cases = cases
         app.state.pushers = pushers
@@ -65,6 +66,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             reviews,
             {pusher.department.slug: pusher.loop.wake for pusher in pushers.values()},
             app.state.verifier.loop.wake,
+            calendar,
         )
         # One consumer reads the topics of all: one for each department costs a fifth of a core and 170 connections when idle.
         # Departments stay apart: by key where an event fails, and by pusher where a department is slow or broken.
@@ -87,6 +89,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
         consumers=consumers,
         loops=loops,
         invariants=lambda runtime: checks.invariants(runtime.database),
+        calendar=settings.catalogue.calendar,
     )
     app = create_app(spec, settings, settings.mongodb_database)
     return app

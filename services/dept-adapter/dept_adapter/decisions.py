@@ -7,6 +7,7 @@ from chassis.problems import Problem
 from chassis.telemetry import remote_context, span_context, tracer
 from chassis.unit_of_work import UnitOfWork
 from contracts.errors import ProblemCode
+from contracts.working_days import WorkCalendar
 from dept_adapter.domain import (
     Command,
     DecisionConflictError,
@@ -19,7 +20,13 @@ from dept_adapter.store import Change, Reviews, StoredReview
 
 
 async def apply(
-    unit: UnitOfWork, reviews: Reviews, stored: StoredReview, command: Command, *, cause: str
+    unit: UnitOfWork,
+    reviews: Reviews,
+    stored: StoredReview,
+    command: Command,
+    calendar: WorkCalendar,
+    *,
+    cause: str,
 ) -> Transition:
     """Decide, store and publish. Raises Problem when the command contradicts the decision made, is not allowed now, or not the desk's to give."""
     request = trace.get_current_span().get_span_context()
@@ -38,7 +45,7 @@ async def apply(
         },
     ):
         try:
-            transition = decide(stored.review, command, unit.now)
+            transition = decide(stored.review, command, unit.now, calendar)
         except DecisionConflictError as error:
             raise Problem(ProblemCode.DECISION_CONFLICT, str(error)) from None
         except (NotAtDeskError, NotAllowedError) as error:

@@ -7,6 +7,7 @@ from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Department
 from contracts.errors import DeadLetterReason
 from contracts.events import RecognitionForwarded, ReviewCancelled, ReviewRequested, SupplementForwarded
+from contracts.working_days import WorkCalendar
 from dept_adapter.domain import Command, Review, decide, receive
 from dept_adapter.states import Action
 from dept_adapter.store import Change, NewReview, Reviews
@@ -25,11 +26,13 @@ class ReviewHandler:
         reviews: Reviews,
         wakes: Mapping[str, Callable[[], None]],
         verify: Callable[[], None],
+        calendar: WorkCalendar,
     ) -> None:
         self._departments = departments
         self._reviews = reviews
         self._wakes = wakes
         self._verify = verify
+        self._calendar = calendar
 
     async def __call__(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
         """An item that is here already is not asked for again. Other events of the topics are not for us."""
@@ -51,7 +54,7 @@ class ReviewHandler:
                     " use the same catalogue in routing and dept-adapter",
                 )
                 continue
-            review = receive(event, at_desk=department.mode == "desk")
+            review = receive(event, at_desk=department.mode == "desk", calendar=self._calendar)
             new.setdefault(event.item_id, NewReview(review, department.mode, received.trace))
         await self._add(unit, new)
         if follow_ups:
@@ -81,7 +84,9 @@ class ReviewHandler:
                 detail = f"{event.department.slug} was not asked to review {event.item_id}"
                 unit.reject(received, DeadLetterReason.UNKNOWN_AGGREGATE, detail)
                 continue
-            transition = decide(now.get(event.item_id, found.review), _command(event), unit.now)
+            transition = decide(
+                now.get(event.item_id, found.review), _command(event), unit.now, self._calendar
+            )
             for told in transition.events:
                 unit.emit(told, cause=received.id, trace=received.trace)
             if transition.events:

@@ -249,6 +249,7 @@ class Pusher:
             supplement=case.supplements.get(review.item_id),
             accept_due_on=review.accept_due_on,
             decide_due_on=review.decide_due_on,
+            due_provisional=review.missing_year is not None,
             callback_url=self._callback_url,
         )
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from contracts.http.intake import Case
 from contracts.http.source import Fact
 from contracts.records import DepartmentRef, RecordFacts
+from dept_adapter.domain import is_provisional
 from dept_adapter.states import State
 from dept_adapter.store import StoredReview
 
@@ -82,7 +83,8 @@ class VerificationView(BaseModel):
 class ReviewSummary(BaseModel):
     """A review in a list. ``at_desk``: it is decided here, not in the department's own system.
 
-    ``due_on``: the last day of whoever has to act now; ``overdue``: it has passed, and everybody was told. ``note`` (zh-CN): why it
+    ``due_on``: the last day of whoever has to act now; ``overdue``: it has passed, and everybody was told;
+    ``due_provisional``: the working days on the way are not published yet, nothing follows from its passing. ``note`` (zh-CN): why it
     was not accepted, or put off.
     """
 
@@ -103,6 +105,7 @@ class ReviewSummary(BaseModel):
     supplement: SupplementView | None
     note: str | None
     due_on: date | None
+    due_provisional: bool
     overdue: bool
     push: PushView | None
     verification: VerificationView | None
@@ -146,5 +149,11 @@ def _fields(stored: StoredReview) -> dict[str, object]:
     review = stored.review
     overdue = review.due_on is not None and review.due_on == review.overdue_told
     told = {"push": stored.push, "verification": stored.verification}
-    shown = {"due_on": review.due_on, "overdue": overdue, "mode": stored.mode, **told}
+    shown = {
+        "due_on": review.due_on,
+        "due_provisional": is_provisional(review.due_count),
+        "overdue": overdue,
+        "mode": stored.mode,
+        **told,
+    }
     return {**vars(review), **shown}

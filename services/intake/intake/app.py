@@ -94,6 +94,7 @@ def build(settings: IntakeSettings) -> FastAPI:
         invariants=lambda runtime: checks.invariants(
             runtime.database, catalogue, settings.outbox_retention_days
         ),
+        calendar=catalogue.calendar,
     )
     app = create_app(
         spec,

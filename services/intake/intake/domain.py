@@ -26,11 +26,13 @@ from contracts.events import (
     RecordPublished,
     RecordRepairedElsewhere,
     RecordWithdrawn,
+    ReferralDueConfirmed,
     RepairGranted,
     RepairRecognised,
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewDueConfirmed,
     ReviewExtended,
     ReviewNotAccepted,
     ReviewOverdue,
@@ -190,6 +192,7 @@ class Referral(Shape):
     queue_name: str
     reason: str
     due_on: date
+    due_provisional: bool = False
 
 
 class Supplement(Shape):
@@ -197,6 +200,7 @@ class Supplement(Shape):
 
     missing: tuple[str, ...]
     due_on: date
+    due_provisional: bool = False
     requested_at: Timestamp
     received_at: Timestamp | None = None
 
@@ -240,6 +244,7 @@ class Item(Shape):
     referral: Referral | None = None
     department: DepartmentRef | None = None
     decide_due_on: date | None = None
+    decide_due_provisional: bool = False
     unassigned_withdrawn_at: Timestamp | None = None
     # xinfu.decisions
     supplement: Supplement | None = None
@@ -248,6 +253,7 @@ class Item(Shape):
     withdrawn_at: Timestamp | None = None
     extension_reason: str | None = None
     changed_due_on: date | None = None
+    changed_due_provisional: bool = False
     overdue: Overdue | None = None
     decision: Literal["granted", "refused", "recognised"] | None = None
     decision_number: str | None = None
@@ -321,6 +327,11 @@ class Item(Shape):
         """The day by which the department has to decide, as last told."""
         return self.changed_due_on or self.decide_due_on
 
+    @property
+    def due_provisional(self) -> bool:
+        """Whether ``due_on`` reaches into a year whose working days are not published yet."""
+        return self.changed_due_provisional if self.changed_due_on else self.decide_due_provisional
+
 
 _TARGET_STATES: dict[type[TargetEvent], TargetState] = {
     TargetAcknowledged: TargetState.ACKNOWLEDGED,
@@ -345,27 +356,46 @@ def apply(item: Item, event: ItemEvent) -> Item:
 def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
     match event:
         case ItemReferred():
-            return {
-                "referral": Referral(queue_name=event.queue_name, reason=event.reason, due_on=event.due_on)
-            }
+            referral = Referral(
+                queue_name=event.queue_name,
+                reason=event.reason,
+                due_on=event.due_on,
+                due_provisional=event.due_provisional,
+            )
+            return {"referral": referral}
+        case ReferralDueConfirmed() if item.referral is not None:
+            due = {"due_on": event.due_on, "due_provisional": event.due_provisional}
+            return {"referral": item.referral.model_copy(update=due)}
         case ItemRouted():
-            return {"department": event.department, "decide_due_on": event.decide_due_on}
+            return {
+                "department": event.department,
+                "decide_due_on": event.decide_due_on,
+                "decide_due_provisional": event.due_provisional,
+            }
         case ItemWithdrawn():
             return {"unassigned_withdrawn_at": item.unassigned_withdrawn_at or event.withdrawn_at}
         case SupplementRequested():
             asked = Supplement(
-                missing=event.missing, due_on=event.supplement_due_on, requested_at=event.requested_at
+                missing=event.missing,
+                due_on=event.supplement_due_on,
+                due_provisional=event.due_provisional,
+                requested_at=event.requested_at,
             )
             return {"supplement": item.supplement or asked}
         case SupplementReceived() if item.supplement is not None:
             received = item.supplement.model_copy(update={"received_at": event.received_at})
-            return {"supplement": received, "changed_due_on": event.decide_due_on}
+            return {"supplement": received, **_changed_due(event)}
         case ReviewAccepted():
             return {"accepted_at": item.accepted_at or event.accepted_at}
         case ReviewNotAccepted():
             return {"not_accepted_at": event.not_accepted_at, "reason": event.reason}
         case ReviewExtended():
-            return {"extension_reason": event.reason, "changed_due_on": event.decide_due_on}
+            return {"extension_reason": event.reason, **_changed_due(event)}
+        case ReviewDueConfirmed():
+            if item.supplement is None or event.supplement_due_on is None:
+                return _changed_due(event)
+            due = {"due_on": event.supplement_due_on, "due_provisional": event.due_provisional}
+            return {"supplement": item.supplement.model_copy(update=due), **_changed_due(event)}
         case ReviewOverdue():
             return {"overdue": Overdue(step=event.step, due_on=event.due_on)}
         case ReviewWithdrawn():
@@ -399,6 +429,10 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
     return {}
 
 
+def _changed_due(event: SupplementReceived | ReviewExtended | ReviewDueConfirmed) -> dict[str, Any]:
+    return {"changed_due_on": event.decide_due_on, "changed_due_provisional": event.due_provisional}
+
+
 def occurred_at(event: ItemEvent) -> datetime:
     """When what the event tells of happened. Raises TypeError for an event intake does not show."""
     match event:
@@ -420,6 +454,8 @@ def occurred_at(event: ItemEvent) -> datetime:
             return event.extended_at
         case ReviewOverdue():
             return event.noticed_at
+        case ReviewDueConfirmed() | ReferralDueConfirmed():
+            return event.confirmed_at
         case RepairGranted() | RepairRefused() | RepairRevoked() | RepairRecognised():
             return event.decided_at
         case TargetAcknowledged():

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import date
 
 from contracts.events import (
     ApplicationCompleted,
@@ -11,11 +12,13 @@ from contracts.events import (
     ItemRouted,
     ItemWithdrawn,
     PropagationCompleted,
+    ReferralDueConfirmed,
     RepairGranted,
     RepairRecognised,
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewDueConfirmed,
     ReviewExtended,
     ReviewNotAccepted,
     ReviewOverdue,
@@ -128,26 +131,44 @@ def withdrawn(document_number: str, by: Assistance | None) -> str:
     return f"{document_number}：已撤回{_by(by)}。"
 
 
+_Dated = (
+    ItemReferred
+    | ItemRouted
+    | SupplementRequested
+    | SupplementReceived
+    | ReviewExtended
+    | ReviewDueConfirmed
+    | ReferralDueConfirmed
+)
+
+
+def _day(day: date, event: _Dated) -> str:
+    """A day as people read it. What is provisional says so: nobody is late before it is certain."""
+    return f"{day.isoformat()}（暂定，当年放假安排尚未公布）" if event.due_provisional else day.isoformat()
+
+
 def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
     """(machine name, text) of the line for an event about an item; None for an event that is not shown."""
     match event:
         case ItemReferred():
             kind = "referred"
-            text = f"转入“{event.queue_name}”，{event.due_on.isoformat()}前确定认定单位。原因：{event.reason}"
+            text = (
+                f"转入“{event.queue_name}”，{_day(event.due_on, event)}前确定认定单位。原因：{event.reason}"
+            )
         case ItemRouted():
             kind = "routed"
-            text = f"已分派至{event.department.name}，{event.decide_due_on.isoformat()}前作出决定。"
+            text = f"已分派至{event.department.name}，{_day(event.decide_due_on, event)}前作出决定。"
         case ItemWithdrawn():
             kind, text = "withdrawn", "已撤回。"
         case SupplementRequested():
             kind = "supplement_requested"
             text = (
                 f"{event.department.name}告知需要补正：{'；'.join(event.missing)}。"
-                f"请在{event.supplement_due_on.isoformat()}（含）前补正，逾期视为撤回；补正期间办理期限中止。"
+                f"请在{_day(event.supplement_due_on, event)}（含）前补正，逾期视为撤回；补正期间办理期限中止。"
             )
         case SupplementReceived():
             kind = "supplement_received"
-            text = f"{event.department.name}已收到补正，{event.decide_due_on.isoformat()}前作出决定。"
+            text = f"{event.department.name}已收到补正，{_day(event.decide_due_on, event)}前作出决定。"
         case ReviewAccepted():
             kind, text = "accepted", f"{event.department.name}已受理。"
         case ReviewNotAccepted():
@@ -155,7 +176,15 @@ def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
             text = f"{event.department.name}不予受理。理由：{event.reason}"
         case ReviewExtended():
             kind = "extended"
-            text = f"{event.department.name}延长办理期限至{event.decide_due_on.isoformat()}。理由：{event.reason}"
+            text = f"{event.department.name}延长办理期限至{_day(event.decide_due_on, event)}。理由：{event.reason}"
+        case ReferralDueConfirmed():
+            kind = "due_confirmed"
+            text = f"放假安排已公布，分派期限为{_day(event.due_on, event)}。"
+        case ReviewDueConfirmed():
+            kind = "due_confirmed"
+            text = f"放假安排已公布，办理期限为{_day(event.decide_due_on, event)}。"
+            if event.supplement_due_on is not None:
+                text = f"放假安排已公布，补正期限为{_day(event.supplement_due_on, event)}。"
         case ReviewOverdue():
             kind = "overdue"
             text = f"{event.department.name}应于{event.due_on.isoformat()}前{_STEP[event.step]}，现已超期。"

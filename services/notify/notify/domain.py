@@ -19,6 +19,7 @@ from contracts.events import (
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewDueConfirmed,
     ReviewExtended,
     ReviewNotAccepted,
     ReviewWithdrawn,
@@ -34,6 +35,7 @@ CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
     ReviewAccepted: (Channel.IN_APP,),
     ReviewNotAccepted: (Channel.IN_APP, Channel.EMAIL),
     SupplementRequested: (Channel.IN_APP, Channel.EMAIL),
+    ReviewDueConfirmed: (Channel.IN_APP,),
     ReviewExtended: (Channel.IN_APP,),
     ReviewWithdrawn: (Channel.IN_APP,),
     RepairGranted: (Channel.IN_APP,),
@@ -55,6 +57,7 @@ TellableEvent = (
     | ReviewAccepted
     | ReviewNotAccepted
     | SupplementRequested
+    | ReviewDueConfirmed
     | ReviewExtended
     | ReviewWithdrawn
     | RepairGranted
@@ -98,6 +101,8 @@ def fact_id(event: TellableEvent) -> str:
             return f"{event.TYPE}~{event.item_id}~{event.version}"
         case FollowUpDue():
             return f"{event.TYPE}~{event.item_id}~{event.days}"
+        case ReviewDueConfirmed():
+            return f"{event.TYPE}~{event.item_id}~{event.supplement_due_on or event.decide_due_on}"
         case _:
             return f"{event.TYPE}~{event.item_id}"
 

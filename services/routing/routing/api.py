@@ -35,6 +35,7 @@ class Referral(BaseModel):
     reason_code: ReferralReason
     reason: str
     due_on: date
+    due_provisional: bool = False
     record: RecordFacts
 
 

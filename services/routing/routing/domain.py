@@ -13,6 +13,7 @@ from contracts.events import (
     ItemWithdrawn,
     RecognitionForwarded,
     RecognitionRequested,
+    ReferralDueConfirmed,
     ReferralReason,
     ReviewCancelled,
     ReviewEvent,
@@ -23,7 +24,7 @@ from contracts.events import (
 )
 from contracts.identifiers import item_id
 from contracts.records import DepartmentRef, RecordFacts
-from contracts.working_days import working_days_after
+from contracts.working_days import Count, Deadline, WorkCalendar
 
 DEFAULT_ACCEPT_WORKING_DAYS = 3
 DEFAULT_DECIDE_WORKING_DAYS = 7
@@ -55,9 +56,10 @@ class Routed:
 
 @dataclass(frozen=True)
 class Referred:
-    """A person has to find the department."""
+    """A person has to find the department. ``count``: how the day was counted by which that has to be."""
 
     item: Item
+    count: Count
     referred: ItemReferred
 
 
@@ -112,9 +114,10 @@ def route(item: Item, catalogue: Catalogue, now: datetime, referral_working_days
     )
     if resolution.department is not None:
         return assign(item, resolution.department, catalogue, now)
-    due = working_days_after(today, referral_working_days)
+    due = catalogue.calendar.working_days_after(today, referral_working_days)
     return Referred(
         item,
+        due.count,
         ItemReferred(
             application_id=item.application_id,
             item_id=item.id,
@@ -126,6 +129,7 @@ def route(item: Item, catalogue: Catalogue, now: datetime, referral_working_days
             reason=resolution.reason,
             due_on=due.on,
             due_provisional=due.provisional,
+            calendar_version=due.count.calendar,
             referred_at=now,
         ),
     )
@@ -144,9 +148,10 @@ def assign(item: Item, department: Department, catalogue: Catalogue, now: dateti
             decide_days = max(rule.total_working_days - accept_days, 0)
         elif rule.decide_working_days is not None:
             decide_days = rule.decide_working_days
-    accept_due = working_days_after(today, accept_days)
-    decide_due = working_days_after(accept_due.on, decide_days)
-    provisional = accept_due.provisional or decide_due.provisional
+    calendar = catalogue.calendar
+    accept_due = calendar.working_days_after(today, accept_days)
+    decide_due = calendar.working_days_after(today, accept_days + decide_days)
+    provisional = decide_due.provisional
     ref = DepartmentRef(code=department.code, slug=department.slug, name=department.name)
     return Routed(
         item,
@@ -158,6 +163,7 @@ def assign(item: Item, department: Department, catalogue: Catalogue, now: dateti
             department=ref,
             decide_due_on=decide_due.on,
             due_provisional=provisional,
+            calendar_version=calendar.version,
             routed_at=now,
         ),
         ReviewRequested(
@@ -170,7 +176,29 @@ def assign(item: Item, department: Department, catalogue: Catalogue, now: dateti
             accept_due_on=accept_due.on,
             decide_due_on=decide_due.on,
             due_provisional=provisional,
+            calendar_version=calendar.version,
+            accept_working_days=accept_days,
+            decide_working_days=accept_days + decide_days,
             extend_working_days=rule.extend_working_days if rule else None,
             requested_at=now,
         ),
+    )
+
+
+def confirm(
+    referred: ItemReferred, count: Count, calendar: WorkCalendar, now: datetime
+) -> tuple[Count, ReferralDueConfirmed] | None:
+    """What to tell when the year that was missing is known now; None while it is not."""
+    if not calendar.may_confirm(count):
+        return None
+    due = calendar.again(Deadline(referred.due_on, count))
+    return due.count, ReferralDueConfirmed(
+        application_id=referred.application_id,
+        item_id=referred.item_id,
+        record_id=referred.record_id,
+        subject_id=referred.subject_id,
+        due_on=due.on,
+        due_provisional=due.provisional,
+        calendar_version=due.count.calendar,
+        confirmed_at=now,
     )
