@@ -1,6 +1,7 @@
 """Law as data: the departments, rules and targets of ``catalogue/*.yaml``, checked when loaded. Pure; no clock: days are arguments."""
 
 import calendar
+import hashlib
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -467,6 +468,18 @@ class Catalogue(Row):
         }
         keys = ((tier, scope), (tier, None), (None, scope), (None, None))
         return next((found[key] for key in keys if key in found), None)
+
+    def rules_on(self, on: date) -> str:
+        """Names the rules in force on that day: another name, other answers may be right."""
+        changes = [r.effective_from for r in self.rules]
+        changes += [r.effective_to + timedelta(days=1) for r in self.rules if r.effective_to]
+        since = max((day for day in changes if day <= on), default=date.min)
+        return f"{self._rules_digest}:{since.isoformat()}"
+
+    @cached_property
+    def _rules_digest(self) -> str:
+        content = self.model_dump_json(include={"rules", "scopes", "penalty_kinds", "categories"})
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def tier_of(self, penalty_kinds_text: str) -> tuple[Tier, PenaltyKind] | None:
         """Tier of a 处罚类别 text and the row that gave it; several kinds, the highest.

@@ -86,6 +86,24 @@ class RecordRepairedElsewhere(Event):
     repaired_at: Timestamp
 
 
+class PublicationExpired(Event):
+    """The maximum publication period of a record has passed, by a rule with binding evidence: publication ended by itself (公示期满).
+
+    Told once. Nobody decides; the targets are looked at, and told only where they still show it.
+    """
+
+    TYPE = "cn.xinfu.publication.expired.v1"
+    TOPIC = "xinfu.records"
+    KEY = "record_id"
+
+    record_id: RecordId
+    record: RecordFacts
+    ended_on: date = Field(description="First day on which it is no longer to be shown")
+    rule: str = Field(description="Number of the rule in the catalogue", max_length=20)
+    source: str = Field(description="Rule and article", max_length=300)
+    noticed_at: Timestamp
+
+
 # --- xinfu.applications ----------------------------------------------------------------------------------
 
 
@@ -120,6 +138,7 @@ class ItemOutcome(StrEnum):
     NOT_ACCEPTED = "not_accepted"
     WITHDRAWN = "withdrawn"
     RECOGNISED = "recognised"
+    EXPIRED = "expired"
 
 
 class CompletedItem(Shape):
@@ -131,7 +150,7 @@ class CompletedItem(Shape):
 
 
 class ApplicationCompleted(Event):
-    """Every item of an application has ended: not accepted, refused, withdrawn, revoked, recognised, or repaired and seen right.
+    """Every item of an application has ended: not accepted, refused, withdrawn, revoked, recognised, expired, or repaired and seen right.
 
     Told once: a repair that is revoked later does not complete the application again.
     """
@@ -202,6 +221,18 @@ class RecognitionRequested(ItemEvent):
     platform_name: str
     decision_number: str = Field(description="Number of the decision letter", max_length=128)
     repaired_at: Timestamp
+
+
+class ExpiryRequested(ItemEvent):
+    """The maximum publication period of an open item's record has passed: whoever has the item says whether that came before its decision."""
+
+    TYPE = "cn.xinfu.expiry.requested.v1"
+    TOPIC = "xinfu.applications"
+    KEY = "application_id"
+
+    department: DepartmentRef
+    ended_on: date = Field(description="First day on which the record is no longer to be shown")
+    requested_at: Timestamp
 
 
 class FollowUpDue(ItemEvent):
@@ -379,6 +410,17 @@ class RecognitionForwarded(ReviewEvent):
     repaired_at: Timestamp
 
 
+class ExpiryForwarded(ReviewEvent):
+    """The record's publication period has passed: unless it is decided already, this department has nothing left to decide."""
+
+    TYPE = "cn.xinfu.expiry.forwarded.v1"
+    TOPIC = "xinfu.reviews.{department}"
+    KEY = "item_id"
+
+    ended_on: date = Field(description="First day on which the record is no longer to be shown")
+    requested_at: Timestamp
+
+
 # --- xinfu.decisions -------------------------------------------------------------------------------------
 
 
@@ -521,6 +563,18 @@ class ReviewWithdrawn(ItemEvent):
     department: DepartmentRef
     reason_code: WithdrawalReason
     withdrawn_at: Timestamp
+
+
+class ReviewExpired(ItemEvent):
+    """The item ended without a decision: publication of its record has ended by itself (公示期满)."""
+
+    TYPE = "cn.xinfu.review.expired.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    ended_on: date = Field(description="First day on which the record is no longer to be shown")
+    expired_at: Timestamp
 
 
 class Decision(ItemEvent):

@@ -13,10 +13,17 @@ from support import eventually
 async def test_provisional_days_are_counted_for_good_once_their_year_is_known(world: World) -> None:
     company = await world.company(world.row(), world.row(None))
     application_id = (await world.submit(company)).ok()["application_id"]
-    await world.until_item(company, application_id, "referred")
-    await world.until_item(company, application_id, "routed")
-    shown = {item["status"]: item for item in (await world.application(company, application_id))["items"]}
-    mine, queued = shown["routed"]["item_id"], shown["referred"]["item_id"]
+
+    async def by_status() -> dict[str, str]:
+        items = (await world.application(company, application_id))["items"]
+        return {item["status"]: item["item_id"] for item in items}
+
+    async def routed_and_referred() -> bool:
+        return set(await by_status()) == {"routed", "referred"}
+
+    await eventually(routed_and_referred, 30)
+    ids = await by_status()
+    mine, queued = ids["routed"], ids["referred"]
     (await world.desk(mine, "request-supplement", {"missing": MISSING})).ok()
     await until(world, company, application_id, mine, "supplement")
     today = china_date(datetime.now(UTC))

@@ -22,6 +22,7 @@ from contracts.events import (
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewExpired,
     ReviewExtended,
     ReviewNotAccepted,
     ReviewOverdue,
@@ -39,6 +40,7 @@ from dept_adapter.domain import (
     Review,
     Transition,
     decide,
+    is_provisional,
     notice_day,
     receive,
 )
@@ -46,7 +48,7 @@ from dept_adapter.states import DECIDED, ENDED, Action, State, after, changed_by
 
 START = REQUESTED_AT
 PUSHED = (Action.DELIVER, Action.GIVE_UP)
-OTHERS = (Action.SUPPLEMENT, Action.WITHDRAW, Action.LAPSE, Action.RECOGNISE)
+OTHERS = (Action.SUPPLEMENT, Action.WITHDRAW, Action.LAPSE, Action.RECOGNISE, Action.EXPIRE)
 SPOKEN = [action for action in Action if action not in (*PUSHED, *OTHERS)]
 RANK = {
     State.RECEIVED: 0,
@@ -60,6 +62,7 @@ RANK = {
     State.NOT_ACCEPTED: 12,
     State.WITHDRAWN: 12,
     State.RECOGNISED: 12,
+    State.EXPIRED: 12,
     State.REVOKED: 13,
 }
 EXTENDABLE = REQUESTED.model_copy(update={"extend_working_days": 10})
@@ -75,8 +78,9 @@ LETTERS: dict[type[Event], str] = {
     RepairRevoked: "V",
     ReviewWithdrawn: "W",
     RepairRecognised: "C",
+    ReviewExpired: "E",
 }
-STORY = re.compile("(SR?)?(N|W|CV?|A(X?(W|CV?|GV?|F)?)?)?")
+STORY = re.compile("(SR?)?(N|W|E|CV?|A(X?(W|E|CV?|GV?|F)?)?)?")
 
 
 def rank(review: Review) -> int:
@@ -178,7 +182,8 @@ class Reviewing(RuleBasedStateMachine):
     @rule(target=commands, action=st.sampled_from(OTHERS), at=clocks)
     def applicant_or_clock(self, action: Action, at: datetime | None) -> Command:
         if action is not Action.RECOGNISE:
-            return self.say(Command(action, "applicant", from_desk=False, occurred_at=at))
+            ended = date(2026, 11, 20) if action is Action.EXPIRE else None
+            return self.say(Command(action, "applicant", False, occurred_at=at, ended_on=ended))
         platform = ("gsxt", "公示系统")
         return self.say(Command(action, "gsxt", False, "外1号", occurred_at=at, platform=platform))
 
@@ -189,6 +194,7 @@ class Reviewing(RuleBasedStateMachine):
         noticed = notice_day(before, self.now)
         assert notice_day(noticed.review, self.now).events == (), "a deadline is noticed once"
         late = due is not None and due < china_date(self.now) and before.overdue_told != due
+        late = late and not is_provisional(before.due_count)
         assert bool(noticed.events) == late
         self.review = stored(noticed.review)
         self.events += [event for event in noticed.events if not isinstance(event, ReviewOverdue)]
@@ -208,6 +214,7 @@ class Reviewing(RuleBasedStateMachine):
             ReviewExtended: State.EXTENDED,
             ReviewNotAccepted: State.NOT_ACCEPTED,
             ReviewWithdrawn: State.WITHDRAWN,
+            ReviewExpired: State.EXPIRED,
             RepairRecognised: State.RECOGNISED,
             RepairGranted: State.GRANTED,
             RepairRefused: State.REFUSED,

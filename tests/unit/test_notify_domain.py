@@ -27,6 +27,7 @@ from contracts.events import (
     PropagationCompleted,
     RepairRefused,
     RepairRevoked,
+    ReviewExpired,
     ReviewNotAccepted,
     SupplementRequested,
 )
@@ -124,14 +125,15 @@ def test_one_message_for_each_fact_and_channel() -> None:
         ApplicationSubmitted,
         FollowUpDue,
         SupplementRequested,
+        ReviewExpired,
         ReviewNotAccepted,
         RepairRefused,
         RepairRevoked,
         ApplicationCompleted,
     )
     # each told event of ALL is a fact of its own
-    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 17 * 2 + 1
-    assert len(by_channel[Channel.EMAIL]) == sum(isinstance(event, mailed) for event in told) == 14
+    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 18 * 2 + 1
+    assert len(by_channel[Channel.EMAIL]) == sum(isinstance(event, mailed) for event in told) == 16
     assert set(by_channel[Channel.EMAIL]) < set(by_channel[Channel.IN_APP])
 
 

@@ -18,6 +18,7 @@ from contracts.catalogue import load_catalogue
 from contracts.events import (
     Event,
     PropagationCompleted,
+    PublicationExpired,
     RepairGranted,
     RepairRevoked,
     ReviewAccepted,
@@ -39,6 +40,7 @@ from sync.domain import (
     delivery_id,
     next_action,
     on_decision,
+    on_expiry,
     redirect,
     settled,
 )
@@ -79,6 +81,13 @@ def ruling(cls: type[Ruling], record: int, item: int, microseconds: int) -> Ruli
             "reason": "材料虚假",
         }
     )
+
+
+def expiry(record: int) -> PublicationExpired:
+    """The maximum period of a record has passed; what is decided about it stands over that, whenever it comes."""
+    facts = ruling(RepairGranted, record, 0, 0).record
+    rule = {"ended_on": START.date(), "rule": "3", "source": "规则", "noticed_at": START}
+    return PublicationExpired.model_validate({"record_id": facts.record_id, "record": facts, **rule})
 
 
 @st.composite
@@ -157,6 +166,20 @@ class Propagating(RuleBasedStateMachine):
         position = data.draw(st.integers(0, min(self.arrived[n], len(self.streams[n]) - 1)))
         self.arrived[n] = max(self.arrived[n], position + 1)
         self.decide(self.streams[n][position], shown_at)
+
+    @rule(shown_at=st.sets(names))
+    def period_passes(self, shown_at: set[str]) -> None:
+        """Nobody decides: who can be looked at is, and told only if it still shows the record. No event tells of it."""
+        after = on_expiry(self.record, expiry(1), sorted(shown_at), POLICIES, {})
+        assert (after is None) == (self.record is not None or not shown_at)
+        if after is None:
+            return
+        self.record = after
+        for target in after.targets:
+            delivery = redirect(self.deliveries.get(target), after, target, self.now)
+            looks = POLICIES[target].reads_back
+            assert next_action(delivery) is (Action.READ_BACK if looks else Action.PUSH)
+            self.deliveries[target] = delivery
 
     # --- requests and answers
 
@@ -256,7 +279,12 @@ class Propagating(RuleBasedStateMachine):
             event = last(known)
             assert (self.record.state, self.record.facts) == (desired(event), event.record)
             assert self.record.decision_number == event.decision_number
-        assert (self.record is None) == (not known)
+        if self.record is None or self.record.expired:
+            assert not known
+            assert not self.told
+            assert self.record is None or self.record.state is ENDED
+        else:
+            assert known
 
     @invariant()
     def what_is_told_is_consistent(self) -> None:
@@ -372,6 +400,8 @@ def histories(draw: st.DrawFn) -> list[list[Received]]:
                 {**stream[0].model_dump(), "accepted_at": stream[0].decided_at}
             )
             streams.append([received(event) for event in (accepted, *stream)])
+        if draw(st.booleans()):
+            streams.append([received(expiry(record))])
     return streams
 
 
@@ -395,7 +425,8 @@ def test_any_delivery_of_decisions_ends_in_the_same_desired_states(
         record, event = documents.decided[record_id], last(told)
         assert (record.state, record.facts) == (desired(event), event.record)
         assert (record.item_id, record.decision_number) == (event.item_id, event.decision_number)
-        assert 1 <= record.version <= len(told)
+        assert 1 <= record.version <= len(told) + 1
+        assert not record.expired
         shown_at = CATALOGUE.targets_for(event.record.category, event.record.subject_type)
         assert sorted(record.targets) == sorted(target.id for target in shown_at)
         for target in record.targets:

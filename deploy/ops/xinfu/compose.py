@@ -152,6 +152,7 @@ def compose(
         "intake": {
             "INTAKE_SUBJECT_KEY": kept["subject-key"],
             "INTAKE_FOLLOW_UP_POLL_SECONDS": "2",
+            "INTAKE_EXPIRY_POLL_SECONDS": "2",
             "INTAKE_SCANNER_URL": f"{sandbox}/scanner",
         },
         "routing": {},

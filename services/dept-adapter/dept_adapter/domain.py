@@ -17,6 +17,7 @@ from contracts.events import (
     RepairRevoked,
     ReviewAccepted,
     ReviewDueConfirmed,
+    ReviewExpired,
     ReviewExtended,
     ReviewNotAccepted,
     ReviewOverdue,
@@ -128,7 +129,7 @@ class Command:
     """What happened, mostly what a department says. ``number`` belongs to decisions.
 
     ``reason`` belongs to refusals, revocations, extensions and what is not accepted; ``missing`` to a supplement that is asked for,
-    ``supplement_working_days`` being the applicant's time; ``platform``, id and name, to a repair made elsewhere. ``occurred_at``: when it happened by the department's clock; None: now.
+    ``supplement_working_days`` being the applicant's time; ``platform``, id and name, to a repair made elsewhere; ``ended_on`` to a publication that has ended by itself. ``occurred_at``: when it happened by the department's clock; None: now.
     ``from_desk``: an officer says it here.
     """
 
@@ -141,6 +142,7 @@ class Command:
     missing: tuple[str, ...] = ()
     supplement_working_days: int = 0
     platform: tuple[str, str] | None = None
+    ended_on: date | None = None
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,12 @@ def decide(
             by_applicant = command.action is Action.WITHDRAW
             why = WithdrawalReason.APPLICANT if by_applicant else WithdrawalReason.SUPPLEMENT_OVERDUE
             return Transition(result, (ReviewWithdrawn(**_about(review), reason_code=why, withdrawn_at=at),))
+        case Action.EXPIRE:
+            if command.ended_on is None:
+                raise ValueError("what has expired needs the day")
+            expired = ReviewExpired(**_about(review), ended_on=command.ended_on, expired_at=at)
+            note = f"公示期已于{command.ended_on.isoformat()}届满"
+            return Transition(replace(result, note=note), (expired,))
         case Action.RECOGNISE:
             return _recognise(result, command, at)
     events: list[Event] = []
@@ -438,6 +446,8 @@ def _contradiction(review: Review) -> str:
         return "该事项已撤回（申请人撤回，或逾期未补正），不再办理，本次未生效。"
     if review.state is State.NOT_ACCEPTED:
         return f"该事项已“不予受理”（{review.note}），本次未生效；申请人可以重新申请。"
+    if review.state is State.EXPIRED:
+        return f"该记录的{review.note}，公示已自动终止，事项随之结束，本次未生效；无需再作决定。"
     if made is None and review.state in (State.ACCEPTED, State.EXTENDED):
         return "该事项已受理，本次未生效；请作出准予或者不予修复的决定。"
     if made is None:

@@ -6,11 +6,19 @@ from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Department
 from contracts.errors import DeadLetterReason
-from contracts.events import RecognitionForwarded, ReviewCancelled, ReviewRequested, SupplementForwarded
+from contracts.events import (
+    ExpiryForwarded,
+    RecognitionForwarded,
+    ReviewCancelled,
+    ReviewRequested,
+    SupplementForwarded,
+)
 from contracts.working_days import WorkCalendar
 from dept_adapter.domain import Command, Review, decide, receive
-from dept_adapter.states import Action
+from dept_adapter.states import Action, State
 from dept_adapter.store import Change, NewReview, Reviews
+
+_FollowUp = SupplementForwarded | ReviewCancelled | RecognitionForwarded | ExpiryForwarded
 
 
 class ReviewHandler:
@@ -41,7 +49,7 @@ class ReviewHandler:
         for received in batch:
             event = received.event
             if not isinstance(event, ReviewRequested):
-                if isinstance(event, SupplementForwarded | ReviewCancelled | RecognitionForwarded):
+                if isinstance(event, _FollowUp):
                     follow_ups.append(received)
                 continue
             # the chassis has checked that the slug of the event is that of its topic
@@ -77,7 +85,7 @@ class ReviewHandler:
         now: dict[str, Review] = {}
         for received in batch:
             event = received.event
-            if not isinstance(event, SupplementForwarded | ReviewCancelled | RecognitionForwarded):
+            if not isinstance(event, _FollowUp):
                 continue
             found = stored.get(event.item_id)
             if found is None or found.review.department.code != event.department.code:
@@ -104,15 +112,19 @@ _BY = "applicant"
 
 
 def _by(review: Review) -> str:
+    if review.state is State.EXPIRED:
+        return "clock"
     return review.decision.by if review.decision else _BY
 
 
-def _command(event: SupplementForwarded | ReviewCancelled | RecognitionForwarded) -> Command:
+def _command(event: _FollowUp) -> Command:
     match event:
         case SupplementForwarded():
             return Command(Action.SUPPLEMENT, _BY, from_desk=False, occurred_at=event.provided_at)
         case ReviewCancelled():
             return Command(Action.WITHDRAW, _BY, from_desk=False, occurred_at=event.requested_at)
+        case ExpiryForwarded():
+            return Command(Action.EXPIRE, "clock", from_desk=False, ended_on=event.ended_on)
     return Command(
         Action.RECOGNISE,
         event.platform_id,

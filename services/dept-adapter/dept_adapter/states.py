@@ -18,6 +18,7 @@ class State(StrEnum):
     NOT_ACCEPTED = "not_accepted"
     WITHDRAWN = "withdrawn"
     RECOGNISED = "recognised"
+    EXPIRED = "expired"
 
 
 class Action(StrEnum):
@@ -36,11 +37,12 @@ class Action(StrEnum):
     REVOKE = "revoke"
     WITHDRAW = "withdraw"
     RECOGNISE = "recognise"
+    EXPIRE = "expire"
 
 
 DECIDED = frozenset({State.GRANTED, State.REFUSED, State.REVOKED})
 """The department decided on the repair."""
-ENDED = DECIDED | {State.NOT_ACCEPTED, State.WITHDRAWN, State.RECOGNISED}
+ENDED = DECIDED | {State.NOT_ACCEPTED, State.WITHDRAWN, State.RECOGNISED, State.EXPIRED}
 """Nothing is awaited any more; a grant, here or recognised, may still be revoked."""
 
 _FORMAL = (State.RECEIVED, State.DELIVERED, State.UNDELIVERABLE)
@@ -63,6 +65,7 @@ CHANGES: dict[Action, dict[State, State]] = {
     Action.REVOKE: dict.fromkeys((State.GRANTED, State.RECOGNISED), State.REVOKED),
     Action.WITHDRAW: dict.fromkeys(_UNDECIDED, State.WITHDRAWN),
     Action.RECOGNISE: dict.fromkeys(_UNDECIDED, State.RECOGNISED),
+    Action.EXPIRE: dict.fromkeys(_UNDECIDED, State.EXPIRED),
 }
 """action -> state -> next state: everything that changes a review."""
 
@@ -70,17 +73,19 @@ REPEATED: dict[Action, frozenset[State]] = {
     # a department may call back before its answer to the push is here
     Action.DELIVER: frozenset(State),
     Action.GIVE_UP: frozenset(State),
-    Action.ACCEPT: DECIDED | {State.ACCEPTED, State.EXTENDED, State.RECOGNISED},
+    Action.ACCEPT: DECIDED | {State.ACCEPTED, State.EXTENDED, State.RECOGNISED, State.EXPIRED},
     Action.NOT_ACCEPT: frozenset({State.NOT_ACCEPTED}),
     Action.REQUEST_SUPPLEMENT: frozenset({State.SUPPLEMENT}),
-    # these four are no department's word: what came first stands
+    # these five are no department's word: what came first stands
     Action.SUPPLEMENT: frozenset(State),
     Action.LAPSE: frozenset(State),
     Action.WITHDRAW: frozenset(State),
     Action.RECOGNISE: frozenset(State),
+    Action.EXPIRE: frozenset(State),
     Action.EXTEND: frozenset({State.EXTENDED}),
-    # the grant that was revoked may be reported again, late; a department may have granted elsewhere what is recognised here
-    Action.GRANT: frozenset({State.GRANTED, State.REVOKED, State.RECOGNISED}),
+    # the grant that was revoked may be reported again, late; a department may have granted elsewhere what is recognised here;
+    # what has expired is no longer shown either
+    Action.GRANT: frozenset({State.GRANTED, State.REVOKED, State.RECOGNISED, State.EXPIRED}),
     Action.REFUSE: frozenset({State.REFUSED}),
     Action.REVOKE: frozenset({State.REVOKED}),
 }
@@ -113,6 +118,7 @@ STATE_TEXT = {
     State.NOT_ACCEPTED: "不予受理",
     State.WITHDRAWN: "已撤回",
     State.RECOGNISED: "已认可",
+    State.EXPIRED: "公示期满",
 }
 ACTION_TEXT = {
     Action.DELIVER: "送达",
@@ -128,6 +134,7 @@ ACTION_TEXT = {
     Action.REVOKE: "撤销",
     Action.WITHDRAW: "申请人撤回",
     Action.RECOGNISE: "别处已修复",
+    Action.EXPIRE: "公示期满",
 }
 
 

@@ -370,7 +370,7 @@ def _document(review: Review) -> Document:
     }
 
 
-_TOLD = (State.RECEIVED, State.WITHDRAWN, State.RECOGNISED)
+_TOLD = (State.RECEIVED, State.WITHDRAWN, State.RECOGNISED, State.EXPIRED)
 """States of which the system of a department is told."""
 _TOLD_VALUES = [state.value for state in _TOLD]
 _SAVED = (

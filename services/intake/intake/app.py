@@ -22,6 +22,7 @@ from intake import (
 )
 from intake import invariants as checks
 from intake.acts import Acts
+from intake.expiry import Expiry
 from intake.follow_ups import FollowUps
 from intake.guide_picture import Painter
 from intake.handlers import ProgressHandler
@@ -54,6 +55,14 @@ def build(settings: IntakeSettings) -> FastAPI:
             settings.follow_up_poll_seconds,
         )
         gate = Gate(settings, store, runtime.outbox)
+        app.state.expiry = Expiry(
+            runtime.database,
+            store,
+            runtime.outbox,
+            catalogue,
+            settings.transition,
+            settings.expiry_poll_seconds,
+        )
         app.state.intake = Intake(
             settings,
             catalogue,
@@ -72,7 +81,8 @@ def build(settings: IntakeSettings) -> FastAPI:
 
     def loops(_runtime: Runtime) -> list[Loop]:
         # asked after consumers, which made the parts
-        return [app.state.intake.wakeups.loop, app.state.intake.follow_ups.loop, *app.state.intake.gate.loops]
+        made: Intake = app.state.intake
+        return [made.wakeups.loop, made.follow_ups.loop, app.state.expiry.loop, *made.gate.loops]
 
     spec = ServiceSpec(
         NAME,

@@ -23,6 +23,7 @@ from contracts.events import (
     ItemRouted,
     ItemWithdrawn,
     PropagationCompleted,
+    PublicationExpired,
     RecordPublished,
     RecordRepairedElsewhere,
     RecordWithdrawn,
@@ -33,6 +34,7 @@ from contracts.events import (
     RepairRevoked,
     ReviewAccepted,
     ReviewDueConfirmed,
+    ReviewExpired,
     ReviewExtended,
     ReviewNotAccepted,
     ReviewOverdue,
@@ -90,6 +92,7 @@ class Record(Shape):
     """A record a subject may apply for. ``revision`` counts the changes an import made.
 
     ``repaired_at``: its publication ended (``repaired_by``: the platform that says so, where it was not us); ``revoked_at``: that repair was revoked, so it is shown again.
+    ``refused_at``: the department refused to repair it; ``expired_on``: from this day on it is not shown, its period having passed.
     """
 
     record_id: RecordId
@@ -106,6 +109,8 @@ class Record(Shape):
     repaired_at: Timestamp | None = None
     repaired_by: str | None = None
     revoked_at: Timestamp | None = None
+    refused_at: Timestamp | None = None
+    expired_on: date | None = None
 
     @property
     def changed_at(self) -> datetime:
@@ -125,7 +130,12 @@ def publish(record: Record | None, event: RecordPublished) -> Record:
     if event.published_at <= record.changed_at:
         return record
     return record.model_copy(
-        update={"facts": event.record, "status": "published", "published_at": event.published_at}
+        update={
+            "facts": event.record,
+            "status": "published",
+            "published_at": event.published_at,
+            "expired_on": None,
+        }
     )
 
 
@@ -144,6 +154,11 @@ def repaired_elsewhere(record: Record, event: RecordRepairedElsewhere) -> Record
         return record
     changes = {"repaired_at": event.repaired_at, "repaired_by": event.platform_name, "revoked_at": None}
     return record.model_copy(update=changes)
+
+
+def expired(record: Record, event: PublicationExpired) -> Record:
+    """No longer shown, without a decision."""
+    return record.model_copy(update={"expired_on": event.ended_on})
 
 
 # --- items -----------------------------------------------------------------------------------------------
@@ -167,6 +182,7 @@ class ItemStatus(StrEnum):
     NOT_ACCEPTED = "not_accepted"
     WITHDRAWN = "withdrawn"
     RECOGNISED = "recognised"
+    EXPIRED = "expired"
 
 
 class TargetState(StrEnum):
@@ -215,6 +231,14 @@ class Recognition(Shape):
     requested: bool = False
 
 
+class Expiry(Shape):
+    """The record's publication ended by itself. ``requested``: whoever has the item was asked to end it."""
+
+    ended_on: date
+    source: str
+    requested: bool = False
+
+
 class Overdue(Shape):
     """The last deadline of the department that passed."""
 
@@ -240,6 +264,7 @@ class Item(Shape):
     withdrawal_requested_at: Timestamp | None = None
     # xinfu.records
     recognition: Recognition | None = None
+    expiry: Expiry | None = None
     # xinfu.routing
     referral: Referral | None = None
     department: DepartmentRef | None = None
@@ -251,6 +276,7 @@ class Item(Shape):
     accepted_at: Timestamp | None = None
     not_accepted_at: Timestamp | None = None
     withdrawn_at: Timestamp | None = None
+    expired_at: Timestamp | None = None
     extension_reason: str | None = None
     changed_due_on: date | None = None
     changed_due_provisional: bool = False
@@ -274,6 +300,7 @@ class Item(Shape):
             ItemStatus.NOT_ACCEPTED: self.not_accepted_at is not None,
             ItemStatus.REVOKED: self.revoked_at is not None,
             ItemStatus.RECOGNISED: self.decision == "recognised",
+            ItemStatus.EXPIRED: self.expired_at is not None,
             # with a repair elsewhere, only the decision tells whose repair it is that every target shows
             ItemStatus.REPAIRED: self.repaired_at is not None
             and (self.decision is not None or self.recognition is None),
@@ -305,6 +332,8 @@ class Item(Shape):
                 return ItemOutcome.WITHDRAWN
             case ItemStatus.RECOGNISED:
                 return ItemOutcome.RECOGNISED
+            case ItemStatus.EXPIRED:
+                return ItemOutcome.EXPIRED
         return None
 
     @property
@@ -400,6 +429,8 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
             return {"overdue": Overdue(step=event.step, due_on=event.due_on)}
         case ReviewWithdrawn():
             return {"withdrawn_at": item.withdrawn_at or event.withdrawn_at}
+        case ReviewExpired():
+            return {"expired_at": item.expired_at or event.expired_at}
         case RepairGranted() | RepairRefused() | RepairRecognised() if item.decision is None:
             return {
                 "decision": _DECISIONS[type(event)],
@@ -446,6 +477,8 @@ def occurred_at(event: ItemEvent) -> datetime:
             return event.requested_at
         case SupplementReceived():
             return event.received_at
+        case ReviewExpired():
+            return event.expired_at
         case ReviewAccepted():
             return event.accepted_at
         case ReviewNotAccepted():

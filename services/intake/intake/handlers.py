@@ -88,6 +88,7 @@ class ProgressHandler:
             facts = event.model_dump(mode="json", exclude=_NOT_SHOWN)
             progress.change(apply(item, event), *line, occurred_at(event), facts, received.trace)
             progress.ask_for_recognition(item.item_id, received.trace)
+            progress.ask_for_expiry(item.item_id, received.trace)
         await progress.save()
         if progress.repaired:
             await self._follow_ups.schedule(progress.repaired, progress.items.values(), unit.session)

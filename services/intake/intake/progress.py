@@ -6,9 +6,16 @@ from datetime import datetime
 from typing import Any
 
 from chassis.unit_of_work import UnitOfWork
-from contracts.events import ItemOutcome, ItemStarted, RecognitionRequested, RecordRepairedElsewhere
+from contracts.events import (
+    ExpiryRequested,
+    ItemOutcome,
+    ItemStarted,
+    PublicationExpired,
+    RecognitionRequested,
+    RecordRepairedElsewhere,
+)
 from intake import texts
-from intake.domain import Application, Entry, Item, ItemStatus, Recognition, completed
+from intake.domain import Application, Entry, Expiry, Item, ItemStatus, Recognition, completed
 from intake.store import Store
 
 Trace = Mapping[str, str] | None
@@ -51,6 +58,7 @@ class Progress:
         self._changed: dict[str, Item] = {}
         self._freed: dict[tuple[str, str], str | None] = {}
         self._revoked: dict[str, datetime] = {}
+        self._refused: dict[str, datetime] = {}
         self.repaired: dict[str, str] = {}
         """Item id -> subject id, of those that every target has just been seen to show."""
 
@@ -93,6 +101,8 @@ class Progress:
             ledger.lets_start = True
         if before.revoked_at is None and item.revoked_at is not None:
             self._revoked[item.record_id] = item.revoked_at
+        if before.decision is None and item.decision == "refused" and item.decided_at:
+            self._refused[item.record_id] = item.decided_at
 
     def recognise(self, item: Item, event: RecordRepairedElsewhere, trace: Trace) -> None:
         """The record was repaired elsewhere. A queued item need not wait any longer; one that is decided or ended stays."""
@@ -125,6 +135,36 @@ class Progress:
         )
         self._unit.emit(event, cause=f"recognise:{item_id}", trace=trace)
 
+    def expire(self, item: Item, event: PublicationExpired) -> None:
+        """The record's publication ended by itself. A queued item need not wait any longer; one that is decided or ended stays."""
+        if item.decision is not None or item.outcome is not None or item.expiry is not None:
+            return
+        queued = item.status is ItemStatus.QUEUED
+        expiry = Expiry(ended_on=event.ended_on, source=event.source)
+        line = texts.publication_expired(item.facts.document_number, event)
+        facts = {"ended_on": event.ended_on.isoformat(), "rule": event.rule, "source": event.source}
+        changed = item.model_copy(update={"expiry": expiry})
+        self.change(changed, "publication_expired", line, event.noticed_at, facts)
+        if queued:
+            self._begin(changed, texts.no_longer_queued(item.facts.document_number), None)
+        self.ask_for_expiry(item.item_id, None)
+
+    def ask_for_expiry(self, item_id: str, trace: Trace) -> None:
+        """Ask whoever has the item to end it, once that is known."""
+        item = self.items[item_id]
+        found = item.expiry
+        if found is None or found.requested or item.department is None or item.decision is not None:
+            return
+        asked = item.model_copy(update={"expiry": found.model_copy(update={"requested": True})})
+        self.items[item_id] = self._changed[item_id] = asked
+        event = ExpiryRequested(
+            **self._about(item),
+            department=item.department,
+            ended_on=found.ended_on,
+            requested_at=self._unit.now,
+        )
+        self._unit.emit(event, cause=f"expire:{item_id}", trace=trace)
+
     def _about(self, item: Item) -> dict[str, str]:
         application = self._ledgers[item.application_id].application
         return {
@@ -150,6 +190,7 @@ class Progress:
         session = self._unit.session
         await self._store.release_records(self._freed, session)
         await self._store.revoke_records(self._revoked, session)
+        await self._store.refuse_records(self._refused, session)
         await self._store.save_items(self._changed.values(), session)
         await self._store.add_entries([e for ledger in touched for e in ledger.entries], session)
         await self._store.advance_applications(map(_advanced, touched), session)

@@ -12,6 +12,7 @@ from contracts.events import (
     ItemRouted,
     ItemWithdrawn,
     PropagationCompleted,
+    PublicationExpired,
     ReferralDueConfirmed,
     RepairGranted,
     RepairRecognised,
@@ -19,6 +20,7 @@ from contracts.events import (
     RepairRevoked,
     ReviewAccepted,
     ReviewDueConfirmed,
+    ReviewExpired,
     ReviewExtended,
     ReviewNotAccepted,
     ReviewOverdue,
@@ -51,6 +53,7 @@ ITEM_STATUS = {
     ItemStatus.NOT_ACCEPTED: "不予受理",
     ItemStatus.WITHDRAWN: "已撤回",
     ItemStatus.RECOGNISED: "已认可",
+    ItemStatus.EXPIRED: "公示期满",
 }
 TARGET_STATE = {
     TargetState.ACKNOWLEDGED: "已接收，待核验",
@@ -62,6 +65,7 @@ _RARE = {
     ItemOutcome.NOT_ACCEPTED: "不予受理",
     ItemOutcome.WITHDRAWN: "已撤回",
     ItemOutcome.RECOGNISED: "认可别处的修复",
+    ItemOutcome.EXPIRED: "公示期满",
 }
 _STEP = {ReviewStep.ACCEPT: "受理", ReviewStep.DECIDE: "作出决定"}
 APPLICATION_STATUS = {"open": "办理中", "completed": "已完成"}
@@ -131,6 +135,11 @@ def withdrawn(document_number: str, by: Assistance | None) -> str:
     return f"{document_number}：已撤回{_by(by)}。"
 
 
+def publication_expired(document_number: str, event: PublicationExpired) -> str:
+    """The record of an open item is no longer shown."""
+    return f"{document_number}：公示期已于{event.ended_on.isoformat()}届满，公示自动终止（{event.source}）。"
+
+
 _Dated = (
     ItemReferred
     | ItemRouted
@@ -192,6 +201,9 @@ def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
             kind = "withdrawn"
             lapsed = event.reason_code is WithdrawalReason.SUPPLEMENT_OVERDUE
             text = "逾期未补正，视为撤回；可以重新申请。" if lapsed else "已撤回。"
+        case ReviewExpired():
+            kind = "expired"
+            text = f"公示期已于{event.ended_on.isoformat()}届满，公示自动终止，无需修复，该事项结束。"
         case RepairGranted():
             kind = "granted"
             text = f"{event.department.name}准予修复，决定书文号：{event.decision_number}。"

@@ -20,6 +20,7 @@ from contracts.events import (
     RepairRevoked,
     ReviewAccepted,
     ReviewDueConfirmed,
+    ReviewExpired,
     ReviewExtended,
     ReviewNotAccepted,
     ReviewWithdrawn,
@@ -36,6 +37,7 @@ CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
     ReviewNotAccepted: (Channel.IN_APP, Channel.EMAIL),
     SupplementRequested: (Channel.IN_APP, Channel.EMAIL),
     ReviewDueConfirmed: (Channel.IN_APP,),
+    ReviewExpired: (Channel.IN_APP, Channel.EMAIL),
     ReviewExtended: (Channel.IN_APP,),
     ReviewWithdrawn: (Channel.IN_APP,),
     RepairGranted: (Channel.IN_APP,),
@@ -58,6 +60,7 @@ TellableEvent = (
     | ReviewNotAccepted
     | SupplementRequested
     | ReviewDueConfirmed
+    | ReviewExpired
     | ReviewExtended
     | ReviewWithdrawn
     | RepairGranted

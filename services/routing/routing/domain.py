@@ -7,6 +7,8 @@ from contracts.catalogue import Catalogue, Department
 from contracts.clock import china_date
 from contracts.events import (
     ApplicationSubmitted,
+    ExpiryForwarded,
+    ExpiryRequested,
     ItemReferred,
     ItemRouted,
     ItemStarted,
@@ -75,9 +77,11 @@ def items_to_route(event: ApplicationSubmitted | ItemStarted) -> list[Item]:
     ]
 
 
-def forward(
-    event: SupplementProvided | WithdrawalRequested | RecognitionRequested, department: DepartmentRef
-) -> ReviewEvent:
+FollowUp = SupplementProvided | WithdrawalRequested | RecognitionRequested | ExpiryRequested
+"""What is forwarded to whoever has the item."""
+
+
+def forward(event: FollowUp, department: DepartmentRef) -> ReviewEvent:
     """What the department that has the item is told."""
     about = {
         "application_id": event.application_id,
@@ -91,6 +95,9 @@ def forward(
     if isinstance(event, RecognitionRequested):
         found = event.model_dump(include={"platform_id", "platform_name", "decision_number", "repaired_at"})
         return RecognitionForwarded.model_validate({**about, **found})
+    if isinstance(event, ExpiryRequested):
+        found = event.model_dump(include={"ended_on", "requested_at"})
+        return ExpiryForwarded.model_validate({**about, **found})
     return ReviewCancelled.model_validate({**about, "requested_at": event.requested_at})
 
 

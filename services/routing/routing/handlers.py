@@ -9,12 +9,10 @@ from contracts.errors import DeadLetterReason
 from contracts.events import (
     ApplicationSubmitted,
     ItemStarted,
-    RecognitionRequested,
-    SupplementProvided,
     WithdrawalRequested,
 )
 from contracts.records import DepartmentRef
-from routing.domain import Referred, Routed, forward, items_to_route, route, withdrawn
+from routing.domain import FollowUp, Referred, Routed, forward, items_to_route, route, withdrawn
 from routing.store import Referrals
 
 
@@ -32,7 +30,7 @@ class ApplicationHandler:
         unassigned: list[Received] = []
         for received in batch:
             event = received.event
-            if isinstance(event, SupplementProvided | WithdrawalRequested | RecognitionRequested):
+            if isinstance(event, FollowUp):
                 if event.department is None:
                     unassigned.append(received)
                 else:

@@ -82,8 +82,8 @@ class RecordView(BaseModel):
     """One record at all its targets. ``completed``: all of them were seen right for the current version."""
 
     record_id: str
-    application_id: str
-    item_id: str
+    application_id: str | None = Field(description="null: no application, its publication period has passed")
+    item_id: str | None
     version: int
     state: DisplayState
     decision_number: str

@@ -13,7 +13,7 @@ from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.catalogue import Catalogue, load_catalogue
 from contracts.tokens import Scope
-from contracts.topics import DECISIONS, PROPAGATION
+from contracts.topics import DECISIONS, PROPAGATION, RECORDS
 from sync import invariants as checks
 from sync.api import router
 from sync.domain import Policy
@@ -37,7 +37,9 @@ def build(settings: SyncSettings) -> FastAPI:
     def consumers(runtime: Runtime) -> list[ConsumerSpec]:
         app.state.policies = policies
         app.state.store = store = Store(runtime.database)
-        return [ConsumerSpec(NAME, [DECISIONS.name], DecisionHandler(catalogue, policies, store))]
+        return [
+            ConsumerSpec(NAME, [RECORDS.name, DECISIONS.name], DecisionHandler(catalogue, policies, store))
+        ]
 
     def loops(runtime: Runtime) -> list[Loop]:
         store: Store = app.state.store
@@ -48,7 +50,7 @@ def build(settings: SyncSettings) -> FastAPI:
         NAME,
         "信复 · 公示同步",
         COLLECTIONS,
-        {topic.name: topic for topic in (DECISIONS, PROPAGATION)},
+        {topic.name: topic for topic in (RECORDS, DECISIONS, PROPAGATION)},
         routers=[router, checks.router],
         consumers=consumers,
         loops=loops,

@@ -3,44 +3,52 @@
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from enum import StrEnum
 from typing import Any
 
+from contracts.clock import CHINA_STANDARD_TIME
 from contracts.events import (
     Event,
     PropagationCompleted,
+    PublicationExpired,
     RepairGranted,
     RepairRecognised,
     RepairRevoked,
     TargetAcknowledged,
     TargetDrifted,
+    TargetEvent,
     TargetVerified,
 )
 from contracts.http.target import RecordView, RepairResult, RepairStatus
 from contracts.records import DisplayState, RecordFacts
 
 _MAX_ERROR_LENGTH = 500
+_MAX_NUMBER_LENGTH = 128
 
 
 @dataclass(frozen=True)
 class Record:
     """What was decided about one record. ``version`` rises by one with each newer decision; ``source``: the target that told
     it (互认): nothing is pushed there unless it shows something else; ``trace``: trace headers.
+    ``expired``: nobody decided, its publication period has passed: it belongs to no item, so no event tells of it, and of the
+    targets that can be looked at only those that still show it are told (``look_first``).
     """
 
     record_id: str
     version: int
     state: DisplayState
     facts: RecordFacts
-    application_id: str
-    item_id: str
+    application_id: str | None
+    item_id: str | None
     subject_id: str
     decided_at: datetime
     decision_number: str
     targets: tuple[str, ...]
     completed_version: int = 0
     source: str | None = None
+    expired: bool = False
+    look_first: tuple[str, ...] = ()
     trace: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -140,10 +148,17 @@ def on_decision(
     """
     revokes = isinstance(event, RepairRevoked)
     state = DisplayState.PUBLISHED if revokes else DisplayState.PUBLICATION_ENDED
-    if record is not None and (event.decided_at, event.item_id, revokes) <= (
-        record.decided_at,
-        record.item_id,
-        record.state is DisplayState.PUBLISHED,
+    # what a department decides stands over the mere passing of time
+    decided_before = record is not None and not record.expired
+    if (
+        record is not None
+        and decided_before
+        and (event.decided_at, event.item_id, revokes)
+        <= (
+            record.decided_at,
+            record.item_id or "",
+            record.state is DisplayState.PUBLISHED,
+        )
     ):
         return None, ()
     told = record.targets if record else ()
@@ -165,6 +180,34 @@ def on_decision(
     return complete(decided, [], policies, now) if not decided.targets else (decided, ())
 
 
+def on_expiry(
+    record: Record | None,
+    event: PublicationExpired,
+    targets: Sequence[str],
+    policies: Mapping[str, Policy],
+    trace: Mapping[str, str],
+) -> Record | None:
+    """The record when its publication has ended by itself; None when something was decided about it, or this is known."""
+    if record is not None or not targets:
+        return None
+    ended_at = datetime.combine(event.ended_on, time(), CHINA_STANDARD_TIME)
+    return Record(
+        record_id=event.record_id,
+        version=1,
+        state=DisplayState.PUBLICATION_ENDED,
+        facts=event.record,
+        application_id=None,
+        item_id=None,
+        subject_id=event.record.subject_id,
+        decided_at=ended_at,
+        decision_number=f"公示期满：{event.source}"[:_MAX_NUMBER_LENGTH],
+        targets=tuple(targets),
+        expired=True,
+        look_first=tuple(t for t in targets if policies[t].reads_back),
+        trace=trace,
+    )
+
+
 def _source(
     event: RepairGranted | RepairRecognised | RepairRevoked, policies: Mapping[str, Policy]
 ) -> str | None:
@@ -176,9 +219,9 @@ def _source(
 
 
 def redirect(delivery: Delivery | None, record: Record, target_id: str, now: datetime) -> Delivery:
-    """A target's delivery after a newer decision: push now; at the target that told it, look."""
+    """A target's delivery after a newer decision: push now; at the target that told it, and of what has expired, look."""
     fresh = Delivery(target_id, record.record_id, record.version, now, now, record.trace)
-    if target_id == record.source:
+    if target_id == record.source or target_id in record.look_first:
         fresh = replace(fresh, acknowledged_version=record.version)
         delivery = delivery and replace(delivery, acknowledged_version=record.version)
     if delivery is None:
@@ -227,7 +270,7 @@ def after_push(
         next_action_at=now + policy.read_back_delay if policy.reads_back else None,
         differs_since=delivery.differs_since if policy.reads_back else None,
     )
-    return acknowledged, (TargetAcknowledged(**_about(record, policy), acknowledged_at=now),)
+    return acknowledged, _told(record, TargetAcknowledged, policy, acknowledged_at=now)
 
 
 def after_read_back(
@@ -255,7 +298,7 @@ def after_read_back(
     )
     # what is not shown at all is told as what it means to the public (see shows)
     told = view.state or DisplayState.PUBLICATION_ENDED
-    return drifted, (TargetDrifted(**_about(record, policy), seen_state=told, drifted_at=now),)
+    return drifted, _told(record, TargetDrifted, policy, seen_state=told, drifted_at=now)
 
 
 def shows(seen: DisplayState | None, desired: DisplayState) -> bool:
@@ -281,6 +324,9 @@ def complete(
         settled(delivery, policies[delivery.target_id]) for delivery in followed
     ):
         return record, ()
+    completed = replace(record, completed_version=record.version)
+    if record.expired:
+        return completed, ()
     event = PropagationCompleted(
         **_item(record),
         version=record.version,
@@ -288,7 +334,7 @@ def complete(
         target_ids=tuple(sorted(d.target_id for d in followed)),
         completed_at=now,
     )
-    return replace(record, completed_version=record.version), (event,)
+    return completed, (event,)
 
 
 def cause_of(delivery: Delivery) -> str:
@@ -312,7 +358,7 @@ def _seen_right(delivery: Delivery, record: Record, policy: Policy, now: datetim
     )
     if delivery.seen_version == version:
         return right, ()
-    return right, (TargetVerified(**_about(record, policy), verified_at=now),)
+    return right, _told(record, TargetVerified, policy, verified_at=now)
 
 
 def _failed(delivery: Delivery, failure: Failure, policy: Policy, now: datetime) -> Delivery:
@@ -326,6 +372,11 @@ def _failed(delivery: Delivery, failure: Failure, policy: Policy, now: datetime)
         last_error=failure.reason[:_MAX_ERROR_LENGTH],
         next_action_at=now + max(full * (0.5 + share / 2), failure.retry_after),
     )
+
+
+def _told(record: Record, kind: type[TargetEvent], policy: Policy, **facts: Any) -> tuple[Event, ...]:
+    """What happened at a target, if there is an item that waits for it."""
+    return () if record.expired else (kind(**_about(record, policy), **facts),)
 
 
 def _item(record: Record) -> dict[str, Any]:
