@@ -130,7 +130,7 @@ class Command:
 
     ``reason`` belongs to refusals, revocations, extensions and what is not accepted; ``missing`` to a supplement that is asked for,
     ``supplement_working_days`` being the applicant's time; ``platform``, id and name, to a repair made elsewhere; ``ended_on`` to a publication that has ended by itself. ``occurred_at``: when it happened by the department's clock; None: now.
-    ``from_desk``: an officer says it here.
+    ``from_desk``: an officer says it here. ``text``: the officer's words in the letter, where the step itself keeps none.
     """
 
     action: Action
@@ -143,6 +143,7 @@ class Command:
     supplement_working_days: int = 0
     platform: tuple[str, str] | None = None
     ended_on: date | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True)
