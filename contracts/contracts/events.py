@@ -702,6 +702,19 @@ class TargetDrifted(TargetEvent):
     drifted_at: Timestamp
 
 
+class TargetOverdue(TargetEvent):
+    """The target does not show the desired state, and its time limit has passed. Told once for each day it was due; pushing goes on."""
+
+    TYPE = "cn.xinfu.target.overdue.v1"
+    TOPIC = "xinfu.propagation"
+    KEY = "record_id"
+
+    due_on: date = Field(
+        description="Last day by which it should have shown it, by the catalogue's time limit"
+    )
+    noticed_at: Timestamp
+
+
 class PropagationCompleted(ItemEvent):
     """Every target that has to follow was seen showing the decided state."""
 

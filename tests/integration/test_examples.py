@@ -80,7 +80,7 @@ def _policy() -> Policy:
         intake_url="http://127.0.0.1",
         client_secret="x",
     )
-    return settings.policy(CATALOGUE.targets[0])
+    return settings.policy(CATALOGUE.targets[0], CATALOGUE.calendar)
 
 
 def _notify(database: Database) -> Handler:

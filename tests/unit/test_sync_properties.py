@@ -15,6 +15,7 @@ from unit.target_samples import KEY, POLICIES, Site, policy
 from chassis.db import Session
 from chassis.inbox import Received
 from contracts.catalogue import load_catalogue
+from contracts.clock import china_date
 from contracts.events import (
     Event,
     PropagationCompleted,
@@ -28,6 +29,7 @@ from contracts.events import (
 )
 from contracts.http.target import RecordView, RepairResult, RepairStatus
 from contracts.records import DepartmentRef, DisplayState, RecordFacts, SubjectType
+from contracts.working_days import LIBRARY_CALENDAR
 from sync.domain import (
     Action,
     Delivery,
@@ -36,9 +38,11 @@ from sync.domain import (
     after_push,
     after_read_back,
     cause_of,
+    clocked,
     complete,
     delivery_id,
     next_action,
+    notice_day,
     on_decision,
     on_expiry,
     redirect,
@@ -155,7 +159,8 @@ class Propagating(RuleBasedStateMachine):
         self.record, self.decided[after.version] = after, event
         self.told += [(f"{event.item_id} {type(event)}", each) for each in events]
         for target in after.targets:
-            delivery = redirect(self.deliveries.get(target), after, target, self.now)
+            turned = redirect(self.deliveries.get(target), after, target, self.now)
+            delivery = clocked(turned, POLICIES[target], self.now)
             assert (next_action(delivery), delivery.next_action_at) == (Action.PUSH, self.now)
             self.deliveries[target] = delivery
 
@@ -176,7 +181,8 @@ class Propagating(RuleBasedStateMachine):
             return
         self.record = after
         for target in after.targets:
-            delivery = redirect(self.deliveries.get(target), after, target, self.now)
+            turned = redirect(self.deliveries.get(target), after, target, self.now)
+            delivery = clocked(turned, POLICIES[target], self.now)
             looks = POLICIES[target].reads_back
             assert next_action(delivery) is (Action.READ_BACK if looks else Action.PUSH)
             self.deliveries[target] = delivery
@@ -260,6 +266,21 @@ class Propagating(RuleBasedStateMachine):
     def time_passes(self, seconds: int) -> None:
         self.now += timedelta(seconds=seconds)
 
+    @rule(days=st.integers(0, 12))
+    def days_pass(self, days: int) -> None:
+        """Who does not show it within three working days is named, once for each difference."""
+        self.now += timedelta(days=days)
+        for name, before in self.deliveries.items():
+            assert self.record is not None
+            after, events = notice_day(before, self.record, POLICIES[name], self.now)
+            assert notice_day(after, self.record, POLICIES[name], self.now) == (after, ())
+            by = before.due_on
+            late = by is not None and by < china_date(self.now) and before.overdue_told != by
+            assert bool(events) == (late and not self.record.expired)
+            assert after.overdue_told == by or not late
+            self.deliveries[name] = after
+            self.told += [(f"{name} {self.record.version} {after.overdue_told}", each) for each in events]
+
     # --- what holds
 
     @invariant()
@@ -271,6 +292,9 @@ class Propagating(RuleBasedStateMachine):
             needs_more = not settled(delivery, POLICIES[delivery.target_id])
             assert (delivery.differs_since is not None) == needs_more
             assert not needs_more or delivery.next_action_at is not None, "nobody would ever look again"
+            assert (delivery.due_on is not None) == needs_more, "there is a day for every difference"
+            if delivery.due_on is not None:
+                assert LIBRARY_CALENDAR.is_working_day(delivery.due_on)
 
     @invariant()
     def the_last_decision_of_those_that_arrived_is_desired(self) -> None:

@@ -177,6 +177,7 @@ def compose(
             "SYNC_TARGET_SECRETS": json.dumps(targets),
             "SYNC_LEASE_SECONDS": "15",
             # sooner than the default at first: here somebody waits to see that a target which forgets is repaired
+            "SYNC_TIME_LIMIT_POLL_SECONDS": "2",
             "SYNC_RECHECK_SCHEDULE_SECONDS": json.dumps([5, 60, 600, 3600, 86_400]),
         },
         "notify": {

@@ -46,6 +46,7 @@ from contracts.events import (
     TargetAcknowledged,
     TargetDrifted,
     TargetEvent,
+    TargetOverdue,
     TargetVerified,
 )
 from contracts.http.intake import Contact, Material
@@ -488,6 +489,8 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
             return {"letters": (*item.letters, ItemLetter.model_validate(found))}
         case PropagationCompleted() if event.state is DisplayState.PUBLICATION_ENDED:
             return {"repaired_at": item.repaired_at or event.completed_at}
+        case TargetOverdue():
+            return {}
         case TargetEvent():
             known = item.targets.get(event.target_id)
             if known is not None and known.version > event.version:
@@ -527,7 +530,7 @@ def occurred_at(event: ItemEvent) -> datetime:
             return event.not_accepted_at
         case ReviewExtended():
             return event.extended_at
-        case ReviewOverdue():
+        case ReviewOverdue() | TargetOverdue():
             return event.noticed_at
         case ReviewDueConfirmed() | ReferralDueConfirmed():
             return event.confirmed_at

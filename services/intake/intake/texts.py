@@ -31,6 +31,7 @@ from contracts.events import (
     SupplementRequested,
     TargetAcknowledged,
     TargetDrifted,
+    TargetOverdue,
     TargetVerified,
     WithdrawalReason,
 )
@@ -233,6 +234,9 @@ def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
         case TargetDrifted():
             kind = "target_drifted"
             text = f"{event.target_name}实际展示“{_SHOWN[event.seen_state]}”，与决定不一致，将重新同步。"
+        case TargetOverdue():
+            kind = "target_overdue"
+            text = f"{event.target_name}应于{event.due_on.isoformat()}前更新展示，现已超期，继续推送并核验。"
         case PropagationCompleted():
             kind, text = "propagated", f"{len(event.target_ids)}个平台均已核验一致：{_SHOWN[event.state]}。"
         case _:

@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Annotated
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel, Field
@@ -14,9 +14,10 @@ from chassis.problems import Problem
 from contracts.errors import ProblemCode
 from contracts.records import DisplayState, RecordId
 from contracts.tokens import Claims, Scope
-from sync.domain import Policy, delivery_id, settled
+from sync.domain import Delivery, Policy, delivery_id, due, is_overdue, settled
 from sync.driver import Driver
 from sync.store import Store
+from sync.time_limits import TimeLimits
 
 router = APIRouter(prefix="/v1", tags=["收敛情况"])
 Operator = Annotated[Claims, Depends(require(Scope.OPERATIONS))]
@@ -49,6 +50,8 @@ class TargetConvergence(BaseModel):
     acknowledged: int
     seen: int
     oldest_difference: OldestDifference | None
+    time_limit_working_days: int
+    overdue: int = Field(description="Of the others, those beyond the time limit; counted up to 1000")
     breaker: BreakerView
 
 
@@ -75,6 +78,9 @@ class DeliveryView(BaseModel):
     attempts: int
     drifts: int
     differs_since: datetime | None
+    due_on: date | None = Field(description="Last day to show it; null while it is right")
+    due_provisional: bool = Field(description="The working days on the way are not published yet")
+    overdue: bool
     last_error: str | None
 
 
@@ -92,7 +98,7 @@ class RecordView(BaseModel):
     targets: list[DeliveryView]
 
 
-async def _convergence(driver: Driver, store: Store) -> TargetConvergence:
+async def _convergence(driver: Driver, store: Store, limits: TimeLimits) -> TargetConvergence:
     difference = await store.difference(driver.target.id)
     now = time.monotonic()
     oldest = difference.oldest
@@ -111,6 +117,8 @@ async def _convergence(driver: Driver, store: Store) -> TargetConvergence:
             attempts=oldest.attempts,
             last_error=oldest.last_error,
         ),
+        time_limit_working_days=driver.target.time_limit_working_days,
+        overdue=await limits.overdue(driver.target.id) if oldest else 0,
         breaker=BreakerView(
             state=driver.breaker.state(now),
             retry_in_seconds=max(driver.breaker.open_until - now, 0),
@@ -119,12 +127,22 @@ async def _convergence(driver: Driver, store: Store) -> TargetConvergence:
     )
 
 
+def _due(delivery: Delivery, policy: Policy | None) -> dict[str, Any]:
+    last = due(delivery, policy) if policy else None
+    return {
+        "due_on": last and last.on,
+        "due_provisional": last is not None and last.provisional,
+        "overdue": policy is not None and is_overdue(delivery, policy, datetime.now(UTC)),
+    }
+
+
 @router.get("/convergence", summary="各公示平台的收敛情况")
 async def convergence(request: Request, _operator: Operator) -> Convergence:
     """How far every target of the catalogue is from what was decided."""
     drivers: Sequence[Driver] = request.app.state.drivers
     store: Store = request.app.state.store
-    return Convergence(targets=[await _convergence(driver, store) for driver in drivers])
+    limits: TimeLimits = request.app.state.time_limits
+    return Convergence(targets=[await _convergence(driver, store, limits) for driver in drivers])
 
 
 @router.get("/records/{record_id}", summary="一条记录在各公示平台的状态")
@@ -147,6 +165,7 @@ async def record(request: Request, record_id: Annotated[RecordId, Path()], _oper
                     **vars(delivery),
                     "target_name": policy and policy.target_name,
                     "settled": policy is not None and settled(delivery, policy),
+                    **_due(delivery, policy),
                 }
             )
         )

@@ -23,6 +23,7 @@ from sync.http_target import HttpTarget
 from sync.metrics import OLDEST_DIFFERENCE
 from sync.settings import SyncSettings, check_targets
 from sync.store import COLLECTIONS, Store
+from sync.time_limits import TimeLimits
 
 NAME = "sync"
 _GAUGE_SECONDS = 5.0
@@ -32,7 +33,7 @@ def build(settings: SyncSettings) -> FastAPI:
     """The application, ready to be served. Exits with status 78 when a target of the catalogue has no URL or secret."""
     catalogue = load_catalogue(settings.catalogue_dir)
     check_targets(settings, catalogue.targets)
-    policies = {target.id: settings.policy(target) for target in catalogue.targets}
+    policies = {target.id: settings.policy(target, catalogue.calendar) for target in catalogue.targets}
 
     def consumers(runtime: Runtime) -> list[ConsumerSpec]:
         app.state.policies = policies
@@ -44,7 +45,10 @@ def build(settings: SyncSettings) -> FastAPI:
     def loops(runtime: Runtime) -> list[Loop]:
         store: Store = app.state.store
         app.state.drivers = drivers = _drivers(runtime, settings, catalogue, policies, store)
-        return [*(driver.loop for driver in drivers), _gauges(store, list(policies))]
+        app.state.time_limits = limits = TimeLimits(
+            store, runtime.outbox, policies, settings.time_limit_poll_seconds
+        )
+        return [*(driver.loop for driver in drivers), limits.loop, _gauges(store, list(policies))]
 
     spec = ServiceSpec(
         NAME,
@@ -55,6 +59,7 @@ def build(settings: SyncSettings) -> FastAPI:
         consumers=consumers,
         loops=loops,
         invariants=lambda runtime: checks.invariants(runtime.database),
+        calendar=catalogue.calendar,
     )
     app = create_app(spec, settings, settings.mongodb_database)
     return app

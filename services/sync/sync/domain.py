@@ -3,11 +3,11 @@
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Any
 
-from contracts.clock import CHINA_STANDARD_TIME
+from contracts.clock import CHINA_STANDARD_TIME, china_date
 from contracts.events import (
     Event,
     PropagationCompleted,
@@ -18,10 +18,12 @@ from contracts.events import (
     TargetAcknowledged,
     TargetDrifted,
     TargetEvent,
+    TargetOverdue,
     TargetVerified,
 )
 from contracts.http.target import RecordView, RepairResult, RepairStatus
 from contracts.records import DisplayState, RecordFacts
+from contracts.working_days import LIBRARY_CALENDAR, Count, Deadline, WorkCalendar
 
 _MAX_ERROR_LENGTH = 500
 _MAX_NUMBER_LENGTH = 128
@@ -60,7 +62,8 @@ class Delivery:
     to 0 when a read-back shows something else, so that it is told as TargetVerified once more after each drift.
     ``superseded``: the target says it has a newer version, so only what it shows can tell. ``attempts``: failures since it was
     last seen right. ``checks``: times it was seen right in a row. ``drifts``: findings so far. ``differs_since``: None while
-    right. ``next_action_at`` None: nothing more to do until the next decision.
+    right. ``next_action_at`` None: nothing more to do until the next decision. ``due_on``: the last day by which it has to be right,
+    ``due_count``: how that was counted, both None while right; ``overdue_told``: the last such day whose passing was told.
     """
 
     target_id: str
@@ -78,6 +81,9 @@ class Delivery:
     checks: int = 0
     drifts: int = 0
     last_error: str | None = None
+    due_on: date | None = None
+    due_count: Count | None = None
+    overdue_told: date | None = None
 
     @property
     def id(self) -> str:
@@ -90,6 +96,7 @@ class Policy:
     """How one target is treated. ``recheck``: pauses between read-backs that see it right; the last one repeats for ever.
 
     ``reads_back`` false: nobody can look, so an acknowledgement has to do and TargetVerified is never told.
+    ``time_limit_working_days``: by when it has to show a decision, or show it again, of the catalogue.
     """
 
     target_id: str
@@ -99,6 +106,8 @@ class Policy:
     recheck: tuple[timedelta, ...]
     backoff_base: timedelta
     backoff_max: timedelta
+    time_limit_working_days: int = 3
+    calendar: WorkCalendar = LIBRARY_CALENDAR
 
 
 @dataclass(frozen=True)
@@ -239,6 +248,37 @@ def redirect(delivery: Delivery | None, record: Record, target_id: str, now: dat
     )
 
 
+# --- the time limit
+
+
+def clocked(delivery: Delivery, policy: Policy, now: datetime) -> Delivery:
+    """The clock of a difference that begins now: a decision that has arrived, or a drift that was found."""
+    due = policy.calendar.working_days_after(china_date(now), policy.time_limit_working_days)
+    return replace(delivery, due_on=due.on, due_count=due.count)
+
+
+def due(delivery: Delivery, policy: Policy) -> Deadline | None:
+    """The last day for what differs, as it is counted now; None while nothing does."""
+    if delivery.differs_since is None or delivery.due_on is None or delivery.due_count is None:
+        return None
+    return policy.calendar.again(Deadline(delivery.due_on, delivery.due_count))
+
+
+def is_overdue(delivery: Delivery, policy: Policy, now: datetime) -> bool:
+    """Whether the time limit has passed; a provisional day has not."""
+    last = due(delivery, policy)
+    return last is not None and not last.provisional and china_date(now) > last.on
+
+
+def notice_day(delivery: Delivery, record: Record, policy: Policy, now: datetime) -> Step:
+    """A time limit that has passed is told once."""
+    last = due(delivery, policy)
+    if last is None or not is_overdue(delivery, policy, now) or delivery.overdue_told == last.on:
+        return delivery, ()
+    told = replace(delivery, due_on=last.on, due_count=last.count, overdue_told=last.on)
+    return told, _told(record, TargetOverdue, policy, due_on=last.on, noticed_at=now)
+
+
 # --- one target
 
 
@@ -269,6 +309,8 @@ def after_push(
         last_error=None,
         next_action_at=now + policy.read_back_delay if policy.reads_back else None,
         differs_since=delivery.differs_since if policy.reads_back else None,
+        due_on=delivery.due_on if policy.reads_back else None,
+        due_count=delivery.due_count if policy.reads_back else None,
     )
     return acknowledged, _told(record, TargetAcknowledged, policy, acknowledged_at=now)
 
@@ -296,6 +338,8 @@ def after_read_back(
         drifts=seen.drifts + 1,
         differs_since=seen.differs_since or now,
     )
+    if seen.differs_since is None:
+        drifted = clocked(drifted, policy, now)
     # what is not shown at all is told as what it means to the public (see shows)
     told = view.state or DisplayState.PUBLICATION_ENDED
     return drifted, _told(record, TargetDrifted, policy, seen_state=told, drifted_at=now)
@@ -354,6 +398,8 @@ def _seen_right(delivery: Delivery, record: Record, policy: Policy, now: datetim
         checks=delivery.checks + 1,
         last_error=None,
         differs_since=None,
+        due_on=None,
+        due_count=None,
         next_action_at=now + pause,
     )
     if delivery.seen_version == version:

@@ -6,7 +6,7 @@ from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Catalogue
 from contracts.events import Event, PublicationExpired, RepairGranted, RepairRecognised, RepairRevoked
-from sync.domain import Policy, Record, delivery_id, on_decision, on_expiry, redirect
+from sync.domain import Policy, Record, clocked, delivery_id, on_decision, on_expiry, redirect
 from sync.store import Store
 
 
@@ -46,7 +46,11 @@ class DecisionHandler:
             return
         current = await self._store.deliveries(changed.values(), unit.session)
         deliveries = [
-            redirect(current.get(delivery_id(target, record.record_id)), record, target, unit.now)
+            clocked(
+                redirect(current.get(delivery_id(target, record.record_id)), record, target, unit.now),
+                self._policies[target],
+                unit.now,
+            )
             for record in changed.values()
             for target in record.targets
         ]

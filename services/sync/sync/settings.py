@@ -12,6 +12,7 @@ from pydantic_settings import SettingsConfigDict
 from chassis.settings import ChassisSettings
 from chassis.webhooks import sign
 from contracts.catalogue import Target
+from contracts.working_days import WorkCalendar
 from sync.domain import Policy
 
 
@@ -57,6 +58,9 @@ class SyncSettings(ChassisSettings):
         min_length=1,
         description="JSON list of pauses between looks at what is right; the last one repeats for ever",
     )
+    time_limit_poll_seconds: float = Field(
+        30.0, gt=0, description="pause between looking for targets that are beyond their time limit"
+    )
     backoff_base_seconds: float = Field(1.0, gt=0, description="wait after the first failure; it doubles")
     backoff_max_seconds: float = Field(300.0, gt=0)
     retry_after_max_seconds: float = Field(
@@ -78,7 +82,7 @@ class SyncSettings(ChassisSettings):
             raise ValueError("SYNC_BACKOFF_MAX_SECONDS must not be smaller than SYNC_BACKOFF_BASE_SECONDS")
         return self
 
-    def policy(self, target: Target) -> Policy:
+    def policy(self, target: Target, calendar: WorkCalendar) -> Policy:
         """How a target of the catalogue is treated."""
         return Policy(
             target_id=target.id,
@@ -88,6 +92,8 @@ class SyncSettings(ChassisSettings):
             recheck=tuple(timedelta(seconds=pause) for pause in self.recheck_schedule_seconds),
             backoff_base=timedelta(seconds=self.backoff_base_seconds),
             backoff_max=timedelta(seconds=self.backoff_max_seconds),
+            time_limit_working_days=target.time_limit_working_days,
+            calendar=calendar,
         )
 
 
