@@ -562,7 +562,7 @@ async def test_operators_see_how_far_targets_are(world: World) -> None:
     )
 
     async def in_time_again() -> bool:
-        return (await convergence())[late]["overdue"] == 0
+        return bool((await convergence())[late]["overdue"] == 0)
 
     await eventually(in_time_again, 20)
     assert await told(), "once"
