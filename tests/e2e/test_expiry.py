@@ -34,6 +34,10 @@ async def test_a_record_whose_period_has_passed_ends_and_who_still_shows_it_is_t
     shown = (await world.ask("GET", url, operator)).ok()
     assert (shown["item_id"], shown["state"]) == (None, "publication_ended")
     assert shown["decision_number"].startswith("公示期满：")
+    lookup = world.url("sync", "/v1/operations/records/lookup")
+    question = {"record_ids": [over["record_id"]]}
+    (standing,) = (await world.ask("POST", lookup, operator, json=question)).ok()["records"]
+    assert (standing["item_id"], standing["version"]) == (None, 1)
     # thirty months later; one platform has stopped by itself
     await shown_no_longer(world, company, record)
     before = len(await world.pushes(SOURCE, company))
