@@ -29,6 +29,7 @@ from contracts.events import (
     RecordRepairedElsewhere,
     RecordWithdrawn,
     ReferralDueConfirmed,
+    ReferralOverdue,
     RepairGranted,
     RepairRecognised,
     RepairRefused,
@@ -49,7 +50,7 @@ from contracts.events import (
     TargetOverdue,
     TargetVerified,
 )
-from contracts.http.intake import Contact, Material
+from contracts.http.intake import Commitment, Contact, Material
 from contracts.http.mandate import Assistance
 from contracts.records import (
     ApplicationId,
@@ -276,6 +277,7 @@ class Item(Shape):
     started_at: Timestamp | None = None
     # what the applicant did
     supplement_text: str | None = None
+    supplement_materials: tuple[Material, ...] = ()
     supplemented_at: Timestamp | None = None
     withdrawal_requested_at: Timestamp | None = None
     # xinfu.records
@@ -530,14 +532,12 @@ def occurred_at(event: ItemEvent) -> datetime:
             return event.not_accepted_at
         case ReviewExtended():
             return event.extended_at
-        case ReviewOverdue() | TargetOverdue():
+        case ReviewOverdue() | TargetOverdue() | ReferralOverdue():
             return event.noticed_at
         case ReviewDueConfirmed() | ReferralDueConfirmed():
             return event.confirmed_at
         case RepairGranted() | RepairRefused() | RepairRevoked() | RepairRecognised():
             return event.decided_at
-        case LetterIssued():
-            return event.issued_at
         case TargetAcknowledged():
             return event.acknowledged_at
         case TargetVerified():
@@ -552,6 +552,12 @@ def occurred_at(event: ItemEvent) -> datetime:
 # --- applications ----------------------------------------------------------------------------------------
 
 
+class ConfirmedCommitment(Commitment):
+    """With what it says: the JSON that was hashed."""
+
+    content: str
+
+
 class Application(Shape):
     """The header of an application. ``open_items``: how many items have not ended; ``held``: how many had to wait at first."""
 
@@ -560,6 +566,7 @@ class Application(Shape):
     contact: Contact
     statement: str
     materials: tuple[Material, ...] = ()
+    commitment: ConfirmedCommitment | None = None
     assistance: Assistance | None = None
     submitted_at: Timestamp
     status: Literal["open", "completed"] = "open"

@@ -1,6 +1,6 @@
 """HTTP: the human queue. Scope ``routing.assign``."""
 
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -36,6 +36,7 @@ class Referral(BaseModel):
     reason: str
     due_on: date
     due_provisional: bool = False
+    overdue_told_at: datetime | None = Field(description="When it was noticed that the day had passed")
     record: RecordFacts
 
 
@@ -61,7 +62,12 @@ class Assigned(BaseModel):
 
 def _referral(document: Document) -> Referral:
     return Referral.model_validate(
-        {**document["referred"], "status": document["status"], "record": document["record"]}
+        {
+            **document["referred"],
+            "status": document["status"],
+            "record": document["record"],
+            "overdue_told_at": document.get("overdue_told_at"),
+        }
     )
 
 

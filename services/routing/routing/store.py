@@ -23,13 +23,21 @@ COLLECTIONS = [
                 name="provisional",
                 partialFilterExpression={"count.missing_year": {"$gt": 0}},
             ),
+            IndexModel(
+                [("deadline_on", ASCENDING)],
+                name="deadlines",
+                partialFilterExpression={"deadline_on": {"$type": "string"}},
+            ),
         ],
     )
 ]
 
 
 class Referrals:
-    """Items that wait for a person to name their department. ``_id`` is the item id, ``status`` open, assigned or withdrawn."""
+    """Items that wait for a person to name their department. ``_id`` is the item id, ``status`` open, assigned or withdrawn.
+
+    ``deadline_on``: the day whose passing is still to be noticed.
+    """
 
     def __init__(self, database: Database) -> None:
         self._referrals = database.collection("referrals")
@@ -44,6 +52,8 @@ class Referrals:
                         "status": "open",
                         "due_on": r.referred.due_on.isoformat(),
                         "count": count_document(r.count),
+                        # of a provisional day nobody can be late
+                        "deadline_on": None if r.referred.due_provisional else r.referred.due_on.isoformat(),
                         "record": r.item.record.model_dump(mode="json"),
                         "referred": r.referred.model_dump(mode="json"),
                     }
@@ -86,6 +96,7 @@ class Referrals:
                     {
                         "$set": {
                             "due_on": event.due_on.isoformat(),
+                            "deadline_on": None if event.due_provisional else event.due_on.isoformat(),
                             "count": count_document(count),
                             "referred.due_on": event.due_on.isoformat(),
                             "referred.due_provisional": event.due_provisional,
@@ -102,13 +113,33 @@ class Referrals:
     async def mark_assigned(self, item_id: str, assignment: Document, session: Session) -> None:
         """Close a referral; ``assignment`` says who named which department when."""
         await self._referrals.update_one(
-            {"_id": item_id}, {"$set": {"status": "assigned", "assignment": assignment}}, session=session
+            {"_id": item_id},
+            {"$set": {"status": "assigned", "assignment": assignment, "deadline_on": None}},
+            session=session,
         )
 
     async def mark_withdrawn(self, item_id: str, at: datetime, session: Session) -> None:
         """Close a referral that nobody needs any more."""
         await self._referrals.update_one(
-            {"_id": item_id}, {"$set": {"status": "withdrawn", "withdrawn_at": at}}, session=session
+            {"_id": item_id},
+            {"$set": {"status": "withdrawn", "withdrawn_at": at, "deadline_on": None}},
+            session=session,
+        )
+
+    async def overdue(self, today: date, limit: int, session: Session | None = None) -> list[ItemReferred]:
+        """Open referrals whose day has passed without being noticed, the oldest first."""
+        query = {"deadline_on": {"$lt": today.isoformat()}}
+        cursor = self._referrals.find(query, {"referred": 1}, session=session).sort("deadline_on", ASCENDING)
+        return [
+            ItemReferred.model_validate(row["referred"]) for row in await cursor.limit(limit).to_list(limit)
+        ]
+
+    async def mark_overdue(self, item_ids: Sequence[str], at: datetime, session: Session) -> None:
+        """Note that it was told."""
+        await self._referrals.update_many(
+            {"_id": {"$in": list(item_ids)}},
+            {"$set": {"deadline_on": None, "overdue_told_at": at}},
+            session=session,
         )
 
 
