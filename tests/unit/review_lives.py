@@ -70,6 +70,7 @@ def live(rng: random.Random, department: DepartmentRef) -> list[Step]:
             missing=("凭证",),
             supplement_working_days=15,
             platform=("gsxt", "公示系统"),
+            ended_on=date(2026, 11, 20),
         )
         if action is Action.GRANT:
             command = replace(command, reason=None)
