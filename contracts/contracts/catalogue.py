@@ -1,9 +1,10 @@
 """Law as data: the departments, rules and targets of ``catalogue/*.yaml``, checked when loaded. Pure; no clock: days are arguments."""
 
 import calendar
+import hashlib
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from enum import StrEnum
@@ -20,6 +21,7 @@ from contracts.events import ReferralReason
 from contracts.identifiers import normalise_uscc
 from contracts.letters import DECISIONS, OF_ITEMS, LetterKind, template_faults
 from contracts.records import SubjectType
+from contracts.working_days import LIBRARY_CALENDAR, WorkCalendar, first_day, library_knows
 
 Months = Annotated[int, Field(ge=0, le=120)]
 WorkingDays = Annotated[int, Field(ge=0, le=250)]
@@ -306,6 +308,64 @@ class Expert(Row):
     evidence: Evidence
 
 
+class Holiday(BaseModel):
+    """Days off, first and last included."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    name: Text
+    first: date = Field(alias="from")
+    last: date = Field(alias="to")
+
+    @property
+    def days(self) -> Iterator[date]:
+        return (self.first + timedelta(days=n) for n in range((self.last - self.first).days + 1))
+
+
+_HOLIDAYS = ("元旦", "春节", "清明", "劳动", "端午", "中秋", "国庆")
+_FIXED = ((1, 1), (5, 1), (10, 1), (10, 2), (10, 3))
+"""Days off in every year (全国年节及纪念日放假办法 第二条)."""
+
+
+class CalendarYear(Row):
+    """The State Council's notice of one year, complete. ``overrides``: it wins over what the library knows of the year."""
+
+    year: int = Field(ge=2004, le=2100)
+    source: Text
+    evidence: Evidence
+    overrides: bool
+    holidays: tuple[Holiday, ...]
+    workdays: tuple[date, ...]
+
+    @property
+    def days(self) -> dict[date, bool]:
+        """What the notice says of single days; all others follow the week."""
+        return {day: False for holiday in self.holidays for day in holiday.days} | dict.fromkeys(
+            self.workdays, True
+        )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        first, last = first_day(self.year), date(self.year, 12, 31)
+        for holiday in self.holidays:
+            if holiday.last < holiday.first:
+                raise ValueError(f"“{holiday.name}”的 to 早于 from")
+        off = [day for holiday in self.holidays for day in holiday.days]
+        wrong = [day for day in (*off, *self.workdays) if not first <= day <= last]
+        if wrong:
+            raise ValueError(f"{wrong[0]} 不在 {self.year} 年（至早 {first}）")
+        twice = [day for day, times in Counter((*off, *self.workdays)).items() if times > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} 出现了两次：一天不能既放假又上班，也不必重复")
+        if idle := [day for day in self.workdays if day.weekday() < 5]:
+            raise ValueError(f"{idle[0]} 是周一至周五，不是调休上班日，请核对通知")
+        if unnamed := [name for name in _HOLIDAYS if not any(name in h.name for h in self.holidays)]:
+            raise ValueError(f"缺少节日：{'、'.join(unnamed)}。通知须全部录入，否则期限会算错")
+        if fixed := [date(self.year, *day) for day in _FIXED if date(self.year, *day) not in off]:
+            raise ValueError(f"{fixed[0]} 每年都放假，但不在 holidays 中")
+        return self
+
+
 class Operator(Row):
     """Who runs the platform: to whom commitments are made, and who issues what no department does."""
 
@@ -464,6 +524,12 @@ class Catalogue(Row):
     sources: tuple[Source, ...]
     experts: tuple[Expert, ...]
     letters: Letters
+    calendar_years: tuple[CalendarYear, ...] = ()
+
+    @cached_property
+    def calendar(self) -> WorkCalendar:
+        """Working days, as far as they are known."""
+        return WorkCalendar({row.year: row.days for row in self.calendar_years})
 
     @cached_property
     def _by_code(self) -> dict[str, Department]:
@@ -610,6 +676,18 @@ class Catalogue(Row):
         """The row in force on that day."""
         return next((row for row in self.false_material if row.in_force(on)), None)
 
+    def rules_on(self, on: date) -> str:
+        """Names the rules in force on that day: another name, other answers may be right."""
+        changes = [r.effective_from for r in self.rules]
+        changes += [r.effective_to + timedelta(days=1) for r in self.rules if r.effective_to]
+        since = max((day for day in changes if day <= on), default=date.min)
+        return f"{self._rules_digest}:{since.isoformat()}"
+
+    @cached_property
+    def _rules_digest(self) -> str:
+        content = self.model_dump_json(include={"rules", "scopes", "penalty_kinds", "categories"})
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
     def tier_of(self, penalty_kinds_text: str) -> tuple[Tier, PenaltyKind] | None:
         """Tier of a 处罚类别 text and the row that gave it; several kinds, the highest.
 
@@ -668,7 +746,7 @@ def _default_directory() -> Path:
 def _read(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # a day that does not exist is a ValueError
         problems.append(f"{path.name}: 无法读取：{' '.join(str(error).split())}")
         return {}
     if not isinstance(content, dict):
@@ -680,7 +758,7 @@ def _read(path: Path, problems: list[str]) -> dict[str, Any]:
 def _label(raw: object) -> str:
     if not isinstance(raw, dict):
         return str(raw)
-    return str(raw.get("name") or raw.get("number") or raw.get("id") or "未命名")
+    return str(raw.get("name") or raw.get("number") or raw.get("id") or raw.get("year") or "未命名")
 
 
 def _rows(
@@ -807,6 +885,20 @@ def _check_circles(
             return
 
 
+def _check_calendar(years: Iterable[tuple[str, CalendarYear]]) -> Iterator[str]:
+    """What the library knows otherwise is a slip, unless the row says that it is not."""
+    for where, row in years:
+        if row.overrides or not library_knows(row.year):
+            continue
+        told = WorkCalendar({row.year: row.days})
+        whole_year = (date(row.year, 1, 1) + timedelta(days=n) for n in range(366))
+        for day in whole_year:
+            if day.year == row.year and told.is_working_day(day) != LIBRARY_CALENDAR.is_working_day(day):
+                known = "上班" if LIBRARY_CALENDAR.is_working_day(day) else "放假"
+                yield f"{where}: {day} 与日历库不一致（库中为{known}）；通知确有变更的，写 overrides: true"
+                break
+
+
 def _check_rule_targets(rules: Iterable[tuple[str, Rule]], targets: Mapping[str, Target]) -> Iterator[str]:
     for where, rule in rules:
         yield from _check_known(where, rule.targets, targets, "同步平台")
@@ -826,6 +918,7 @@ def _load(directory: Path) -> Catalogue:
             "targets.yaml",
             "sources.yaml",
             "experts.yaml",
+            "calendar.yaml",
             "letters.yaml",
         )
     }
@@ -847,6 +940,9 @@ def _load(directory: Path) -> Catalogue:
     objections = rows("rules.yaml", "objections", ObjectionRule)
     false_material = rows("rules.yaml", "false_material", FalseMaterialRule)
     targets = rows("targets.yaml", "targets", Target)
+    # no year needs to be added as long as the library knows them all
+    added = contents["calendar.yaml"].get("years") != []
+    years = rows("calendar.yaml", "years", CalendarYear) if added else []
     templates = rows("letters.yaml", "templates", LetterTemplate)
     bases = rows("letters.yaml", "bases", LetterBasis)
     remedies = rows("letters.yaml", "remedies", Remedy)
@@ -906,6 +1002,8 @@ def _load(directory: Path) -> Catalogue:
     problems += _check_circles(rules, conditions)
     problems += _check_rule_targets(rules, {t.id: t for _, t in targets})
     problems += _check_overlaps(rules)
+    problems += _check_unique(((w, str(y.year)) for w, y in years), "年份")
+    problems += _check_calendar(years)
     if problems or queue is None or operator is None:
         raise CatalogueError(problems)
 
@@ -926,6 +1024,7 @@ def _load(directory: Path) -> Catalogue:
         targets=bare(targets),
         sources=bare(sources),
         experts=bare(experts),
+        calendar_years=bare(years),
         letters=Letters(
             operator=operator, templates=bare(templates), bases=bare(bases), remedies=bare(remedies)
         ),

@@ -89,6 +89,24 @@ class RecordRepairedElsewhere(Event):
     repaired_at: Timestamp
 
 
+class PublicationExpired(Event):
+    """The maximum publication period of a record has passed, by a rule with binding evidence: publication ended by itself (公示期满).
+
+    Told once. Nobody decides; the targets are looked at, and told only where they still show it.
+    """
+
+    TYPE = "cn.xinfu.publication.expired.v1"
+    TOPIC = "xinfu.records"
+    KEY = "record_id"
+
+    record_id: RecordId
+    record: RecordFacts
+    ended_on: date = Field(description="First day on which it is no longer to be shown")
+    rule: str = Field(description="Number of the rule in the catalogue", max_length=20)
+    source: str = Field(description="Rule and article", max_length=300)
+    noticed_at: Timestamp
+
+
 # --- xinfu.applications ----------------------------------------------------------------------------------
 
 
@@ -123,6 +141,7 @@ class ItemOutcome(StrEnum):
     NOT_ACCEPTED = "not_accepted"
     WITHDRAWN = "withdrawn"
     RECOGNISED = "recognised"
+    EXPIRED = "expired"
 
 
 class CompletedItem(Shape):
@@ -134,7 +153,7 @@ class CompletedItem(Shape):
 
 
 class ApplicationCompleted(Event):
-    """Every item of an application has ended: not accepted, refused, withdrawn, revoked, recognised, or repaired and seen right.
+    """Every item of an application has ended: not accepted, refused, withdrawn, revoked, recognised, expired, or repaired and seen right.
 
     Told once: a repair that is revoked later does not complete the application again.
     """
@@ -207,6 +226,18 @@ class RecognitionRequested(ItemEvent):
     repaired_at: Timestamp
 
 
+class ExpiryRequested(ItemEvent):
+    """The maximum publication period of an open item's record has passed: whoever has the item says whether that came before its decision."""
+
+    TYPE = "cn.xinfu.expiry.requested.v1"
+    TOPIC = "xinfu.applications"
+    KEY = "application_id"
+
+    department: DepartmentRef
+    ended_on: date = Field(description="First day on which the record is no longer to be shown")
+    requested_at: Timestamp
+
+
 class FollowUpDue(ItemEvent):
     """Some time after the repair its subject is asked whether it has lasted (回访). Told once."""
 
@@ -247,6 +278,9 @@ class ItemRouted(ItemEvent):
     due_provisional: bool = Field(
         default=False, description="A due day is in a year whose working days are not published yet"
     )
+    calendar_version: str = Field(
+        default="", description="By which working-day calendar the days were counted"
+    )
     routed_at: Timestamp
 
 
@@ -274,6 +308,9 @@ class ItemReferred(ItemEvent):
     due_provisional: bool = Field(
         default=False, description="A due day is in a year whose working days are not published yet"
     )
+    calendar_version: str = Field(
+        default="", description="By which working-day calendar the days were counted"
+    )
     referred_at: Timestamp
 
 
@@ -298,6 +335,19 @@ class ItemWithdrawn(ItemEvent):
     KEY = "application_id"
 
     withdrawn_at: Timestamp
+
+
+class ReferralDueConfirmed(ItemEvent):
+    """The working days of a year were published: the day by which the human queue has to assign was counted again, for good."""
+
+    TYPE = "cn.xinfu.referral.dueconfirmed.v1"
+    TOPIC = "xinfu.routing"
+    KEY = "application_id"
+
+    due_on: date = Field(description="Day by which the queue has to assign a department")
+    due_provisional: bool = Field(description="Yet another year is not published")
+    calendar_version: str
+    confirmed_at: Timestamp
 
 
 # --- xinfu.reviews.<department> --------------------------------------------------------------------------
@@ -325,6 +375,15 @@ class ReviewRequested(ReviewEvent):
     decide_due_on: date = Field(description="Day by which the department has to decide")
     due_provisional: bool = Field(
         default=False, description="A due day is in a year whose working days are not published yet"
+    )
+    calendar_version: str = Field(
+        default="", description="By which working-day calendar the days were counted"
+    )
+    accept_working_days: int | None = Field(
+        default=None, ge=0, description="Working days to accept or not, from the day of the request"
+    )
+    decide_working_days: int | None = Field(
+        default=None, ge=0, description="Working days to decide, from the day of the request"
     )
     extend_working_days: int | None = Field(
         default=None,
@@ -365,6 +424,17 @@ class RecognitionForwarded(ReviewEvent):
     platform_name: str
     decision_number: str = Field(description="Number of the decision letter", max_length=128)
     repaired_at: Timestamp
+
+
+class ExpiryForwarded(ReviewEvent):
+    """The record's publication period has passed: unless it is decided already, this department has nothing left to decide."""
+
+    TYPE = "cn.xinfu.expiry.forwarded.v1"
+    TOPIC = "xinfu.reviews.{department}"
+    KEY = "item_id"
+
+    ended_on: date = Field(description="First day on which the record is no longer to be shown")
+    requested_at: Timestamp
 
 
 # --- xinfu.decisions -------------------------------------------------------------------------------------
@@ -418,6 +488,9 @@ class SupplementRequested(ReviewFact):
     due_provisional: bool = Field(
         default=False, description="A due day is in a year whose working days are not published yet"
     )
+    calendar_version: str = Field(
+        default="", description="By which working-day calendar the days were counted"
+    )
     requested_at: Timestamp
 
 
@@ -434,6 +507,9 @@ class SupplementReceived(ReviewFact):
     due_provisional: bool = Field(
         default=False, description="A due day is in a year whose working days are not published yet"
     )
+    calendar_version: str = Field(
+        default="", description="By which working-day calendar the days were counted"
+    )
     received_at: Timestamp
 
 
@@ -449,6 +525,9 @@ class ReviewExtended(ReviewFact):
     decide_due_on: date = Field(description="Day by which the department has to decide")
     due_provisional: bool = Field(
         default=False, description="A due day is in a year whose working days are not published yet"
+    )
+    calendar_version: str = Field(
+        default="", description="By which working-day calendar the days were counted"
     )
     extended_at: Timestamp
 
@@ -471,6 +550,24 @@ class ReviewOverdue(ReviewFact):
     step: ReviewStep
     due_on: date
     noticed_at: Timestamp
+
+
+class ReviewDueConfirmed(ReviewFact):
+    """The working days of a year were published: provisional days of a review were counted again, and things may follow from them."""
+
+    TYPE = "cn.xinfu.review.dueconfirmed.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    accept_due_on: date = Field(description="Day by which the department has to accept or not")
+    decide_due_on: date = Field(description="Day by which the department has to decide")
+    supplement_due_on: date | None = Field(
+        default=None, description="Last day of the supplement that is awaited; null: none is"
+    )
+    due_provisional: bool = Field(description="Yet another year is not published")
+    calendar_version: str
+    confirmed_at: Timestamp
 
 
 class ReminderLevel(StrEnum):
@@ -519,6 +616,18 @@ class ReviewWithdrawn(ReviewFact):
     department: DepartmentRef
     reason_code: WithdrawalReason
     withdrawn_at: Timestamp
+
+
+class ReviewExpired(ReviewFact):
+    """The item ended without a decision: publication of its record has ended by itself (公示期满)."""
+
+    TYPE = "cn.xinfu.review.expired.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    ended_on: date = Field(description="First day on which the record is no longer to be shown")
+    expired_at: Timestamp
 
 
 class FalseMaterial(Shape):
@@ -693,6 +802,19 @@ class VendorLetterIssued(ItemEvent):
     target_name: str
     channel: LetterChannel
     issued_at: Timestamp
+
+
+class TargetOverdue(TargetEvent):
+    """The target does not show the desired state, and its time limit has passed. Told once for each day it was due; pushing goes on."""
+
+    TYPE = "cn.xinfu.target.overdue.v1"
+    TOPIC = "xinfu.propagation"
+    KEY = "record_id"
+
+    due_on: date = Field(
+        description="Last day by which it should have shown it, by the catalogue's time limit"
+    )
+    noticed_at: Timestamp
 
 
 class PropagationCompleted(ItemEvent):

@@ -20,7 +20,7 @@ from pypdf import PdfWriter
 
 from contracts.clock import china_date
 from contracts.tokens import Role
-from contracts.working_days import is_working_day
+from contracts.working_days import LIBRARY_CALENDAR
 from support import eventually
 
 MORNING, FOUR_EYES, HTTP = "hz-sfj", "hz-czj", "hz-jxj"
@@ -283,7 +283,7 @@ async def test_experts_and_the_credit_centre_have_pages_of_their_own(world: Worl
         assert "意见已提交" in await desk.text()
     reviews = world.database("dept-adapter")["reviews"]
     now = datetime.now(UTC)
-    reminded = is_working_day(china_date(now))[0]  # nobody is reminded on other days
+    reminded = LIBRARY_CALENDAR.is_working_day(china_date(now))  # nobody is reminded on other days
     passed = (china_date(now) - timedelta(days=40)).isoformat()
     late = dict.fromkeys(("accept_due_on", "due_on", "deadline_on", "reminder_on"), passed)
     late_request = {"requested_at": now - timedelta(days=60)}

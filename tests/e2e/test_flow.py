@@ -15,7 +15,7 @@ from contracts.http.eligibility import Plan
 from contracts.records import RecordFacts
 from contracts.tokens import Scope
 from contracts.topics import RECORDS
-from contracts.working_days import working_days_after
+from contracts.working_days import LIBRARY_CALENDAR
 from support import eventually, message, produce
 
 MISSING = ["罚款缴纳凭证", "整改完成的证明（加盖公章）"]
@@ -56,7 +56,10 @@ async def test_what_is_missing_is_told_once_and_provided_once_while_others_go_on
     (await act(world, company, mine, "supplement", {"text": "太早"})).problem(ProblemCode.INVALID_TRANSITION)
     asked = (await world.desk(mine, "request-supplement", {"missing": MISSING})).ok()
     today = china_date(datetime.now(UTC))
-    assert (asked["state"], asked["due_on"]) == ("supplement", working_days_after(today, 15).on.isoformat())
+    assert (asked["state"], asked["due_on"]) == (
+        "supplement",
+        LIBRARY_CALENDAR.working_days_after(today, 15).on.isoformat(),
+    )
     waiting = await until(world, company, application_id, mine, "supplement")
     assert (waiting["missing"], waiting["due_on"]) == (MISSING, asked["due_on"])
     # the other item ends meanwhile, and its record may be applied for again at once
@@ -194,7 +197,9 @@ async def test_an_extension_is_made_once_and_passed_deadlines_are_told_once(worl
     def missed(step: str) -> str:
         """The day for a step has gone by while nobody looked."""
         day = (china_date(datetime.now(UTC)) - timedelta(days=3)).isoformat()
-        reviews.update_one({"_id": item_id}, {"$set": {f"{step}_due_on": day, "deadline_on": day}})
+        certain = {f"{step}_count.missing_year": None, "missing_year": None}
+        passed = {f"{step}_due_on": day, "deadline_on": day, **certain}
+        reviews.update_one({"_id": item_id}, {"$set": passed})
         return day
 
     async def overdue(times: int) -> bool:
@@ -208,7 +213,7 @@ async def test_an_extension_is_made_once_and_passed_deadlines_are_told_once(worl
     before = (await world.review(item_id))["decide_due_on"]
     extended = (await world.desk(item_id, "extend", {"reason": "案情复杂，需要现场核查"})).ok()
     days = extended["extend_working_days"]
-    assert extended["decide_due_on"] == working_days_after(_day(before), days).on.isoformat()
+    assert extended["decide_due_on"] == LIBRARY_CALENDAR.working_days_after(_day(before), days).on.isoformat()
     again = (await world.desk(item_id, "extend", {"reason": "再延"})).ok()
     assert again["decide_due_on"] == extended["decide_due_on"]
     shown = await until(world, company, application_id, item_id, "extended")
@@ -234,7 +239,8 @@ async def test_a_supplement_that_does_not_come_ends_the_item(world: World) -> No
     await until(world, company, application_id, item_id, "supplement")
     day = (china_date(datetime.now(UTC)) - timedelta(days=1)).isoformat()
     world.database("dept-adapter")["reviews"].update_one(
-        {"_id": item_id}, {"$set": {"supplement.due_on": day, "deadline_on": day}}
+        {"_id": item_id},
+        {"$set": {"supplement.due_on": day, "supplement.count.missing_year": None, "deadline_on": day}},
     )
     await world.until_completed(company, application_id)
     ended = await item_of(world, company, application_id, item_id)

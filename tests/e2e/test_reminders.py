@@ -13,7 +13,7 @@ from contracts.clock import china_date
 from contracts.errors import ProblemCode
 from contracts.events import OfficeNotified, ReferralOverdue, ReviewReminded
 from contracts.tokens import Role, Scope
-from contracts.working_days import is_working_day, working_days_after
+from contracts.working_days import LIBRARY_CALENDAR
 from support import eventually
 
 
@@ -39,7 +39,7 @@ async def supervisor(world: World) -> str:
 
 async def test_reminders_rise_to_the_credit_centre_and_stop_when_the_item_moves(world: World) -> None:
     today = china_date(datetime.now(UTC))
-    if not is_working_day(today)[0]:
+    if not LIBRARY_CALENDAR.is_working_day(today):
         pytest.skip("nobody is reminded on a day that is no working day")
     await world.fault(API, mode="silent", count=1)
     company = await world.company(world.row(OTHER_DESK), world.row(OTHER_DESK), world.row(API))
@@ -49,7 +49,7 @@ async def test_reminders_rise_to_the_credit_centre_and_stop_when_the_item_moves(
         await world.review(item_id)
     at_api = world.department(API).code
     mine = [i for i in items if (await world.review(i))["department"]["code"] != at_api]
-    tomorrow = working_days_after(today, 1).on
+    tomorrow = LIBRARY_CALENDAR.working_days_after(today, 1).on
 
     async def reminded(times: int, *item_ids: str) -> bool:
         found = [len(emitted(world, "dept-adapter", ReviewReminded.TYPE, key=id_)) for id_ in item_ids]
@@ -93,7 +93,7 @@ async def test_reminders_rise_to_the_credit_centre_and_stop_when_the_item_moves(
     assert system is None or "请在本单位系统中办理" in system["text"]
 
     # ten days later, nobody having looked: one reminder, at the highest level
-    late = working_days_after(today - timedelta(days=14), 1).on
+    late = LIBRARY_CALENDAR.working_days_after(today - timedelta(days=14), 1).on
     due(world, mine[:1], late)
     await eventually(lambda: reminded(2, mine[0]), 30)
     await eventually(lambda: mailed(world.catalogue.human_queue.contact_email, mine[0]), 30)

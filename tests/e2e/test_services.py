@@ -4,6 +4,8 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import ClientTimeout
@@ -12,6 +14,7 @@ from e2e.people import API, DESK, OTHER_DESK, Company, World
 from contracts.errors import ProblemCode
 from contracts.tokens import Scope
 from contracts.topics import review_topic
+from contracts.working_days import LIBRARY_CALENDAR
 from support import eventually
 from xinfu.compose import SERVICES
 
@@ -528,6 +531,41 @@ async def test_operators_see_how_far_targets_are(world: World) -> None:
     assert all(
         target["settled"] and target["seen_state"] == "publication_ended" for target in matrix["targets"]
     )
+    assert {target["due_on"] for target in matrix["targets"]} == {None}
+    # a week ago one of them had lost it, and has not answered since
+    late, day = "credit-china", (datetime.now(UTC) - timedelta(days=9)).date()
+    due = LIBRARY_CALENDAR.working_days_after(day, 3)
+    deliveries = world.database("sync")["deliveries"]
+    lost = {
+        "differs_since": datetime.now(UTC) - timedelta(days=9),
+        "due_on": due.on.isoformat(),
+        "due_count": {**asdict(due.count), "start": day.isoformat()},
+        "acknowledged_version": 0,
+        "seen_version": 0,
+        "next_action_at": datetime.now(UTC) + timedelta(days=1),
+    }
+    deliveries.update_one({"_id": f"{late}|{company.ids[0]}"}, {"$set": lost})
+
+    async def told() -> bool:
+        case = await world.application(company, application["application_id"])
+        return [line["type"] for line in case["timeline"]].count("target_overdue") == 1
+
+    await eventually(told, 30)
+    target = (await convergence())[late]
+    assert (target["overdue"], target["time_limit_working_days"]) == (1, 3)
+    (shown,) = [
+        t for t in (await world.ask("GET", record, operator)).ok()["targets"] if t["target_id"] == late
+    ]
+    assert (shown["overdue"], shown["due_on"]) == (True, due.on.isoformat())
+    deliveries.update_one(
+        {"_id": f"{late}|{company.ids[0]}"}, {"$set": {"next_action_at": datetime.now(UTC)}}
+    )
+
+    async def in_time_again() -> bool:
+        return bool((await convergence())[late]["overdue"] == 0)
+
+    await eventually(in_time_again, 20)
+    assert await told(), "once"
 
 
 async def test_a_department_with_its_own_system_refuses(world: World) -> None:

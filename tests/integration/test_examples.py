@@ -20,6 +20,7 @@ from contracts.errors import DeadLetterReason
 from contracts.events import EVENTS
 from contracts.signatures import new_secret
 from contracts.topics import TOPICS
+from contracts.working_days import LIBRARY_CALENDAR
 from dept_adapter import objections as dept_objections
 from dept_adapter import store as dept_store
 from dept_adapter.handlers import ReviewHandler
@@ -88,7 +89,7 @@ def _policy() -> Policy:
         signing_key=new_secret("ed25519"),
         public_url="http://127.0.0.1",
     )
-    return settings.policy(CATALOGUE.targets[0])
+    return settings.policy(CATALOGUE.targets[0], CATALOGUE.calendar)
 
 
 def _notify(database: Database) -> Handler:
@@ -113,7 +114,9 @@ def _intake(database: Database) -> Handler:
 def _dept_adapter(database: Database) -> Handler:
     departments = {d.slug: d for d in CATALOGUE.departments}
     objections = dept_objections.Objections(database)
-    return ReviewHandler(departments, dept_store.Reviews(database, set()), objections, {}, lambda: None)
+    return ReviewHandler(
+        departments, dept_store.Reviews(database, set()), objections, {}, lambda: None, LIBRARY_CALENDAR
+    )
 
 
 SERVICES: dict[str, tuple[set[str], Callable[[Database], Handler], Sequence[CollectionSpec]]] = {

@@ -115,7 +115,7 @@ async def serving(infra: Stack, broker: Broker, **settings: Any) -> AsyncIterato
     effects.database = harness.database
     app = FastAPI()
     add_problem_handlers(app)
-    app.include_router(operations_router(harness.settings, {RECORDS.name: RECORDS}))
+    app.include_router(operations_router(harness.settings, {RECORDS.name: RECORDS}, None))
     app.state.runtime = _Runtime(
         harness.name,
         harness.database,

@@ -11,7 +11,7 @@ from unit.review_samples import REQUESTED
 
 from contracts.clock import china_date
 from contracts.records import DepartmentRef
-from contracts.working_days import is_working_day, working_days_after
+from contracts.working_days import LIBRARY_CALENDAR
 from dept_adapter.domain import (
     AUTOMATIC,
     Command,
@@ -23,7 +23,9 @@ from dept_adapter.domain import (
 )
 from dept_adapter.states import ENDED, Action, State
 
-ACTIONS = [a for a in Action if a not in (Action.DELIVER, Action.GIVE_UP, Action.LAPSE)]
+# figures count an item as it stands: what an earlier round had decided is not told apart
+_LEFT_OUT = (Action.DELIVER, Action.GIVE_UP, Action.LAPSE, Action.REOPEN, Action.RESTORE)
+ACTIONS = [a for a in Action if a not in _LEFT_OUT]
 REASONS = ["未履行", "=1+1", "材料不全", "不属于本机关", "未满最短公示期", "长" * 50]
 
 
@@ -46,14 +48,14 @@ def live(rng: random.Random, department: DepartmentRef) -> list[Step]:
     """One review from its request on, through up to seven of the things that may happen."""
     at = moment(rng, date(2026, 9, 20), 40)
     today = china_date(at)
-    accept_due = working_days_after(today, 3).on
+    accept_due = LIBRARY_CALENDAR.working_days_after(today, 3).on
     requested = REQUESTED.model_copy(
         update={
             "item_id": f"itm_{secrets.token_hex(16)}",
             "department": department,
             "requested_at": at,
             "accept_due_on": accept_due,
-            "decide_due_on": working_days_after(accept_due, 7).on,
+            "decide_due_on": LIBRARY_CALENDAR.working_days_after(accept_due, 7).on,
             "extend_working_days": 10,
         }
     )
@@ -70,6 +72,7 @@ def live(rng: random.Random, department: DepartmentRef) -> list[Step]:
             missing=("凭证",),
             supplement_working_days=15,
             platform=("gsxt", "公示系统"),
+            ended_on=date(2026, 11, 20),
         )
         if action is Action.GRANT:
             command = replace(command, reason=None)
@@ -86,7 +89,7 @@ def _working(first: date, last: date) -> int:
     day, found = first, 0
     while day < last:
         day += timedelta(days=1)
-        found += is_working_day(day)[0]
+        found += LIBRARY_CALENDAR.is_working_day(day)
     return found
 
 

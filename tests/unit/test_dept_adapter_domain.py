@@ -53,6 +53,7 @@ def commands(draw: st.DrawFn) -> Command:
         reason="未履行" if not_a_grant(action) else None,
         missing=("凭证",),
         platform=("p", "平台"),
+        ended_on=NOW.date(),
         occurred_at=draw(
             st.none() | st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
         ),
@@ -166,7 +167,16 @@ def test_bulk_conditions_are_those_of_the_table(action: Action) -> None:
         if state is State.SUPPLEMENT:
             review = replace(review, supplement=Supplement(("凭证",), NOW.date(), NOW.date()))
         try:
-            command = Command(action, "x", False, "甲", "未履行", missing=("凭证",), platform=("p", "平台"))
+            command = Command(
+                action,
+                "x",
+                False,
+                "甲",
+                "未履行",
+                missing=("凭证",),
+                platform=("p", "平台"),
+                ended_on=NOW.date(),
+            )
             after = decide(review, command, NOW).review.state
         except DecisionConflictError:
             after = state

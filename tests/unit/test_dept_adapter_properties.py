@@ -23,6 +23,7 @@ from contracts.events import (
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewExpired,
     ReviewExtended,
     ReviewNotAccepted,
     ReviewOverdue,
@@ -31,7 +32,7 @@ from contracts.events import (
     SupplementReceived,
     SupplementRequested,
 )
-from contracts.working_days import is_working_day, working_days_after, working_days_between
+from contracts.working_days import LIBRARY_CALENDAR
 from dept_adapter.domain import (
     Command,
     DecisionConflictError,
@@ -40,6 +41,7 @@ from dept_adapter.domain import (
     Review,
     Transition,
     decide,
+    is_provisional,
     notice_day,
     receive,
 )
@@ -57,7 +59,7 @@ from dept_adapter.states import (
 
 START = REQUESTED_AT
 PUSHED = (Action.DELIVER, Action.GIVE_UP)
-OTHERS = (Action.SUPPLEMENT, Action.WITHDRAW, Action.LAPSE, Action.RECOGNISE)
+OTHERS = (Action.SUPPLEMENT, Action.WITHDRAW, Action.LAPSE, Action.RECOGNISE, Action.EXPIRE)
 BACK = (Action.REOPEN, Action.RESTORE)
 SPOKEN = [action for action in Action if action not in (*PUSHED, *OTHERS, *BACK)]
 RANK = {
@@ -72,6 +74,7 @@ RANK = {
     State.NOT_ACCEPTED: 12,
     State.WITHDRAWN: 12,
     State.RECOGNISED: 12,
+    State.EXPIRED: 12,
     State.REVOKED: 13,
 }
 EXTENDABLE = REQUESTED.model_copy(update={"extend_working_days": 10})
@@ -88,9 +91,10 @@ LETTERS: dict[type[Event], str] = {
     ReviewWithdrawn: "W",
     RepairRecognised: "C",
     ItemReopened: "O",
+    ReviewExpired: "E",
 }
 GRANTED_OR_NOT = "[GC](VG)*V?"
-STORY = re.compile(f"((SR?)?NO)*(SR?)?(N|W|{GRANTED_OR_NOT}|A((X?FO)*X?(W|{GRANTED_OR_NOT}|F)?)?)?")
+STORY = re.compile(f"((SR?)?NO)*(SR?)?(N|W|E|{GRANTED_OR_NOT}|A((X?FO)*X?(W|E|{GRANTED_OR_NOT}|F)?)?)?")
 
 
 def rank(review: Review) -> tuple[int, int]:
@@ -195,7 +199,8 @@ class Reviewing(RuleBasedStateMachine):
     @rule(target=commands, action=st.sampled_from(OTHERS), at=clocks)
     def applicant_or_clock(self, action: Action, at: datetime | None) -> Command:
         if action is not Action.RECOGNISE:
-            return self.say(Command(action, "applicant", from_desk=False, occurred_at=at))
+            ended = date(2026, 11, 20) if action is Action.EXPIRE else None
+            return self.say(Command(action, "applicant", False, occurred_at=at, ended_on=ended))
         platform = ("gsxt", "公示系统")
         return self.say(Command(action, "gsxt", False, "外1号", occurred_at=at, platform=platform))
 
@@ -214,6 +219,7 @@ class Reviewing(RuleBasedStateMachine):
         noticed = notice_day(before, self.now)
         assert notice_day(noticed.review, self.now).events == (), "a deadline is noticed once"
         late = due is not None and due < china_date(self.now) and before.overdue_told != due
+        late = late and not is_provisional(before.due_count)
         assert bool(noticed.events) == late
         self.review = stored(noticed.review)
         self.events += [event for event in noticed.events if not isinstance(event, ReviewOverdue)]
@@ -233,6 +239,7 @@ class Reviewing(RuleBasedStateMachine):
             ReviewExtended: State.EXTENDED,
             ReviewNotAccepted: State.NOT_ACCEPTED,
             ReviewWithdrawn: State.WITHDRAWN,
+            ReviewExpired: State.EXPIRED,
             RepairRecognised: State.RECOGNISED,
             RepairGranted: State.GRANTED,
             RepairRefused: State.REFUSED,
@@ -324,22 +331,22 @@ def test_clocks_stand_still_while_the_applicant_supplements(
     asked: date, wait: int, accept: int, decide_in: int
 ) -> None:
     """Spring Festival and make-up days included: the working days left are those that were left, one at least."""
-    accept_due = working_days_after(asked, accept).on
-    decide_due = working_days_after(accept_due, decide_in).on
+    accept_due = LIBRARY_CALENDAR.working_days_after(asked, accept).on
+    decide_due = LIBRARY_CALENDAR.working_days_after(accept_due, decide_in).on
     due = {"accept_due_on": accept_due, "decide_due_on": decide_due}
     noon = datetime.combine(asked, time(4), UTC)
     review = receive(REQUESTED.model_copy(update={**due, "requested_at": noon}), at_desk=True)
     demand = replace(spoken(Action.REQUEST_SUPPLEMENT, "甲"), supplement_working_days=15)
     waiting = decide(review, demand, noon).review
     assert waiting.supplement
-    assert is_working_day(waiting.supplement.due_on)[0]
+    assert LIBRARY_CALENDAR.is_working_day(waiting.supplement.due_on)
     received = noon + timedelta(days=wait)
     then = decide(waiting, Command(Action.SUPPLEMENT, "applicant", False), received).review
     today = china_date(received)
-    assert working_days_between(today, then.accept_due_on) == max(1, accept)
-    assert working_days_between(then.accept_due_on, then.decide_due_on) == decide_in
-    assert is_working_day(then.accept_due_on)[0]
-    assert is_working_day(then.decide_due_on)[0]
+    assert LIBRARY_CALENDAR.working_days_between(today, then.accept_due_on) == max(1, accept)
+    assert LIBRARY_CALENDAR.working_days_between(then.accept_due_on, then.decide_due_on) == decide_in
+    assert LIBRARY_CALENDAR.is_working_day(then.accept_due_on)
+    assert LIBRARY_CALENDAR.is_working_day(then.decide_due_on)
 
 
 def test_what_is_missing_is_told_once() -> None:
@@ -356,7 +363,7 @@ def test_an_extension_is_in_time_or_not_at_all() -> None:
     accepted = decide(receive(EXTENDABLE, at_desk=True), spoken(Action.ACCEPT, ""), START).review
     last_moment = datetime.combine(accepted.decide_due_on, time(15, 59), UTC)
     extended = decide(accepted, spoken(Action.EXTEND, ""), last_moment).review
-    assert working_days_between(accepted.decide_due_on, extended.decide_due_on) == 10
+    assert LIBRARY_CALENDAR.working_days_between(accepted.decide_due_on, extended.decide_due_on) == 10
     with pytest.raises(NotAllowedError, match="届满"):
         decide(accepted, spoken(Action.EXTEND, ""), last_moment + timedelta(minutes=1))
     with pytest.raises(NotAllowedError, match="没有"):

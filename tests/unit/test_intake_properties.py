@@ -33,6 +33,7 @@ from contracts.events import (
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewExpired,
     ReviewExtended,
     ReviewFact,
     ReviewNotAccepted,
@@ -47,7 +48,7 @@ from contracts.events import (
 from contracts.http.intake import Contact
 from contracts.identifiers import item_id
 from contracts.records import DepartmentRef, DisplayState, RecordFacts, SubjectType
-from intake.domain import Application, Entry, Item, ItemStatus, Recognition, Record, apply
+from intake.domain import Application, Entry, Expiry, Item, ItemStatus, Recognition, Record, apply
 from intake.findings import Findings
 from intake.follow_ups import FollowUps
 from intake.handlers import ProgressHandler
@@ -155,6 +156,11 @@ class Documents:
                 update={"application_id": None, "repaired_at": repaired}
             )
 
+    async def refuse_records(self, refused: Mapping[str, datetime], _session: Session) -> None:
+        for record_id, at in refused.items():
+            record = self.kept_records[record_id]
+            self.kept_records[record_id] = record.model_copy(update={"refused_at": at})
+
     async def revoke_records(self, revoked: Mapping[str, datetime | None], _session: Session) -> None:
         for record_id, at in revoked.items():
             record = self.kept_records[record_id]
@@ -204,6 +210,8 @@ class History:
             return ItemOutcome.NOT_ACCEPTED
         if self.events(item, ReviewWithdrawn):
             return ItemOutcome.WITHDRAWN
+        if self.events(item, ReviewExpired):
+            return ItemOutcome.EXPIRED
         return ItemOutcome.REPAIRED if self.was_repaired(item) else None
 
     def has_its_turn(self, item: Item) -> bool:
@@ -254,6 +262,7 @@ def propagations(draw: st.DrawFn, about: dict[str, Any], way: str) -> list[ItemE
 WAYS = [
     "open",
     "recognised",
+    "expired",
     "not_accepted",
     "withdrawn",
     "accepted",
@@ -302,6 +311,10 @@ def histories(draw: st.DrawFn) -> History:
                 # intake has asked for it: it knows before anybody else
                 found = Recognition(**PLATFORM, repaired_at=NOW, requested=True)
                 item = item.model_copy(update={"recognition": found})
+            if way == "expired":
+                item = item.model_copy(
+                    update={"expiry": Expiry(ended_on=TODAY, source="规则", requested=True)}
+                )
             others.append(item)
             about: dict[str, Any] = {
                 "application_id": application_id,
@@ -326,13 +339,17 @@ def histories(draw: st.DrawFn) -> History:
             if way == "withdrawn":
                 withdrawn = {"reason_code": "applicant", "withdrawn_at": NOW}
                 history.add(ReviewWithdrawn.model_validate({**asked, **withdrawn}))
+            if way == "expired":
+                history.add(ReviewExpired.model_validate({**asked, "ended_on": TODAY, "expired_at": NOW}))
             if way == "recognised":
                 ruling = {**asked, **PLATFORM, "record": own, "decided_at": NOW}
                 history.add(RepairRecognised.model_validate(ruling))
-            if way not in ("open", "recognised", "not_accepted", "withdrawn"):
+            if way not in ("open", "recognised", "not_accepted", "withdrawn", "expired"):
                 history.add(ReviewAccepted.model_validate({**asked, "accepted_at": NOW}))
                 history.add(letter(asked, "accepted"))
-            if way not in ("open", "recognised", "not_accepted", "withdrawn") and draw(st.booleans()):
+            if way not in ("open", "recognised", "not_accepted", "withdrawn", "expired") and draw(
+                st.booleans()
+            ):
                 extended = {"reason": "复杂", "decide_due_on": TODAY, "extended_at": NOW}
                 history.add(ReviewExtended.model_validate({**asked, **extended}))
             ruled = {**asked, "record": own, "decision_number": "3号", "decided_at": NOW, "reason": "x"}

@@ -87,6 +87,7 @@ WAYS: dict[LetterKind, tuple[Command, ...]] = {
             by="gsxt",
             number="浙信修〔2026〕9号",
             platform=("gsxt", "国家企业信用信息公示系统"),
+            ended_on=date(2026, 11, 20),
         ),
     ),
 }

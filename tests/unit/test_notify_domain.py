@@ -30,6 +30,7 @@ from contracts.events import (
     PropagationCompleted,
     RepairRefused,
     RepairRevoked,
+    ReviewExpired,
     ReviewNotAccepted,
     SupplementRequested,
     VendorLetterIssued,
@@ -134,6 +135,7 @@ def test_one_message_for_each_fact_and_channel() -> None:
         ApplicationSubmitted,
         FollowUpDue,
         SupplementRequested,
+        ReviewExpired,
         ReviewNotAccepted,
         RepairRefused,
         RepairRevoked,
@@ -142,7 +144,7 @@ def test_one_message_for_each_fact_and_channel() -> None:
         VendorLetterIssued,
     )
     # each told event of ALL is a fact of its own
-    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 21 * 2 + 1
+    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 23 * 2 + 1
     assert len(by_channel[Channel.EMAIL]) == sum(isinstance(event, mailed) for event in told) == 16
     assert set(by_channel[Channel.EMAIL]) < set(by_channel[Channel.IN_APP])
 

@@ -36,7 +36,7 @@ from contracts.events import (
     RepairRevoked,
 )
 from contracts.records import DepartmentRef, RecordFacts
-from contracts.working_days import is_working_day
+from contracts.working_days import LIBRARY_CALENDAR
 from dept_adapter.domain import Command, DecisionConflictError, Review, acts_on, decide, dispute, receive
 from dept_adapter.invariants import objection_fault
 from dept_adapter.objection import Objection, Ruling, notice_objection_day, receive_objection, rule_on
@@ -253,7 +253,7 @@ def test_an_objection_goes_to_who_made_the_record_within_days_that_are_worked(da
     assert isinstance(sent, ObjectionSent)
     assert sent.routed.department == DEPARTMENT
     for due in (sent.routed.accept_due_on, sent.routed.decide_due_on):
-        assert is_working_day(due)[0]
+        assert LIBRARY_CALENDAR.is_working_day(due)
         assert due > day
     unknown = RECORD.model_copy(update={"authority_name": "没有此机关"})
     queued = route_objection(filed(unknown), CATALOGUE, now, 2)

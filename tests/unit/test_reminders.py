@@ -14,7 +14,7 @@ from unit.review_samples import REQUESTED
 
 from contracts.clock import china_date
 from contracts.events import ReminderLevel, ReviewStep
-from contracts.working_days import is_working_day, working_days_after, working_days_between
+from contracts.working_days import LIBRARY_CALENDAR
 from dept_adapter.domain import Command, NotAllowedError, Review, decide, receive
 from dept_adapter.reminders import (
     DEFAULT_DAYS,
@@ -68,7 +68,7 @@ def test_each_reminder_is_told_once_on_a_working_day_and_only_upwards(
         while now < end:
             today, due = china_date(now), next_on(review, told, schedule)
             reminder = remind(review, told, schedule, now)
-            expected = due is not None and due <= today and is_working_day(today)[0]
+            expected = due is not None and due <= today and LIBRARY_CALENDAR.is_working_day(today)
             assert (reminder is not None) == expected, "told when its day has come, and not before"
             if reminder is not None:
                 assert review.state not in ENDED | {State.SUPPLEMENT}, "what has moved is not reminded of"
@@ -95,8 +95,8 @@ def accepted(requested: date = date(2026, 11, 23)) -> Review:
     event = REQUESTED.model_copy(
         update={
             "requested_at": noon(requested),
-            "accept_due_on": working_days_after(requested, 3).on,
-            "decide_due_on": working_days_after(requested, 10).on,
+            "accept_due_on": LIBRARY_CALENDAR.working_days_after(requested, 3).on,
+            "decide_due_on": LIBRARY_CALENDAR.working_days_after(requested, 10).on,
             "extend_working_days": 10,
         }
     )
@@ -187,8 +187,8 @@ def test_the_promise_leaves_out_the_time_to_supplement() -> None:
     received = decide(waiting, Command(Action.SUPPLEMENT, "a", False), back).review
     begun = decide(received, Command(Action.ACCEPT, "o", True), back).review
     promised = {each.promised_on for each in plan(begun, PROMISED) if each.promised_on}
-    paused = working_days_between(asked, date(2026, 12, 1))
-    assert promised == {working_days_after(date(2026, 11, 23), 5 + paused).on}
+    paused = LIBRARY_CALENDAR.working_days_between(asked, date(2026, 12, 1))
+    assert promised == {LIBRARY_CALENDAR.working_days_after(date(2026, 11, 23), 5 + paused).on}
 
 
 def test_what_is_told_names_the_last_day_and_no_record() -> None:

@@ -21,7 +21,7 @@ from contracts.events import (
 )
 from contracts.identifiers import item_id
 from contracts.records import RecordFacts, SubjectType
-from contracts.working_days import is_working_day
+from contracts.working_days import LIBRARY_CALENDAR
 from routing.domain import Item, Referred, Routed, assign, items_to_route, route
 from routing.handlers import ApplicationHandler
 from routing.store import Referrals
@@ -167,5 +167,5 @@ def test_a_deadline_never_falls_on_a_day_off(
     now = datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
     asked = assign(Item("app_" + "1" * 32, SUBJECT, facts), department, CATALOGUE, now).requested
     for due in (asked.accept_due_on, asked.decide_due_on):
-        assert is_working_day(due)[0]
+        assert LIBRARY_CALENDAR.is_working_day(due)
         assert due > china_date(now)

@@ -15,9 +15,11 @@ from unit.target_samples import KEY, POLICIES, Site, policy
 from chassis.db import Session
 from chassis.inbox import Received
 from contracts.catalogue import load_catalogue
+from contracts.clock import china_date
 from contracts.events import (
     Event,
     PropagationCompleted,
+    PublicationExpired,
     RepairGranted,
     RepairRevoked,
     ReviewAccepted,
@@ -27,6 +29,7 @@ from contracts.events import (
 )
 from contracts.http.target import RecordView, RepairResult, RepairStatus
 from contracts.records import DepartmentRef, DisplayState, RecordFacts, SubjectType
+from contracts.working_days import LIBRARY_CALENDAR
 from sync.domain import (
     Action,
     Delivery,
@@ -35,10 +38,13 @@ from sync.domain import (
     after_push,
     after_read_back,
     cause_of,
+    clocked,
     complete,
     delivery_id,
     next_action,
+    notice_day,
     on_decision,
+    on_expiry,
     redirect,
     settled,
 )
@@ -80,6 +86,13 @@ def ruling(cls: type[Ruling], record: int, item: int, microseconds: int) -> Ruli
             "reason": "材料虚假",
         }
     )
+
+
+def expiry(record: int) -> PublicationExpired:
+    """The maximum period of a record has passed; what is decided about it stands over that, whenever it comes."""
+    facts = ruling(RepairGranted, record, 0, 0).record
+    rule = {"ended_on": START.date(), "rule": "3", "source": "规则", "noticed_at": START}
+    return PublicationExpired.model_validate({"record_id": facts.record_id, "record": facts, **rule})
 
 
 @st.composite
@@ -147,7 +160,8 @@ class Propagating(RuleBasedStateMachine):
         self.record, self.decided[after.version] = after, event
         self.told += [(f"{event.item_id} {type(event)}", each) for each in events]
         for target in after.targets:
-            delivery = redirect(self.deliveries.get(target), after, target, self.now)
+            turned = redirect(self.deliveries.get(target), after, target, self.now)
+            delivery = clocked(turned, POLICIES[target], self.now)
             assert (next_action(delivery), delivery.next_action_at) == (Action.PUSH, self.now)
             self.deliveries[target] = delivery
 
@@ -158,6 +172,21 @@ class Propagating(RuleBasedStateMachine):
         position = data.draw(st.integers(0, min(self.arrived[n], len(self.streams[n]) - 1)))
         self.arrived[n] = max(self.arrived[n], position + 1)
         self.decide(self.streams[n][position], shown_at)
+
+    @rule(shown_at=st.sets(names))
+    def period_passes(self, shown_at: set[str]) -> None:
+        """Nobody decides: who can be looked at is, and told only if it still shows the record. No event tells of it."""
+        after = on_expiry(self.record, expiry(1), sorted(shown_at), POLICIES, {})
+        assert (after is None) == (self.record is not None or not shown_at)
+        if after is None:
+            return
+        self.record = after
+        for target in after.targets:
+            turned = redirect(self.deliveries.get(target), after, target, self.now)
+            delivery = clocked(turned, POLICIES[target], self.now)
+            looks = POLICIES[target].reads_back
+            assert next_action(delivery) is (Action.READ_BACK if looks else Action.PUSH)
+            self.deliveries[target] = delivery
 
     # --- requests and answers
 
@@ -238,6 +267,21 @@ class Propagating(RuleBasedStateMachine):
     def time_passes(self, seconds: int) -> None:
         self.now += timedelta(seconds=seconds)
 
+    @rule(days=st.integers(0, 12))
+    def days_pass(self, days: int) -> None:
+        """Who does not show it within three working days is named, once for each difference."""
+        self.now += timedelta(days=days)
+        for name, before in self.deliveries.items():
+            assert self.record is not None
+            after, events = notice_day(before, self.record, POLICIES[name], self.now)
+            assert notice_day(after, self.record, POLICIES[name], self.now) == (after, ())
+            by = before.due_on
+            late = by is not None and by < china_date(self.now) and before.overdue_told != by
+            assert bool(events) == (late and not self.record.expired)
+            assert after.overdue_told == by or not late
+            self.deliveries[name] = after
+            self.told += [(f"{name} {self.record.version} {after.overdue_told}", each) for each in events]
+
     # --- what holds
 
     @invariant()
@@ -249,6 +293,9 @@ class Propagating(RuleBasedStateMachine):
             needs_more = not settled(delivery, POLICIES[delivery.target_id])
             assert (delivery.differs_since is not None) == needs_more
             assert not needs_more or delivery.next_action_at is not None, "nobody would ever look again"
+            assert (delivery.due_on is not None) == needs_more, "there is a day for every difference"
+            if delivery.due_on is not None:
+                assert LIBRARY_CALENDAR.is_working_day(delivery.due_on)
 
     @invariant()
     def the_last_decision_of_those_that_arrived_is_desired(self) -> None:
@@ -257,7 +304,12 @@ class Propagating(RuleBasedStateMachine):
             event = last(known)
             assert (self.record.state, self.record.facts) == (desired(event), event.record)
             assert self.record.decision_number == event.decision_number
-        assert (self.record is None) == (not known)
+        if self.record is None or self.record.expired:
+            assert not known
+            assert not self.told
+            assert self.record is None or self.record.state is ENDED
+        else:
+            assert known
 
     @invariant()
     def what_is_told_is_consistent(self) -> None:
@@ -378,6 +430,8 @@ def histories(draw: st.DrawFn) -> list[list[Received]]:
                 {**stream[0].model_dump(), "accepted_at": stream[0].decided_at}
             )
             streams.append([received(event) for event in (accepted, *stream)])
+        if draw(st.booleans()):
+            streams.append([received(expiry(record))])
     return streams
 
 
@@ -401,7 +455,8 @@ def test_any_delivery_of_decisions_ends_in_the_same_desired_states(
         record, event = documents.decided[record_id], last(told)
         assert (record.state, record.facts) == (desired(event), event.record)
         assert (record.item_id, record.decision_number) == (event.item_id, event.decision_number)
-        assert 1 <= record.version <= len(told)
+        assert 1 <= record.version <= len(told) + 1
+        assert not record.expired
         in_history = [fact.facts["version"] for fact in documents.written if fact.record_id == record_id]
         assert in_history == list(range(1, record.version + 1))
         shown_at = CATALOGUE.targets_for(event.record.category, event.record.subject_type)

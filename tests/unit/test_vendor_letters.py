@@ -11,7 +11,7 @@ from contracts.catalogue import load_catalogue
 from contracts.clock import china_date
 from contracts.http.intake import Subject
 from contracts.records import DisplayState, SubjectType
-from contracts.working_days import working_days_after
+from contracts.working_days import LIBRARY_CALENDAR
 from sync.domain import Delivery
 from sync.vendor_letters import (
     Answer,
@@ -46,8 +46,8 @@ def letter(step: LetterStep, state: LetterState, released: datetime | None = Non
         VENDOR.id,
         RECORD.record_id,
         RECORD.version,
-        RECORD.application_id,
-        RECORD.item_id,
+        RECORD.application_id or "",
+        RECORD.item_id or "",
         SUBJECT,
         SINCE,
         SEEN,
@@ -59,7 +59,7 @@ def letter(step: LetterStep, state: LetterState, released: datetime | None = Non
 
 
 def test_the_first_letter_waits_for_the_working_days_of_the_catalogue() -> None:
-    due = working_days_after(china_date(SINCE), VENDOR.time_limit_working_days).on
+    due = LIBRARY_CALENDAR.working_days_after(china_date(SINCE), VENDOR.time_limit_working_days).on
     assert next_step(DELIVERY, GRANTED, VENDOR, {}, POLICY, due) is None
     assert next_step(DELIVERY, GRANTED, VENDOR, {}, POLICY, due + timedelta(days=1)) is LetterStep.FIRST
     # the clock of a newer decision starts with it, though the vendor differed before

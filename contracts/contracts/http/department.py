@@ -45,6 +45,9 @@ class ReviewSubmission(Shape):
     commitment: Commitment | None = None
     accept_due_on: date
     decide_due_on: date
+    due_provisional: bool = Field(
+        default=False, description="The working days on the way to one of these are not published yet"
+    )
     callback_url: str
 
 

@@ -119,6 +119,14 @@ class BusStatus(Shape):
     topics: list[BusTopic] = Field(default=[])
 
 
+class CalendarStatus(Shape):
+    """Which working days a service knows. ``needed``: a deadline that is set today may reach into the missing year."""
+
+    version: str
+    missing_year: int = Field(description="The first year that is not known")
+    needed: bool
+
+
 class ServiceStatus(Shape):
     """Everything about one service at a glance. What needs a database that does not answer is empty."""
 
@@ -129,6 +137,9 @@ class ServiceStatus(Shape):
     consumers: list[ConsumerStatus]
     outbox: OutboxStatus | None
     open_dead_letters: dict[str, int] = Field(description="By reason")
+    calendar: CalendarStatus | None = Field(
+        default=None, description="null: the service counts no working days"
+    )
 
 
 # --- dead letters

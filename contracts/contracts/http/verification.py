@@ -169,10 +169,13 @@ class RecordQuestion(Shape):
 
 
 class RecordStanding(Shape):
-    """The last decision about a record that sync knows: of which item, and the version it made of it."""
+    """The last decision about a record that sync knows: of which item, and the version it made of it.
+
+    ``item_id`` null: nobody decided, its publication period has passed.
+    """
 
     record_id: RecordId
-    item_id: ItemId
+    item_id: ItemId | None
     decision_number: str
     state: str
     version: int

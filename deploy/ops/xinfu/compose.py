@@ -157,6 +157,7 @@ def compose(
             "INTAKE_SUBJECT_KEY": kept["subject-key"],
             "INTAKE_SYNC_URL": urls["sync"],
             "INTAKE_FOLLOW_UP_POLL_SECONDS": "2",
+            "INTAKE_EXPIRY_POLL_SECONDS": "2",
             "INTAKE_SCANNER_URL": f"{sandbox}/scanner",
             "INTAKE_DEPT_ADAPTER_URL": urls["dept-adapter"],
             "INTAKE_CLIENT_SECRET": clients["intake"],
@@ -187,6 +188,7 @@ def compose(
             "SYNC_VENDOR_LETTER_CONTACT": "杭州市信用修复“一件事”平台 0571-00000000（示例）",
             "SYNC_LEASE_SECONDS": "15",
             # sooner than the default at first: here somebody waits to see that a target which forgets is repaired
+            "SYNC_TIME_LIMIT_POLL_SECONDS": "2",
             "SYNC_RECHECK_SCHEDULE_SECONDS": json.dumps([5, 60, 600, 3600, 86_400]),
         },
         "notify": {

@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
+from contracts.clock import CHINA_STANDARD_TIME
 from contracts.http.operations import ServiceStatus
 from xinfu.client import Citizenry, RefusedError
 from xinfu.compose import Endpoints
@@ -92,6 +93,7 @@ async def _examine(endpoints: Endpoints) -> int:
             show(_bus(status))
             show(_work(status))
             show(_clocks(status, asked_at))
+            show(_calendar(status))
         show(
             Check(Grade.BAD, f"{name} 概况", why, "先让它就绪（见上），再运行一次 xinfu doctor")
             for name, why in failures.items()
@@ -259,6 +261,20 @@ def _clocks(status: ServiceStatus, answered_at: datetime) -> Iterator[Check]:
         yield Check(Grade.GOOD, what, f"与本机相差 {abs(here):.1f} 秒，与数据库相差 {abs(there):.1f} 秒")
 
 
+def _calendar(status: ServiceStatus) -> Iterator[Check]:
+    calendar = status.calendar
+    if calendar is None:
+        return
+    what, year = f"{status.service} 工作日历", calendar.missing_year
+    if not calendar.needed:
+        yield Check(Grade.GOOD, what, f"已知到 {year - 1} 年（{calendar.version}）")
+        return
+    found = f"缺 {year} 年的放假安排：跨入该年的期限暂定，暂不催办、不视为逾期（{calendar.version}）"
+    todo = f"国务院办公厅公布 {year} 年通知（一般在上年 11 月）后，录入目录的 calendar.yaml 并重启；期限随即自动重算"
+    grade = Grade.BAD if year <= status.at.astimezone(CHINA_STANDARD_TIME).year else Grade.NOTICE
+    yield Check(grade, what, found, todo)
+
+
 def _targets(convergence: Mapping[str, Any]) -> Iterator[Check]:
     for target in convergence["targets"]:
         what = f"平台 {target['target_name']}"
@@ -267,6 +283,10 @@ def _targets(convergence: Mapping[str, Any]) -> Iterator[Check]:
             todo = "对方恢复后自动重试，无需操作；久不恢复请联系对方。401/403 核对密钥"
             found = f"熔断（{breaker['state']}）：{breaker['last_error'] or ''}"
             yield Check(Grade.BAD, what, found, todo)
+        elif target["overdue"]:
+            limit = target["time_limit_working_days"]
+            todo = f"看 sync 的 GET /v1/records/{oldest['record_id']}，请该平台更新；第三方平台按规定函告"
+            yield Check(Grade.BAD, what, f"{target['overdue']} 条超过 {limit} 个工作日未按决定展示", todo)
         elif oldest and oldest["seconds"] > _DIFFERENCE_SECONDS:
             todo = f"看 sync 的 GET /v1/records/{oldest['record_id']}，与平台核对这条记录"
             found = f"有记录 {lasting(oldest['seconds'])} 未按决定展示：{oldest['last_error'] or ''}"

@@ -29,6 +29,10 @@ BATCH_RETRIES = Counter(
     "Batches given back to Kafka after a failure (usually: the database is unavailable)",
     ["consumer"],
 )
+CALENDAR_MISSING_YEAR = Gauge(
+    "xinfu_calendar_missing_year",
+    "The first year whose working days are not known: deadlines in it are provisional",
+)
 CONSUMER_LAG = Gauge("xinfu_consumer_lag_events", "Events behind the end of the topic", ["consumer"])
 OUTBOX_PUBLISHED = Counter("xinfu_outbox_published_total", "Events published from the outbox", ["topic"])
 OUTBOX_PENDING = Gauge("xinfu_outbox_pending", "Events waiting in the outbox (at most 10,000 are counted)")

@@ -29,6 +29,7 @@ from contracts.http.operations import (
 )
 from contracts.tokens import Claims, Scope
 from contracts.topics import Topic
+from contracts.working_days import WorkCalendar
 
 Operator = Annotated[Claims, Depends(require(Scope.OPERATIONS))]
 Limit = Annotated[int, Query(ge=1, le=200)]
@@ -59,14 +60,16 @@ def _overview(request: Request) -> Overview:
 Desk = Annotated[DeadLetterDesk, Depends(_desk)]
 
 
-def operations_router(settings: ChassisSettings, topics: Mapping[str, Topic]) -> APIRouter:
-    """The routes; ``topics``: those the service owns or consumes, as declared."""
+def operations_router(
+    settings: ChassisSettings, topics: Mapping[str, Topic], calendar: WorkCalendar | None
+) -> APIRouter:
+    """The routes; ``topics``: those the service owns or consumes, as declared; ``calendar``: by which it counts working days."""
     router = APIRouter(prefix="/v1/operations", tags=["运维"])
 
     @router.get("/status", summary="服务一览")
     async def status(_operator: Operator, overview: Annotated[Overview, Depends(_overview)]) -> ServiceStatus:
         """Consumers with their lag, outbox, dead letters, database and bus. Takes up to 15 seconds when those do not answer."""
-        return await overview.look(settings, topics)
+        return await overview.look(settings, topics, calendar)
 
     @router.get("/dead-letters", summary="死信与停放的键")
     async def dead_letters(

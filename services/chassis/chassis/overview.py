@@ -8,6 +8,7 @@ from aiokafka.errors import KafkaError
 from pymongo.errors import PyMongoError
 
 from chassis.bus_look import Bus, connected_bus
+from chassis.calendar_watch import look_at
 from chassis.consumer import BatchConsumer
 from chassis.db import Database, Document, describe
 from chassis.dead_letters import LetterState
@@ -24,6 +25,7 @@ from contracts.http.operations import (
     TopicLag,
 )
 from contracts.topics import Topic, declaration
+from contracts.working_days import WorkCalendar
 
 _LOOK_SECONDS = 5.0
 
@@ -39,7 +41,9 @@ class Overview:
         self._replays = replays
         self._consumers = consumers
 
-    async def look(self, settings: ChassisSettings, topics: Mapping[str, Topic]) -> ServiceStatus:
+    async def look(
+        self, settings: ChassisSettings, topics: Mapping[str, Topic], calendar: WorkCalendar | None
+    ) -> ServiceStatus:
         """Everything at a glance; what does not answer within some seconds is told as a problem."""
         database, (bus, lags) = await asyncio.gather(self._database(), self._bus(settings, topics))
         outbox: OutboxStatus | None = None
@@ -75,6 +79,7 @@ class Overview:
             consumers=consumers,
             outbox=outbox,
             open_dead_letters=letters,
+            calendar=calendar and look_at(calendar),
         )
 
     async def _database(self) -> DatabaseStatus:

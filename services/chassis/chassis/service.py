@@ -20,6 +20,7 @@ from chassis.audit import AUDIT_COLLECTIONS
 from chassis.auth import TokenVerifier
 from chassis.background import Loop
 from chassis.bus import BusWatch, end_to_be_started_again, make_broker, make_producer
+from chassis.calendar_watch import announce
 from chassis.consumer import BatchConsumer, ConsumerSpec
 from chassis.db import CollectionSpec, Database, describe, is_unavailable
 from chassis.dead_letters import DeadLetters, dead_letter_collections
@@ -38,6 +39,7 @@ from chassis.telemetry import configure_telemetry, shutdown_telemetry
 from contracts.catalogue import CatalogueError
 from contracts.envelope import source_of
 from contracts.topics import Topic
+from contracts.working_days import WorkCalendar
 
 log = get_logger(__name__)
 
@@ -62,7 +64,7 @@ class ServiceSpec:
     """What makes a service: its name (also Kafka client id and service.name), its collections, what it consumes, does and serves.
 
     ``consumers`` and ``loops`` are called once with the running parts, ``invariants`` each time they are checked.
-    ``topics``: real names it owns or consumes, created when missing.
+    ``topics``: real names it owns or consumes, created when missing. ``calendar``: of a service that counts working days.
     """
 
     name: str
@@ -73,6 +75,7 @@ class ServiceSpec:
     consumers: Callable[[Runtime], Sequence[ConsumerSpec]] = lambda _: ()
     loops: Callable[[Runtime], Sequence[Loop]] = lambda _: ()
     invariants: Callable[[Runtime], Sequence[Invariant]] = lambda _: ()
+    calendar: WorkCalendar | None = None
 
 
 async def _until_available(what: str, attempt: Callable[[], Awaitable[object]]) -> None:
@@ -123,6 +126,8 @@ async def _running(
         *AUDIT_COLLECTIONS,
         *spec.collections,
     ]
+    if spec.calendar is not None:
+        announce(spec.calendar)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(database.close)
         stack.push_async_callback(http.close)
@@ -210,7 +215,7 @@ def create_app(
     app.add_middleware(RequestLimit, max_requests=settings.max_concurrent_requests)
     add_problem_handlers(app)
     app.include_router(health_router(settings.stalled_after_seconds))
-    app.include_router(operations_router(settings, spec.topics))
+    app.include_router(operations_router(settings, spec.topics, spec.calendar))
     app.include_router(ledger_router(settings.outbox_retention_days))
     app.include_router(invariants_router(spec.invariants))
     for router in spec.routers:

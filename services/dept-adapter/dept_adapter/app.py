@@ -50,6 +50,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             d.code: Pusher(d, settings, reviews, cases, runtime.http) for d in served if d.mode == "api"
         }
         app.state.settings = settings
+        calendar = settings.catalogue.calendar
         app.state.objections = objections.Objections(runtime.database)
         app.state.clock = Clock(
             runtime.outbox,
@@ -57,6 +58,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             app.state.objections,
             [d.code for d in served],
             settings.deadline_poll_seconds,
+            calendar,
         )
         app.state.reminding = Reminding(
             runtime.outbox,
@@ -64,6 +66,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             [d.code for d in served],
             settings.schedule,
             hour=settings.remind_hour,
+            calendar=calendar,
             poll_seconds=settings.deadline_poll_seconds,
         )
         app.state.verifier = Verifier(
@@ -87,6 +90,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             reviews,
             app.state.departments,
             settings.supplement_working_days,
+            calendar,
         )
         app.state.desk_url = str(settings.desk_url or settings.public_url).rstrip("/")
         app.state.desk_issuer = app.state.desk_sessions = None
@@ -106,7 +110,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
                 whole=timedelta(hours=settings.desk_session_hours),
             )
         app.state.figures = ReviewFigures(runtime.database)
-        app.state.panels = panels.Panels(runtime.database)
+        app.state.panels = panels.Panels(runtime.database, calendar)
         app.state.callbacks = Callbacks(runtime.database)
         app.state.cases = cases
         app.state.pushers = pushers
@@ -116,6 +120,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             app.state.objections,
             {pusher.department.slug: pusher.loop.wake for pusher in pushers.values()},
             app.state.verifier.loop.wake,
+            calendar,
         )
         # One consumer reads the topics of all: one for each department costs a fifth of a core and 170 connections when idle.
         # Departments stay apart: by key where an event fails, and by pusher where a department is slow or broken.
@@ -159,6 +164,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
         consumers=consumers,
         loops=loops,
         invariants=lambda runtime: checks.invariants(runtime.database),
+        calendar=settings.catalogue.calendar,
     )
     app = create_app(spec, settings, settings.mongodb_database)
     return app

@@ -77,7 +77,8 @@ async def take_callback(
                 )
             return CallbackReceipt(item_id=callback.item_id, state=stored.review.state, duplicate=True)
         cause = f"callback:{webhook_id}"
-        transition = await apply(unit, reviews, stored, command, cause=cause)
+        calendar = request.app.state.settings.catalogue.calendar
+        transition = await apply(unit, reviews, stored, command, calendar, cause=cause)
         await callbacks.add(code, webhook_id, digest, unit.now, unit.session)
         return CallbackReceipt(
             item_id=callback.item_id, state=transition.review.state, duplicate=not transition.events

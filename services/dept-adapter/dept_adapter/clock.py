@@ -1,6 +1,6 @@
-"""Notices days: deadlines that have passed, and reminders that are due; each once, even if nobody was running then."""
+"""Notices days: deadlines that have passed, provisional ones that can be counted for good, and reminders that are due; each once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from chassis.background import Loop
@@ -8,8 +8,8 @@ from chassis.logs import get_logger
 from chassis.outbox import Outbox
 from chassis.unit_of_work import UnitOfWork
 from contracts.clock import CHINA_STANDARD_TIME, china_date
-from contracts.working_days import is_working_day
-from dept_adapter.domain import notice_day
+from contracts.working_days import WorkCalendar
+from dept_adapter.domain import Review, Transition, confirm, notice_day
 from dept_adapter.objection import Objection, notice_objection_day
 from dept_adapter.objections import Objections
 from dept_adapter.reminders import Reminder, Schedule, remind, reminded
@@ -29,41 +29,60 @@ class Clock:
         objections: Objections,
         department_codes: Sequence[str],
         poll_seconds: float,
+        calendar: WorkCalendar,
     ) -> None:
         self._outbox = outbox
         self._reviews = reviews
         self._objections = objections
         self._codes = department_codes
+        self._calendar = calendar
         self.loop = Loop("deadlines", self.step, poll_seconds)
 
     async def step(self) -> bool:
-        """Notice one batch of reviews and one of objections; returns whether there may be more."""
-        more = await self._reviews_step()
-        return await self._objections_step() or more
+        """One batch of each, in a transaction each; returns whether there may be more."""
+        confirmed = await self._confirm()
+        noticed = await self._notice()
+        return await self._objections_step() or noticed or confirmed
 
-    async def _reviews_step(self) -> bool:
+    async def _confirm(self) -> bool:
+        ids = await self._reviews.provisional(self._codes, self._calendar.missing, _BATCH)
+
+        def confirmed(review: Review, now: datetime) -> tuple[Transition, str]:
+            cause = f"calendar:{review.item_id}:{review.missing_year}:{review.due_on}"
+            return confirm(review, self._calendar, now), cause
+
+        if ids:
+            log.info("due days are certain now", reviews=await self._change(ids, confirmed))
+        return len(ids) == _BATCH
+
+    async def _notice(self) -> bool:
         ids = await self._reviews.overdue(self._codes, china_date(datetime.now(UTC)), _BATCH)
-        if not ids:
-            return False
 
+        def noticed(review: Review, now: datetime) -> tuple[Transition, str]:
+            step = "decide" if review.accepted_at else "accept"
+            return notice_day(review, now), f"deadline:{review.item_id}:{step}:{review.due_on}"
+
+        if ids:
+            log.info("deadlines have passed", reviews=await self._change(ids, noticed))
+        return len(ids) == _BATCH
+
+    async def _change(
+        self, ids: Sequence[str], step: Callable[[Review, datetime], tuple[Transition, str]]
+    ) -> int:
         async def work(unit: UnitOfWork) -> int:
             changes: list[Change] = []
             for stored in (await self._reviews.load(ids, unit.session)).values():
-                transition = notice_day(stored.review, unit.now)
+                transition, cause = step(stored.review, unit.now)
                 if not transition.events:
                     continue
                 changes.append(Change(stored, transition.review, "clock"))
                 for event in transition.events:
-                    review = stored.review
-                    step = "decide" if review.accepted_at else "accept"
-                    cause = f"deadline:{review.item_id}:{step}:{review.due_on}"
                     unit.emit(event, cause=cause, trace=stored.trace)
             await self._reviews.save(changes, unit.now, unit.session)
             return len(changes)
 
-        noticed: int = await self._outbox.run(work)
-        log.info("deadlines have passed", reviews=noticed)
-        return len(ids) == _BATCH
+        changed: int = await self._outbox.run(work)
+        return changed
 
     async def _objections_step(self) -> bool:
         ids = await self._objections.overdue(self._codes, china_date(datetime.now(UTC)), _BATCH)
@@ -99,7 +118,9 @@ class Reminding:
         *,
         hour: int,
         poll_seconds: float,
+        calendar: WorkCalendar,
     ) -> None:
+        self._calendar = calendar
         self._outbox = outbox
         self._reviews = reviews
         self._codes = department_codes
@@ -110,7 +131,7 @@ class Reminding:
     async def step(self) -> bool:
         """Remind of one batch, in one transaction; returns whether there may be more."""
         now = datetime.now(CHINA_STANDARD_TIME)
-        if now.hour < self._hour or not is_working_day(now.date())[0]:
+        if now.hour < self._hour or not self._calendar.is_working_day(now.date()):
             return False
         ids = await self._reviews.reminders_due(self._codes, now.date(), _BATCH)
         if not ids:

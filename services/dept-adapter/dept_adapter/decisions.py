@@ -9,6 +9,7 @@ from chassis.problems import Problem
 from chassis.telemetry import remote_context, span_context, tracer
 from chassis.unit_of_work import UnitOfWork
 from contracts.errors import ProblemCode
+from contracts.working_days import WorkCalendar
 from dept_adapter.domain import (
     Command,
     DecisionConflictError,
@@ -22,10 +23,10 @@ from dept_adapter.states import Act
 from dept_adapter.store import Change, Reviews, StoredReview
 
 
-def attempt(review: Review, command: Command, now: datetime) -> Transition:
+def attempt(review: Review, command: Command, now: datetime, calendar: WorkCalendar) -> Transition:
     """What a command leads to. Raises Problem when it contradicts the decision made, is not allowed now, or not the desk's to give."""
     try:
-        return decide(review, command, now)
+        return decide(review, command, now, calendar)
     except DecisionConflictError as error:
         raise Problem(ProblemCode.DECISION_CONFLICT, str(error)) from None
     except (NotAtDeskError, NotAllowedError) as error:
@@ -37,6 +38,7 @@ async def apply(
     reviews: Reviews,
     stored: StoredReview,
     command: Command,
+    calendar: WorkCalendar,
     *,
     cause: str,
     act: Act | None = None,
@@ -57,9 +59,9 @@ async def apply(
             "xinfu.department": stored.review.department.slug,
         },
     ):
-        transition = attempt(stored.review, command, unit.now)
+        transition = attempt(stored.review, command, unit.now, calendar)
         if transition.events:
-            change = Change(stored, transition.review, command.by, command.text, act)
+            change = Change(stored, transition.review, command.by, text=command.text, act=act)
             await reviews.save([change], unit.now, unit.session)
         for event in transition.events:
             unit.emit(event, cause=cause)

@@ -21,6 +21,8 @@ from contracts.events import (
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewDueConfirmed,
+    ReviewExpired,
     ReviewExtended,
     ReviewNotAccepted,
     ReviewOverdue,
@@ -32,8 +34,8 @@ from contracts.events import (
     WithdrawalReason,
 )
 from contracts.records import DepartmentRef, RecordFacts
-from contracts.working_days import Deadline, working_days_after, working_days_between
-from dept_adapter.states import CHANGES, DECIDED, Action, State, after
+from contracts.working_days import LIBRARY_CALENDAR, Count, Deadline, WorkCalendar
+from dept_adapter.states import CHANGES, DECIDED, ENDED, Action, State, after
 
 AUTOMATIC = "verification"
 """Who decided when no person did: every condition was verified, and the department lets such items through."""
@@ -60,12 +62,15 @@ class Decision:
 
 @dataclass(frozen=True)
 class Supplement:
-    """What was found missing, told once. ``requested_on``, ``due_on``: days in China; ``received_at``: None while it is awaited."""
+    """What was found missing, told once. ``requested_on``, ``due_on``: days in China; ``received_at``: None while it is awaited;
+    ``count``: how ``due_on`` was counted.
+    """
 
     missing: tuple[str, ...]
     requested_on: date
     due_on: date
     received_at: datetime | None = None
+    count: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,8 @@ class Review:
     ``revocation``: of the grant that ``decision`` is. ``extend_working_days``: by how many the decision may be put off, once; None:
     not at all. ``note``: why it was not accepted, or put off. ``overdue_told``: the deadline that was noticed to have passed.
     ``round``: how often it was reopened or restored after an upheld objection, last at ``reopened_at``; ``overturned``: numbers of
-    the decisions that no longer stand. ``disputes``: findings at other items that its material is false.
+    the decisions that no longer stand. ``disputes``: findings at other items that its material is false. ``accept_count``,
+    ``decide_count``: how the days they owe a step by were counted.
     """
 
     item_id: str
@@ -114,6 +120,8 @@ class Review:
     reopened_at: datetime | None = None
     overturned: tuple[str, ...] = ()
     disputes: tuple[Dispute, ...] = ()
+    accept_count: Count | None = None
+    decide_count: Count | None = None
 
     @property
     def due_on(self) -> date | None:
@@ -127,13 +135,34 @@ class Review:
                 return self.decide_due_on
         return None
 
+    @property
+    def due_count(self) -> Count | None:
+        """How ``due_on`` was counted. While it is provisional, nothing that cannot be undone follows from its passing."""
+        match self.state:
+            case State.RECEIVED | State.DELIVERED | State.UNDELIVERABLE:
+                return self.accept_count
+            case State.SUPPLEMENT:
+                return self.supplement.count if self.supplement else None
+            case State.ACCEPTED | State.EXTENDED:
+                return self.decide_count
+        return None
+
+    @property
+    def missing_year(self) -> int | None:
+        """The first year whose working days would make a deadline of an open review certain."""
+        if self.state in ENDED:
+            return None
+        asked = self.supplement.count if self.supplement and self.state is State.SUPPLEMENT else None
+        counts = (self.accept_count, self.decide_count, asked)
+        return min((c.missing_year for c in counts if c and c.missing_year), default=None)
+
 
 @dataclass(frozen=True)
 class Command:
     """What happened, mostly what a department says. ``number`` belongs to decisions.
 
     ``reason`` belongs to refusals, revocations, extensions and what is not accepted; ``missing`` to a supplement that is asked for,
-    ``supplement_working_days`` being the applicant's time; ``platform``, id and name, to a repair made elsewhere. ``occurred_at``: when it happened by the department's clock; None: now.
+    ``supplement_working_days`` being the applicant's time; ``platform``, id and name, to a repair made elsewhere; ``ended_on`` to a publication that has ended by itself. ``occurred_at``: when it happened by the department's clock; None: now.
     ``from_desk``: an officer says it here. ``text``: the officer's words in the letter, where the step itself keeps none.
     ``accept_working_days``, ``decide_working_days``: of what is reopened.
     """
@@ -151,6 +180,7 @@ class Command:
     ground: Ground | None = None
     accept_working_days: int = 0
     decide_working_days: int = 0
+    ended_on: date | None = None
     text: str | None = None
 
 
@@ -201,8 +231,20 @@ _WORDS = {
 }
 
 
-def receive(requested: ReviewRequested, *, at_desk: bool) -> Review:
-    """The review a department is asked for."""
+def receive(
+    requested: ReviewRequested, *, at_desk: bool, calendar: WorkCalendar = LIBRARY_CALENDAR
+) -> Review:
+    """The review a department is asked for. Its days are those that everybody was told, however the calendar here counts them."""
+    start = china_date(requested.requested_at)
+
+    def count(due_on: date, told: int | None, *, again: bool) -> Count:
+        days = calendar.working_days_between(start, due_on) if told is None else told
+        due = calendar.working_days_after(start, days)
+        # whoever told it knew less: the last day is counted again at once, the others where they differ
+        knew_less = requested.due_provisional and (again or due.on != due_on)
+        missing = due.count.missing_year or (due_on.year if knew_less else None)
+        return replace(due.count, missing_year=missing, calendar=requested.calendar_version)
+
     return Review(
         item_id=requested.item_id,
         application_id=requested.application_id,
@@ -215,10 +257,14 @@ def receive(requested: ReviewRequested, *, at_desk: bool) -> Review:
         requested_at=requested.requested_at,
         at_desk=at_desk,
         extend_working_days=requested.extend_working_days,
+        accept_count=count(requested.accept_due_on, requested.accept_working_days, again=False),
+        decide_count=count(requested.decide_due_on, requested.decide_working_days, again=True),
     )
 
 
-def decide(review: Review, command: Command, now: datetime) -> Transition:
+def decide(
+    review: Review, command: Command, now: datetime, calendar: WorkCalendar = LIBRARY_CALENDAR
+) -> Transition:
     """Apply what happened to a review. A decision without an acceptance before it implies the acceptance.
 
     Times the department tells are kept between the last known step and ``now``: a wrong clock cannot put a decision before
@@ -255,11 +301,11 @@ def decide(review: Review, command: Command, now: datetime) -> Transition:
     at = max(min(command.occurred_at or now, now), last or review.requested_at)
     match command.action:
         case Action.REQUEST_SUPPLEMENT:
-            return _request_supplement(review, command, at)
+            return _request_supplement(review, command, at, calendar)
         case Action.SUPPLEMENT:
-            return _supplement(review, at)
+            return _supplement(review, at, calendar)
         case Action.EXTEND:
-            return _extend(review, command, at)
+            return _extend(review, command, at, calendar)
         case Action.NOT_ACCEPT:
             event = ReviewNotAccepted(**_about(review), reason=command.reason, not_accepted_at=at)
             return Transition(replace(result, note=command.reason), (event,))
@@ -267,10 +313,16 @@ def decide(review: Review, command: Command, now: datetime) -> Transition:
             by_applicant = command.action is Action.WITHDRAW
             why = WithdrawalReason.APPLICANT if by_applicant else WithdrawalReason.SUPPLEMENT_OVERDUE
             return Transition(result, (ReviewWithdrawn(**_about(review), reason_code=why, withdrawn_at=at),))
+        case Action.EXPIRE:
+            if command.ended_on is None:
+                raise ValueError("what has expired needs the day")
+            expired = ReviewExpired(**_about(review), ended_on=command.ended_on, expired_at=at)
+            note = f"公示期已于{command.ended_on.isoformat()}届满"
+            return Transition(replace(result, note=note), (expired,))
         case Action.RECOGNISE:
             return _recognise(result, command, at)
         case Action.REOPEN:
-            return _reopen(review, state, command, at)
+            return _reopen(review, state, command, at, calendar)
         case Action.RESTORE:
             return _restore(review, command, at)
     events: list[Event] = []
@@ -332,10 +384,12 @@ def dispute(review: Review, event: FalseMaterialForwarded, number: str | None, n
 def notice_day(review: Review, now: datetime) -> Transition:
     """What follows from the day it is: a deadline that has passed is told once, a supplement that did not come ends the item.
 
-    Nothing when no deadline has passed, or it was told.
+    Nothing when no deadline has passed, or it was told, or the day is provisional.
     """
     due_on = review.due_on
     if due_on is None or china_date(now) <= due_on or review.overdue_told == due_on:
+        return Transition(review, ())
+    if is_provisional(review.due_count):
         return Transition(review, ())
     if review.state is State.SUPPLEMENT:
         return decide(review, Command(Action.LAPSE, by="clock", from_desk=False), now)
@@ -365,19 +419,23 @@ def _overtaken(review: Review, command: Command) -> bool:
     return earlier or command.number in review.overturned
 
 
-def _reopen(review: Review, state: State, command: Command, at: datetime) -> Transition:
+def _reopen(
+    review: Review, state: State, command: Command, at: datetime, calendar: WorkCalendar
+) -> Transition:
     """The same department decides again, at the desk, within new time limits; a refused item stays accepted."""
     today = china_date(at)
-    accept_due = working_days_after(today, command.accept_working_days)
     accepted = state is State.ACCEPTED
-    start = Deadline(today, False) if accepted else accept_due
-    decide_due = _later(start, command.decide_working_days)
+    accept_due = calendar.working_days_after(today, command.accept_working_days)
+    before = 0 if accepted else command.accept_working_days
+    decide_due = calendar.working_days_after(today, before + command.decide_working_days)
     result = replace(
         review,
         state=state,
         at_desk=True,
         accept_due_on=accept_due.on,
+        accept_count=accept_due.count,
         decide_due_on=decide_due.on,
+        decide_count=decide_due.count,
         decision=None,
         note=None,
         round=review.round + 1,
@@ -390,7 +448,42 @@ def _reopen(review: Review, state: State, command: Command, at: datetime) -> Tra
         accept_due_on=accept_due.on,
         decide_due_on=decide_due.on,
         due_provisional=accept_due.provisional or decide_due.provisional,
+        calendar_version=calendar.version,
         reopened_at=at,
+    )
+    return Transition(result, (event,))
+
+
+def is_provisional(count: Count | None) -> bool:
+    """Whether a day is not certain. None: it was not counted."""
+    return count is not None and count.missing_year is not None
+
+
+def confirm(review: Review, calendar: WorkCalendar, now: datetime) -> Transition:
+    """Count provisional days again whose missing year is known now, and tell. Nothing while it is not, or when nobody waits any more."""
+    if review.missing_year is None or not calendar.knows(review.missing_year):
+        return Transition(review, ())
+    accept = _again(review.accept_due_on, review.accept_count, calendar)
+    decide_by = _again(review.decide_due_on, review.decide_count, calendar)
+    result = replace(
+        review,
+        accept_due_on=accept.on,
+        accept_count=accept.count,
+        decide_due_on=decide_by.on,
+        decide_count=decide_by.count,
+    )
+    asked = review.supplement
+    if asked is not None and review.state is State.SUPPLEMENT:
+        by = _again(asked.due_on, asked.count, calendar)
+        result = replace(result, supplement=replace(asked, due_on=by.on, count=by.count))
+    event = ReviewDueConfirmed(
+        **_about(review),
+        accept_due_on=accept.on,
+        decide_due_on=decide_by.on,
+        supplement_due_on=result.due_on if result.state is State.SUPPLEMENT else None,
+        due_provisional=result.missing_year is not None,
+        calendar_version=calendar.version,
+        confirmed_at=now,
     )
     return Transition(result, (event,))
 
@@ -415,6 +508,11 @@ def _restore(review: Review, command: Command, at: datetime) -> Transition:
     return Transition(result, (_decision_event(result, made),))
 
 
+def _again(on: date, count: Count | None, calendar: WorkCalendar) -> Deadline:
+    counted = count or Count(on, 0, None, "")
+    return calendar.again(Deadline(on, counted))
+
+
 _TOLD_ONCE = (
     "需要补正的内容应一次性告知，该事项此前已经告知过补正，不能再次告知；请据现有材料受理或者不予受理。"
 )
@@ -424,37 +522,44 @@ def _same_supplement(review: Review, command: Command) -> bool:
     return review.supplement is not None and review.supplement.missing == command.missing
 
 
-def _request_supplement(review: Review, command: Command, at: datetime) -> Transition:
+def _request_supplement(review: Review, command: Command, at: datetime, calendar: WorkCalendar) -> Transition:
     if review.supplement is not None:
         if _same_supplement(review, command):
             return Transition(review, ())
         raise NotAllowedError(_TOLD_ONCE)
     today = china_date(at)
-    due = working_days_after(today, command.supplement_working_days)
-    asked = Supplement(command.missing, today, due.on)
+    due = calendar.working_days_after(today, command.supplement_working_days)
+    asked = Supplement(command.missing, today, due.on, count=due.count)
     event = SupplementRequested(
         **_about(review),
         missing=command.missing,
         supplement_due_on=due.on,
         due_provisional=due.provisional,
+        calendar_version=calendar.version,
         requested_at=at,
     )
     return Transition(replace(review, state=State.SUPPLEMENT, supplement=asked), (event,))
 
 
-def _supplement(review: Review, at: datetime) -> Transition:
+def _supplement(review: Review, at: datetime, calendar: WorkCalendar) -> Transition:
     """The clocks run again: each step keeps the working days it had left when the supplement was asked for, one at least."""
     asked = review.supplement
     if asked is None:
         raise ValueError(f"{review.item_id} awaits a supplement that nobody asked for")
-    left = max(1, working_days_between(asked.requested_on, review.accept_due_on))
-    accept_due = working_days_after(china_date(at), left)
-    decide_due = _later(accept_due, working_days_between(review.accept_due_on, review.decide_due_on))
+    accept, decide_by = review.accept_count, review.decide_count
+    if accept is None or decide_by is None:
+        raise ValueError(f"{review.item_id} has days that nobody counted")
+    left = max(1, accept.working_days - calendar.working_days_between(accept.start, asked.requested_on))
+    then = decide_by.working_days - accept.working_days
+    start = china_date(at)
+    accept_due = calendar.working_days_after(start, left)
+    decide_due = calendar.working_days_after(start, left + then)
     event = SupplementReceived(
         **_about(review),
         accept_due_on=accept_due.on,
         decide_due_on=decide_due.on,
         due_provisional=decide_due.provisional,
+        calendar_version=calendar.version,
         received_at=at,
     )
     received = replace(
@@ -462,26 +567,35 @@ def _supplement(review: Review, at: datetime) -> Transition:
         state=State.RECEIVED,
         supplement=replace(asked, received_at=at),
         accept_due_on=accept_due.on,
+        accept_count=accept_due.count,
         decide_due_on=decide_due.on,
+        decide_count=decide_due.count,
     )
     return Transition(received, (event,))
 
 
-def _extend(review: Review, command: Command, at: datetime) -> Transition:
+def _extend(review: Review, command: Command, at: datetime, calendar: WorkCalendar) -> Transition:
     if review.extend_working_days is None:
         raise NotAllowedError("规则目录中没有该类记录延长办理期限的规定，请在期限内作出决定。")
-    if china_date(at) > review.decide_due_on:
+    count = review.decide_count
+    provisional = is_provisional(count)
+    if china_date(at) > review.decide_due_on and not provisional:
         day = review.decide_due_on.isoformat()
         raise NotAllowedError(f"办理期限已于{day}届满，延期须在期限届满前作出并告知申请人。")
-    due = working_days_after(review.decide_due_on, review.extend_working_days)
+    # from a day that is certain; else all of it is counted again once the year is known
+    start, days = (count.start, count.working_days) if count and provisional else (review.decide_due_on, 0)
+    due = calendar.working_days_after(start, days + review.extend_working_days)
     event = ReviewExtended(
         **_about(review),
         reason=command.reason,
         decide_due_on=due.on,
         due_provisional=due.provisional,
+        calendar_version=calendar.version,
         extended_at=at,
     )
-    extended = replace(review, state=State.EXTENDED, decide_due_on=due.on, note=command.reason)
+    extended = replace(
+        review, state=State.EXTENDED, decide_due_on=due.on, decide_count=due.count, note=command.reason
+    )
     return Transition(extended, (event,))
 
 
@@ -501,11 +615,6 @@ def _recognise(review: Review, command: Command, at: datetime) -> Transition:
     return Transition(replace(review, decision=made, note=f"{platform_name}已修复"), (event,))
 
 
-def _later(start: Deadline, working_days: int) -> Deadline:
-    found = working_days_after(start.on, working_days)
-    return Deadline(found.on, found.provisional or start.provisional)
-
-
 def _about(review: Review) -> dict[str, Any]:
     return {
         "application_id": review.application_id,
@@ -523,6 +632,8 @@ def _contradiction(review: Review) -> str:
         return "该事项已撤回（申请人撤回，或逾期未补正），不再办理，本次未生效。"
     if review.state is State.NOT_ACCEPTED:
         return f"该事项已“不予受理”（{review.note}），本次未生效；申请人可以重新申请。"
+    if review.state is State.EXPIRED:
+        return f"该记录的{review.note}，公示已自动终止，事项随之结束，本次未生效；无需再作决定。"
     if made is None and review.state in (State.ACCEPTED, State.EXTENDED):
         return "该事项已受理，本次未生效；请作出准予或者不予修复的决定。"
     if made is None:

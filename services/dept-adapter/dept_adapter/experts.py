@@ -8,6 +8,7 @@ from datetime import date, datetime
 from typing import Literal
 
 from contracts.catalogue import Expert
+from contracts.working_days import Count
 
 Vote = Literal["grant", "refuse"]
 
@@ -24,7 +25,9 @@ class Opinion:
 
 @dataclass(frozen=True)
 class Panel:
-    """An odd number of experts for one item. ``excluded``: expert id -> why that expert was not, or is no longer, drawn (zh-CN)."""
+    """An odd number of experts for one item. ``excluded``: expert id -> why that expert was not, or is no longer, drawn (zh-CN);
+    ``count``: how ``due_on`` was counted.
+    """
 
     item_id: str
     department_code: str
@@ -36,6 +39,11 @@ class Panel:
     referred_at: datetime
     opinions: tuple[Opinion, ...] = ()
     excluded: Mapping[str, str] = field(default_factory=dict)
+    count: Count | None = None
+
+    def is_over(self, today: date) -> bool:
+        """Whether the day for opinions has passed; a provisional day has not."""
+        return today > self.due_on and (self.count is None or self.count.missing_year is None)
 
     @property
     def is_complete(self) -> bool:
@@ -108,7 +116,7 @@ class Outcome:
 
 def outcome(panel: Panel, today: date) -> Outcome | None:
     """None while opinions are awaited. A majority is one of all who were drawn, not of those who spoke."""
-    if not panel.is_complete and today <= panel.due_on:
+    if not panel.is_complete and not panel.is_over(today):
         return None
     votes = Counter(opinion.vote for opinion in panel.opinions)
     majority = next((vote for vote, number in votes.items() if number * 2 > len(panel.experts)), None)

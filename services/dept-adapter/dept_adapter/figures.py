@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from chassis.db import Database, Document
 from contracts.clock import CHINA_STANDARD_TIME
 from contracts.records import DepartmentRef
-from contracts.working_days import working_days_between
+from contracts.working_days import LIBRARY_CALENDAR
 from dept_adapter.domain import AUTOMATIC
 from dept_adapter.states import ENDED, State
 
@@ -127,7 +127,7 @@ class Tally:
         return max(0, _working_days(self.requested_on, until) - paused)
 
 
-_working_days = lru_cache(maxsize=20_000)(working_days_between)
+_working_days = lru_cache(maxsize=20_000)(LIBRARY_CALENDAR.working_days_between)
 
 
 @dataclass

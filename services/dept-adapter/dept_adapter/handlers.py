@@ -8,6 +8,7 @@ from contracts.catalogue import Department
 from contracts.clock import china_date
 from contracts.errors import DeadLetterReason
 from contracts.events import (
+    ExpiryForwarded,
     FalseMaterialForwarded,
     ObjectionForwarded,
     RecognitionForwarded,
@@ -16,6 +17,7 @@ from contracts.events import (
     SupplementForwarded,
 )
 from contracts.records import DepartmentRef
+from contracts.working_days import WorkCalendar
 from dept_adapter.domain import (
     FALSE_MATERIAL,
     Command,
@@ -29,10 +31,11 @@ from dept_adapter.domain import (
 )
 from dept_adapter.objection import Objection, receive_objection
 from dept_adapter.objections import Objections
-from dept_adapter.states import Action
+from dept_adapter.states import Action, State
 from dept_adapter.store import Change, NewReview, Reviews
 
-_FOLLOW_UPS = SupplementForwarded | ReviewCancelled | RecognitionForwarded | FalseMaterialForwarded
+_Said = SupplementForwarded | ReviewCancelled | RecognitionForwarded | ExpiryForwarded
+_FollowUp = _Said | FalseMaterialForwarded
 
 
 class ReviewHandler:
@@ -49,12 +52,14 @@ class ReviewHandler:
         objections: Objections,
         wakes: Mapping[str, Callable[[], None]],
         verify: Callable[[], None],
+        calendar: WorkCalendar,
     ) -> None:
         self._departments = departments
         self._reviews = reviews
         self._objections = objections
         self._wakes = wakes
         self._verify = verify
+        self._calendar = calendar
 
     async def __call__(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
         """An item that is here already is not asked for again. Other events of the topics are not for us."""
@@ -63,7 +68,7 @@ class ReviewHandler:
         follow_ups: list[Received] = []
         for received in batch:
             event = received.event
-            if isinstance(event, _FOLLOW_UPS):
+            if isinstance(event, _FollowUp):
                 follow_ups.append(received)
                 continue
             if not isinstance(event, ReviewRequested | ObjectionForwarded):
@@ -74,7 +79,7 @@ class ReviewHandler:
             if isinstance(event, ObjectionForwarded):
                 objections.setdefault(event.objection_id, (receive_objection(event), received.trace))
                 continue
-            review = receive(event, at_desk=department.mode == "desk")
+            review = receive(event, at_desk=department.mode == "desk", calendar=self._calendar)
             new.setdefault(event.item_id, NewReview(review, department.mode, received.trace))
         await self._add(unit, new)
         if objections:
@@ -113,7 +118,7 @@ class ReviewHandler:
         warned: dict[str, str] = {}
         for received in batch:
             event = received.event
-            if not isinstance(event, _FOLLOW_UPS):
+            if not isinstance(event, _FollowUp):
                 continue
             found = stored.get(event.item_id)
             if found is None or found.review.department.code != event.department.code:
@@ -125,7 +130,7 @@ class ReviewHandler:
                 transition = await self._dispute(unit, before, event)
                 warned[event.item_id] = _warning(event)
             else:
-                transition = decide(before, _command(event), unit.now)
+                transition = decide(before, _command(event), unit.now, self._calendar)
             for told in transition.events:
                 unit.emit(told, cause=received.id, trace=received.trace)
             if transition.review is not before:
@@ -160,6 +165,8 @@ _BY = "applicant"
 
 
 def _by(review: Review) -> str:
+    if review.state is State.EXPIRED:
+        return "clock"
     return review.decision.by if review.decision else _BY
 
 
@@ -168,12 +175,14 @@ def _warning(event: FalseMaterialForwarded) -> str:
     return f"{made}认定材料虚假：{event.reason}" if not event.lifted else f"{made}的虚假材料认定已被推翻"
 
 
-def _command(event: SupplementForwarded | ReviewCancelled | RecognitionForwarded) -> Command:
+def _command(event: _Said) -> Command:
     match event:
         case SupplementForwarded():
             return Command(Action.SUPPLEMENT, _BY, from_desk=False, occurred_at=event.provided_at)
         case ReviewCancelled():
             return Command(Action.WITHDRAW, _BY, from_desk=False, occurred_at=event.requested_at)
+        case ExpiryForwarded():
+            return Command(Action.EXPIRE, "clock", from_desk=False, ended_on=event.ended_on)
     return Command(
         Action.RECOGNISE,
         event.platform_id,

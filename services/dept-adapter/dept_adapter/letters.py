@@ -16,7 +16,8 @@ from contracts.http.intake import Subject
 from contracts.identifiers import mask_id_number
 from contracts.letters import DECISIONS, LINES, LetterKind, fill
 from contracts.records import SubjectType
-from dept_adapter.domain import Command, Review, decide
+from contracts.working_days import Count
+from dept_adapter.domain import Command, Review, decide, is_provisional
 from dept_adapter.states import State
 
 CLOCK = "clock"
@@ -146,7 +147,7 @@ def preview(
 ) -> Letter | None:
     """The letter that ``command`` would lead to; None: to none. Raises as ``decide``: a step that is not allowed has no letter."""
     numbered = replace(command, number=command.number or NOT_NUMBERED)
-    after = decide(review, numbered, now).review
+    after = decide(review, numbered, now, catalogue.calendar).review
     kind = kind_of(review.state, after.state, command.by)
     if kind is None:
         return None
@@ -207,6 +208,12 @@ def chinese_date(day: date) -> str:
     return f"{day.year}年{day.month}月{day.day}日"
 
 
+def _due_day(day: date, count: Count | None) -> str:
+    """A last day; one that is provisional says so: nobody is late before it is certain."""
+    provisional = "（暂定，当年放假安排公布后另行告知，此前不视为逾期）" if is_provisional(count) else ""
+    return chinese_date(day) + provisional
+
+
 def _values(
     kind: LetterKind, review: Review, subject: Subject, number: str | None, catalogue: Catalogue
 ) -> dict[str, str]:
@@ -222,8 +229,8 @@ def _values(
         "authority": review.record.authority_name,
         "decided_on": chinese_date(review.record.decided_on),
         "category": _category(review, catalogue),
-        "decide_due_on": chinese_date(review.decide_due_on),
-        "supplement_due_on": chinese_date(supplement.due_on) if supplement else "",
+        "decide_due_on": _due_day(review.decide_due_on, review.decide_count),
+        "supplement_due_on": _due_day(supplement.due_on, supplement.count) if supplement else "",
         "decision_number": made or NOT_NUMBERED,
         "granted_number": decision.number if decision else "",
         "granted_on": chinese_date(china_date(decision.decided_at)) if decision else "",

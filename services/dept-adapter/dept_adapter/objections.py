@@ -396,7 +396,8 @@ async def _rule(
             reviews: Reviews = request.app.state.reviews
             review = await reviews.get(objection.item_id, unit.session)
             if review is not None:
-                await apply(unit, reviews, review, command, cause=f"objection:{objection_id}")
+                calendar = request.app.state.settings.catalogue.calendar
+                await apply(unit, reviews, review, command, calendar, cause=f"objection:{objection_id}")
 
     await request.app.state.runtime.outbox.run(work)
     return _summary(await _find(request, officer, objection_id))

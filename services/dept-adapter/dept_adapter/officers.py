@@ -16,6 +16,7 @@ from contracts.errors import ProblemCode
 from contracts.events import FalseMaterial
 from contracts.http.source import Fact
 from contracts.tokens import Claims, Role
+from contracts.working_days import WorkCalendar
 from dept_adapter.decisions import apply, attempt
 from dept_adapter.domain import Command, Proposal, Review, decision_number
 from dept_adapter.states import ACTION_TEXT, Act, Action, changed_by
@@ -83,12 +84,14 @@ class Officers:
         reviews: Reviews,
         departments: Mapping[str, Department],
         supplement_working_days: int,
+        calendar: WorkCalendar,
     ) -> None:
         self._database = database
         self._outbox = outbox
         self._reviews = reviews
         self._departments = departments
         self._supplement_working_days = supplement_working_days
+        self._calendar = calendar
 
     async def find(self, officer: Claims, item_id: str, session: Session | None = None) -> StoredReview:
         """A review of the officer's own departments. Raises Problem: UNKNOWN_ITEM, WRONG_DEPARTMENT."""
@@ -129,7 +132,9 @@ class Officers:
                 raise Problem(ProblemCode.INVALID_TRANSITION, "核验没有全部通过，不能批量办理，请逐件审核。")
             if changes and self.needs_two(review, order.action):
                 # what would not be allowed is not proposed
-                attempt(review, self.command(officer.sub, order, order.number or "-"), unit.now)
+                attempt(
+                    review, self.command(officer.sub, order, order.number or "-"), unit.now, self._calendar
+                )
                 proposal = Proposal(
                     order.action,
                     officer.sub,
@@ -252,7 +257,7 @@ class Officers:
         # what is reopened may be decided alike again: that is another event
         again = f":{review.round}" if review.round else ""
         cause = f"desk:{action.value}:{review.item_id}{again}"
-        transition = await apply(unit, self._reviews, stored, command, cause=cause, act=act)
+        transition = await apply(unit, self._reviews, stored, command, self._calendar, cause=cause, act=act)
         return Effect.DONE if transition.events else Effect.REPEATED
 
     async def _run(

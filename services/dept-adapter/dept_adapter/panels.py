@@ -18,7 +18,7 @@ from contracts.clock import china_date
 from contracts.errors import ProblemCode
 from contracts.records import RecordFacts
 from contracts.tokens import Claims, Role, Scope
-from contracts.working_days import working_days_after
+from contracts.working_days import Count, Deadline, WorkCalendar
 from dept_adapter.experts import (
     Opinion,
     Panel,
@@ -113,13 +113,14 @@ class ExpertCase(BaseModel):
 class Panels:
     """All panels."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, calendar: WorkCalendar) -> None:
         self._panels = database.collection("panels")
+        self._calendar = calendar
 
     async def get(self, item_id: str, session: Session | None = None) -> Panel | None:
         """The panel of an item."""
         row = await self._panels.find_one({"_id": item_id}, session=session)
-        return None if row is None else _panel(row)
+        return None if row is None else _panel(row, self._calendar)
 
     async def save(self, panel: Panel, session: Session) -> None:
         """Write a panel that was made or read in this transaction."""
@@ -134,7 +135,7 @@ class Panels:
     async def of_expert(self, expert_id: str) -> list[Panel]:
         """Where this expert sits, the next due first, 200 at most."""
         cursor = self._panels.find({"experts": expert_id}).sort("due_on", ASCENDING).limit(_MAX_LISTED)
-        return [_panel(row) for row in await cursor.to_list(_MAX_LISTED)]
+        return [_panel(row, self._calendar) for row in await cursor.to_list(_MAX_LISTED)]
 
 
 def _row(panel: Panel) -> Document:
@@ -143,18 +144,26 @@ def _row(panel: Panel) -> Document:
         "_id": panel.item_id,
         "experts": list(panel.experts),
         "due_on": panel.due_on.isoformat(),
+        "count": panel.count and {**asdict(panel.count), "start": panel.count.start.isoformat()},
         "opinions": [asdict(opinion) for opinion in panel.opinions],
         "excluded": dict(panel.excluded),
     }
 
 
-def _panel(row: Document) -> Panel:
+def _panel(row: Document, calendar: WorkCalendar) -> Panel:
+    """A provisional day is counted again when it is read: nobody waits for being told of it."""
+    count, due_on = row["count"], date.fromisoformat(row["due_on"])
+    if count is not None:
+        counted = Count(**{**count, "start": date.fromisoformat(count["start"])})
+        due = calendar.again(Deadline(due_on, counted))
+        due_on, count = due.on, due.count
     known = {name: value for name, value in row.items() if name != "_id"}
     return Panel(
         **{
             **known,
             "experts": tuple(row["experts"]),
-            "due_on": date.fromisoformat(row["due_on"]),
+            "due_on": due_on,
+            "count": count,
             "opinions": tuple(Opinion(**opinion) for opinion in row["opinions"]),
         }
     )
@@ -189,6 +198,7 @@ async def referred(request: Request, officer: Claims, item_id: str, question: st
         prior = await panels.prior(review.subject_id, item_id, unit.session)
         excluded = conflicts(catalogue.experts, review.department.code, prior, {})
         settings = state.settings
+        due = catalogue.calendar.working_days_after(china_date(unit.now), settings.panel_working_days)
         panel = Panel(
             item_id=item_id,
             department_code=review.department.code,
@@ -196,7 +206,8 @@ async def referred(request: Request, officer: Claims, item_id: str, question: st
             question=question,
             referred_by=officer.sub,
             experts=_drawn(lambda: draw(catalogue.experts, excluded, settings.panel_size, item_id)),
-            due_on=working_days_after(china_date(unit.now), settings.panel_working_days).on,
+            due_on=due.on,
+            count=due.count,
             referred_at=unit.now,
             excluded=excluded,
         )
@@ -258,7 +269,7 @@ async def opine(request: Request, expert: Specialist, item_id: str, body: NewOpi
             if (given.vote, given.text) == (body.vote, body.text):
                 return panel
             raise Problem(ProblemCode.INVALID_TRANSITION, "您已提出意见，不能更改。")
-        if china_date(now) > panel.due_on:
+        if panel.is_over(china_date(now)):
             raise Problem(
                 ProblemCode.INVALID_TRANSITION, f"评审期限已于{panel.due_on.isoformat()}届满，意见不再计入。"
             )

@@ -251,6 +251,7 @@ class Pusher:
             commitment=case.commitment,
             accept_due_on=review.accept_due_on,
             decide_due_on=review.decide_due_on,
+            due_provisional=review.missing_year is not None,
             callback_url=self._callback_url,
         )
 

@@ -12,8 +12,8 @@ from functools import lru_cache
 
 from contracts.clock import china_date
 from contracts.events import ReminderLevel, ReviewReminded, ReviewStep
-from contracts.working_days import is_working_day, working_days_after, working_days_between
-from dept_adapter.domain import NotAllowedError, Review
+from contracts.working_days import LIBRARY_CALENDAR
+from dept_adapter.domain import NotAllowedError, Review, is_provisional
 from dept_adapter.states import State
 
 LEVELS = tuple(ReminderLevel)
@@ -102,8 +102,8 @@ def _began_on(review: Review) -> date:
 
 def _last_working_day(day: date, back: int = 0) -> date:
     """The day, or the last working day before it; ``back`` working days earlier."""
-    while not is_working_day(day)[0] or back:
-        back -= is_working_day(day)[0]
+    while not LIBRARY_CALENDAR.is_working_day(day) or back:
+        back -= LIBRARY_CALENDAR.is_working_day(day)
         day -= timedelta(days=1)
     return day
 
@@ -112,7 +112,7 @@ def _last_working_day(day: date, back: int = 0) -> date:
 @lru_cache(maxsize=10_000)
 def _on(due_on: date, working_days: int) -> date:
     if working_days > 0:
-        return working_days_after(due_on, working_days).on
+        return LIBRARY_CALENDAR.working_days_after(due_on, working_days).on
     return _last_working_day(due_on, -working_days)
 
 
@@ -124,7 +124,7 @@ def promised_on(review: Review, schedule: Schedule) -> date | None:
         return None
     asked = review.supplement
     if asked and asked.received_at:
-        paused = working_days_between(asked.requested_on, china_date(asked.received_at))
+        paused = LIBRARY_CALENDAR.working_days_between(asked.requested_on, china_date(asked.received_at))
         days += paused
     return _on(requested_on, days)
 
@@ -132,7 +132,8 @@ def promised_on(review: Review, schedule: Schedule) -> date | None:
 def plan(review: Review, schedule: Schedule) -> list[Planned]:
     """All reminders of the step that is owed now, in their order, whether they were told or not."""
     step, due_on = step_of(review), review.due_on
-    if step is None or due_on is None:
+    # of a provisional day nobody is reminded: nobody is late before it is certain
+    if step is None or due_on is None or is_provisional(review.due_count):
         return []
     began_on = _began_on(review)
     found: list[Planned] = []
@@ -190,7 +191,7 @@ def level_of(review: Review, told: Iterable[Reminder]) -> ReminderLevel | None:
 def remind(review: Review, told: Sequence[Reminder], schedule: Schedule, now: datetime) -> Reminder | None:
     """The reminder to tell now: of those that are due the highest. None on a day that is no working day, or when none is due."""
     today, step, due_on = china_date(now), step_of(review), review.due_on
-    if step is None or due_on is None or not is_working_day(today)[0]:
+    if step is None or due_on is None or not LIBRARY_CALENDAR.is_working_day(today):
         return None
     due = [each for each in _pending(review, told, schedule) if each.on <= today]
     if not due:

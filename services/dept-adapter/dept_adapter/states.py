@@ -18,6 +18,7 @@ class State(StrEnum):
     NOT_ACCEPTED = "not_accepted"
     WITHDRAWN = "withdrawn"
     RECOGNISED = "recognised"
+    EXPIRED = "expired"
 
 
 class Action(StrEnum):
@@ -41,6 +42,7 @@ class Action(StrEnum):
     RECOGNISE = "recognise"
     REOPEN = "reopen"
     RESTORE = "restore"
+    EXPIRE = "expire"
 
 
 class Act(StrEnum):
@@ -65,7 +67,7 @@ ACT_TEXT = {
 
 DECIDED = frozenset({State.GRANTED, State.REFUSED, State.REVOKED})
 """The department decided on the repair."""
-ENDED = DECIDED | {State.NOT_ACCEPTED, State.WITHDRAWN, State.RECOGNISED}
+ENDED = DECIDED | {State.NOT_ACCEPTED, State.WITHDRAWN, State.RECOGNISED, State.EXPIRED}
 """Nothing is awaited any more; a grant, here or recognised, may still be revoked, and an upheld objection begins a new round."""
 OBJECTIONABLE = frozenset({State.NOT_ACCEPTED, State.REFUSED, State.REVOKED})
 """Results that may be objected to, once each."""
@@ -92,6 +94,7 @@ CHANGES: dict[Action, dict[State, State]] = {
     Action.REVOKE: dict.fromkeys((State.GRANTED, State.RECOGNISED), State.REVOKED),
     Action.WITHDRAW: dict.fromkeys(_UNDECIDED, State.WITHDRAWN),
     Action.RECOGNISE: dict.fromkeys(_UNDECIDED, State.RECOGNISED),
+    Action.EXPIRE: dict.fromkeys(_UNDECIDED, State.EXPIRED),
     # only an upheld objection leads back
     Action.REOPEN: {State.NOT_ACCEPTED: State.RECEIVED, State.REFUSED: State.ACCEPTED},
     Action.RESTORE: {State.REVOKED: State.GRANTED},
@@ -102,17 +105,19 @@ REPEATED: dict[Action, frozenset[State]] = {
     # a department may call back before its answer to the push is here
     Action.DELIVER: frozenset(State),
     Action.GIVE_UP: frozenset(State),
-    Action.ACCEPT: DECIDED | {State.ACCEPTED, State.EXTENDED, State.RECOGNISED},
+    Action.ACCEPT: DECIDED | {State.ACCEPTED, State.EXTENDED, State.RECOGNISED, State.EXPIRED},
     Action.NOT_ACCEPT: frozenset({State.NOT_ACCEPTED}),
     Action.REQUEST_SUPPLEMENT: frozenset({State.SUPPLEMENT}),
-    # these four are no department's word: what came first stands
+    # these five are no department's word: what came first stands
     Action.SUPPLEMENT: frozenset(State),
     Action.LAPSE: frozenset(State),
     Action.WITHDRAW: frozenset(State),
     Action.RECOGNISE: frozenset(State),
+    Action.EXPIRE: frozenset(State),
     Action.EXTEND: frozenset({State.EXTENDED}),
-    # the grant that was revoked may be reported again, late; a department may have granted elsewhere what is recognised here
-    Action.GRANT: frozenset({State.GRANTED, State.REVOKED, State.RECOGNISED}),
+    # the grant that was revoked may be reported again, late; a department may have granted elsewhere what is recognised here;
+    # what has expired is no longer shown either
+    Action.GRANT: frozenset({State.GRANTED, State.REVOKED, State.RECOGNISED, State.EXPIRED}),
     Action.REFUSE: frozenset({State.REFUSED}),
     Action.REVOKE: frozenset({State.REVOKED}),
     # an objection is decided once: these two never come again
@@ -148,6 +153,7 @@ STATE_TEXT = {
     State.NOT_ACCEPTED: "不予受理",
     State.WITHDRAWN: "已撤回",
     State.RECOGNISED: "已认可",
+    State.EXPIRED: "公示期满",
 }
 ACTION_TEXT = {
     Action.DELIVER: "送达",
@@ -165,6 +171,7 @@ ACTION_TEXT = {
     Action.RECOGNISE: "别处已修复",
     Action.REOPEN: "异议成立，重新办理",
     Action.RESTORE: "异议成立，恢复修复",
+    Action.EXPIRE: "公示期满",
 }
 
 

@@ -19,7 +19,8 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReturnDocument
 from chassis.db import CollectionSpec, Database, Document, Session
 from contracts.events import FalseMaterial, ReminderLevel, ReviewStep
 from contracts.records import DepartmentRef, RecordFacts
-from dept_adapter.domain import Decision, Dispute, Proposal, Review, Supplement
+from contracts.working_days import Count
+from dept_adapter.domain import Decision, Dispute, Proposal, Review, Supplement, is_provisional
 from dept_adapter.letters import decided_at, kind_of, letter_id, own_number
 from dept_adapter.reminders import (
     NO_REMINDERS,
@@ -73,6 +74,11 @@ def collections(callback_retention_days: int) -> list[CollectionSpec]:
                     [("deadline_on", ASCENDING)],
                     name="deadlines",
                     partialFilterExpression={"deadline_on": {"$type": "string"}},
+                ),
+                IndexModel(
+                    [("missing_year", ASCENDING)],
+                    name="provisional",
+                    partialFilterExpression={"missing_year": {"$gt": 0}},
                 ),
                 IndexModel(
                     [("reminder_on", ASCENDING)],
@@ -300,6 +306,15 @@ class Reviews:
         }
         cursor = self._reviews.find(query, {"_id": 1}).sort("deadline_on", ASCENDING).limit(limit)
         return [document["_id"] for document in await cursor.to_list(limit)]
+
+    async def provisional(self, department_codes: Sequence[str], before_year: int, limit: int) -> list[str]:
+        """Items of these departments with a day that was counted over a year before ``before_year`` that was not known."""
+        query = {
+            "missing_year": {"$gt": 0, "$lt": before_year},
+            "department.code": {"$in": list(department_codes)},
+        }
+        found = await self._reviews.find(query, {"_id": 1}).limit(limit).to_list(limit)
+        return [document["_id"] for document in found]
 
     async def reminders_due(self, department_codes: Sequence[str], today: date, limit: int) -> list[str]:
         """Items of these departments of which somebody is to be reminded, those that wait longest first."""
@@ -560,6 +575,7 @@ class Reviews:
                 requested_on=date.fromisoformat(supplement["requested_on"]),
                 due_on=date.fromisoformat(supplement["due_on"]),
                 received_at=supplement["received_at"],
+                count=_count(supplement["count"]),
             )
             if supplement
             else None,
@@ -569,6 +585,8 @@ class Reviews:
             reopened_at=document.get("reopened_at"),
             overturned=tuple(document.get("overturned", ())),
             disputes=tuple(Dispute(**each) for each in document.get("disputes", ())),
+            accept_count=_count(document["accept_count"]),
+            decide_count=_count(document["decide_count"]),
         )
 
 
@@ -613,6 +631,9 @@ def _document(review: Review) -> Document:
         "note": review.note,
         "overdue_told": review.overdue_told.isoformat() if review.overdue_told else None,
         "deadline_on": _deadline(review),
+        "accept_count": _counted(review.accept_count),
+        "decide_count": _counted(review.decide_count),
+        "missing_year": review.missing_year,
         "due_on": review.due_on.isoformat() if review.due_on else None,
         "round": review.round,
         "reopened_at": review.reopened_at,
@@ -621,7 +642,7 @@ def _document(review: Review) -> Document:
     }
 
 
-_TOLD = (State.RECEIVED, State.WITHDRAWN, State.RECOGNISED)
+_TOLD = (State.RECEIVED, State.WITHDRAWN, State.RECOGNISED, State.EXPIRED)
 """States of which the system of a department is told."""
 _TOLD_VALUES = [state.value for state in _TOLD]
 _SAVED = (
@@ -636,6 +657,9 @@ _SAVED = (
     "note",
     "overdue_told",
     "deadline_on",
+    "accept_count",
+    "decide_count",
+    "missing_year",
     "due_on",
     "round",
     "reopened_at",
@@ -668,13 +692,26 @@ def _supplement(supplement: Supplement | None) -> Document | None:
     if supplement is None:
         return None
     days = {"requested_on": supplement.requested_on.isoformat(), "due_on": supplement.due_on.isoformat()}
-    return {**days, "missing": list(supplement.missing), "received_at": supplement.received_at}
+    rest = {"missing": list(supplement.missing), "received_at": supplement.received_at}
+    return {**days, **rest, "count": _counted(supplement.count)}
+
+
+def _counted(count: Count | None) -> Document | None:
+    return None if count is None else {**asdict(count), "start": count.start.isoformat()}
+
+
+def _count(document: Document | None) -> Count | None:
+    if document is None:
+        return None
+    return Count(**{**document, "start": date.fromisoformat(document["start"])})
 
 
 def _deadline(review: Review) -> str | None:
-    """The day whose passing is still to be noticed."""
+    """The day whose passing is still to be noticed; a provisional one is not."""
     due_on = review.due_on
-    return due_on.isoformat() if due_on and due_on != review.overdue_told else None
+    if due_on is None or due_on == review.overdue_told or is_provisional(review.due_count):
+        return None
+    return due_on.isoformat()
 
 
 def _reminder(reminder: Reminder) -> Document:

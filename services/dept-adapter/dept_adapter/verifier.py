@@ -236,7 +236,14 @@ class Verifier:
         serial = await self._reviews.next_serial(department.code, year, unit.session)
         number = decision_number(department.short_name, Action.GRANT, year, serial)
         command = Command(Action.GRANT, by=AUTOMATIC, from_desk=True, number=number)
-        await apply(unit, self._reviews, stored, command, cause=f"verified:{review.item_id}")
+        await apply(
+            unit,
+            self._reviews,
+            stored,
+            command,
+            self._settings.catalogue.calendar,
+            cause=f"verified:{review.item_id}",
+        )
         sampled = is_sampled(review.item_id, settled.sample_percent)
         return {"verification.automatic": True, "verification.sampled": sampled}
 

@@ -9,7 +9,8 @@ from contracts.events import FalseMaterial, Ground, ReminderLevel, ReviewStep
 from contracts.http.intake import Case
 from contracts.http.source import Fact
 from contracts.records import DepartmentRef, RecordFacts
-from contracts.working_days import working_days_between
+from contracts.working_days import LIBRARY_CALENDAR
+from dept_adapter.domain import is_provisional
 from dept_adapter.reminders import level_of, step_of
 from dept_adapter.states import Act, Action, State
 from dept_adapter.store import StoredReview
@@ -152,7 +153,8 @@ class OverduePage(BaseModel):
 class ReviewSummary(BaseModel):
     """A review in a list. ``at_desk``: it is decided here, not in the department's own system.
 
-    ``due_on``: the last day of whoever has to act now; ``overdue``: it has passed, and everybody was told. ``note`` (zh-CN): why it
+    ``due_on``: the last day of whoever has to act now; ``overdue``: it has passed, and everybody was told;
+    ``due_provisional``: the working days on the way are not published yet, nothing follows from its passing. ``note`` (zh-CN): why it
     was not accepted, or put off. ``round``: how often it was reopened after an upheld objection; ``overturned``: numbers of decisions
     that no longer stand. ``disputes``: warnings of false material.
     """
@@ -174,6 +176,7 @@ class ReviewSummary(BaseModel):
     supplement: SupplementView | None
     note: str | None
     due_on: date | None
+    due_provisional: bool
     overdue: bool
     round: int
     overturned: list[str]
@@ -232,7 +235,7 @@ def overdue(stored: StoredReview, today: date) -> OverdueReview:
             **vars(review),
             "step": step,
             "due_on": review.due_on,
-            "working_days_late": working_days_between(review.due_on, today),
+            "working_days_late": LIBRARY_CALENDAR.working_days_between(review.due_on, today),
             "level": level_of(review, stored.reminders),
             "reminders": stored.reminders,
         },
@@ -249,5 +252,6 @@ def _fields(stored: StoredReview) -> dict[str, object]:
         "reminders": stored.reminders,
         "proposal": stored.proposal,
     }
-    shown = {"due_on": review.due_on, "overdue": overdue, "mode": stored.mode, **told}
+    due = {"due_on": review.due_on, "due_provisional": is_provisional(review.due_count)}
+    shown = {**due, "overdue": overdue, "mode": stored.mode, **told}
     return {**vars(review), **shown}

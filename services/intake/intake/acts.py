@@ -73,7 +73,7 @@ class Acts:
             asked = item.supplement
             if item.status is not ItemStatus.SUPPLEMENT or asked is None or item.holder is None:
                 raise _refused(f"该事项现为“{texts.ITEM_STATUS[item.status]}”，不需要补正。")
-            if china_date(unit.now) > asked.due_on:
+            if china_date(unit.now) > asked.due_on and not asked.due_provisional:
                 raise _refused(f"补正期限已于{asked.due_on.isoformat()}届满，该事项视为撤回，可以重新申请。")
             changed = {
                 "supplement_text": new.text,

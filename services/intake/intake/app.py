@@ -33,6 +33,7 @@ from intake import (
 from intake import invariants as checks
 from intake.acts import Acts
 from intake.certificates import CertificateClient
+from intake.expiry import Expiry
 from intake.findings import Findings
 from intake.follow_ups import FollowUps
 from intake.guide_picture import Painter
@@ -78,6 +79,14 @@ def build(settings: IntakeSettings) -> FastAPI:
             settings.idempotency_retention_days,
         )
         gate = Gate(settings, store, runtime.outbox)
+        app.state.expiry = Expiry(
+            runtime.database,
+            store,
+            runtime.outbox,
+            catalogue,
+            settings.transition,
+            settings.expiry_poll_seconds,
+        )
         app.state.intake = Intake(
             settings,
             catalogue,
@@ -111,7 +120,8 @@ def build(settings: IntakeSettings) -> FastAPI:
 
     def loops(_runtime: Runtime) -> list[Loop]:
         # asked after consumers, which made the parts
-        return [app.state.intake.wakeups.loop, app.state.intake.follow_ups.loop, *app.state.intake.gate.loops]
+        made: Intake = app.state.intake
+        return [made.wakeups.loop, made.follow_ups.loop, app.state.expiry.loop, *made.gate.loops]
 
     spec = ServiceSpec(
         NAME,
@@ -145,6 +155,7 @@ def build(settings: IntakeSettings) -> FastAPI:
         invariants=lambda runtime: checks.invariants(
             runtime.database, catalogue, settings.outbox_retention_days
         ),
+        calendar=catalogue.calendar,
     )
     app = create_app(
         spec,

@@ -26,15 +26,19 @@ from contracts.events import (
     ItemWithdrawn,
     LetterIssued,
     PropagationCompleted,
+    PublicationExpired,
     RecordPublished,
     RecordRepairedElsewhere,
     RecordWithdrawn,
+    ReferralDueConfirmed,
     ReferralOverdue,
     RepairGranted,
     RepairRecognised,
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewDueConfirmed,
+    ReviewExpired,
     ReviewExtended,
     ReviewFact,
     ReviewNotAccepted,
@@ -46,6 +50,7 @@ from contracts.events import (
     TargetAcknowledged,
     TargetDrifted,
     TargetEvent,
+    TargetOverdue,
     TargetVerified,
 )
 from contracts.http.intake import Commitment, Contact, Material
@@ -96,6 +101,7 @@ class Record(Shape):
 
     ``repaired_at``: its publication ended (``repaired_by``: the platform that says so, where it was not us); ``revoked_at``: that repair was revoked, so it is shown again.
     ``objection_id``: the open objection to it; ``result_objection_id``: that to the result of its last item.
+    ``refused_at``: the department refused to repair it; ``expired_on``: from this day on it is not shown, its period having passed.
     """
 
     record_id: RecordId
@@ -114,6 +120,8 @@ class Record(Shape):
     revoked_at: Timestamp | None = None
     objection_id: ObjectionId | None = None
     result_objection_id: ObjectionId | None = None
+    refused_at: Timestamp | None = None
+    expired_on: date | None = None
 
     @property
     def changed_at(self) -> datetime:
@@ -133,7 +141,12 @@ def publish(record: Record | None, event: RecordPublished) -> Record:
     if event.published_at <= record.changed_at:
         return record
     return record.model_copy(
-        update={"facts": event.record, "status": "published", "published_at": event.published_at}
+        update={
+            "facts": event.record,
+            "status": "published",
+            "published_at": event.published_at,
+            "expired_on": None,
+        }
     )
 
 
@@ -152,6 +165,11 @@ def repaired_elsewhere(record: Record, event: RecordRepairedElsewhere) -> Record
         return record
     changes = {"repaired_at": event.repaired_at, "repaired_by": event.platform_name, "revoked_at": None}
     return record.model_copy(update=changes)
+
+
+def expired(record: Record, event: PublicationExpired) -> Record:
+    """No longer shown, without a decision."""
+    return record.model_copy(update={"expired_on": event.ended_on})
 
 
 # --- items -----------------------------------------------------------------------------------------------
@@ -175,6 +193,7 @@ class ItemStatus(StrEnum):
     NOT_ACCEPTED = "not_accepted"
     WITHDRAWN = "withdrawn"
     RECOGNISED = "recognised"
+    EXPIRED = "expired"
 
 
 OBJECTIONABLE = frozenset({ItemStatus.NOT_ACCEPTED, ItemStatus.REFUSED, ItemStatus.REVOKED})
@@ -204,6 +223,7 @@ class Referral(Shape):
     queue_name: str
     reason: str
     due_on: date
+    due_provisional: bool = False
 
 
 class Supplement(Shape):
@@ -211,6 +231,7 @@ class Supplement(Shape):
 
     missing: tuple[str, ...]
     due_on: date
+    due_provisional: bool = False
     requested_at: Timestamp
     received_at: Timestamp | None = None
 
@@ -222,6 +243,14 @@ class Recognition(Shape):
     platform_name: str
     decision_number: str
     repaired_at: Timestamp
+    requested: bool = False
+
+
+class Expiry(Shape):
+    """The record's publication ended by itself. ``requested``: whoever has the item was asked to end it."""
+
+    ended_on: date
+    source: str
     requested: bool = False
 
 
@@ -275,12 +304,14 @@ class Item(Shape):
     withdrawal_requested_at: Timestamp | None = None
     # xinfu.records
     recognition: Recognition | None = None
+    expiry: Expiry | None = None
     # findings at other items
     disputes: tuple[Dispute, ...] = ()
     # xinfu.routing
     referral: Referral | None = None
     department: DepartmentRef | None = None
     decide_due_on: date | None = None
+    decide_due_provisional: bool = False
     unassigned_withdrawn_at: Timestamp | None = None
     # xinfu.decisions
     round: int = 0
@@ -289,8 +320,10 @@ class Item(Shape):
     accepted_at: Timestamp | None = None
     not_accepted_at: Timestamp | None = None
     withdrawn_at: Timestamp | None = None
+    expired_at: Timestamp | None = None
     extension_reason: str | None = None
     changed_due_on: date | None = None
+    changed_due_provisional: bool = False
     overdue: Overdue | None = None
     decision: Literal["granted", "refused", "recognised"] | None = None
     decision_number: str | None = None
@@ -315,6 +348,7 @@ class Item(Shape):
             ItemStatus.NOT_ACCEPTED: self.not_accepted_at is not None,
             ItemStatus.REVOKED: self.revoked_at is not None,
             ItemStatus.RECOGNISED: self.decision == "recognised",
+            ItemStatus.EXPIRED: self.expired_at is not None,
             # with a repair elsewhere, only the decision tells whose repair it is that every target shows
             ItemStatus.REPAIRED: self.repaired_at is not None
             and (self.decision is not None or self.recognition is None)
@@ -348,6 +382,8 @@ class Item(Shape):
                 return ItemOutcome.WITHDRAWN
             case ItemStatus.RECOGNISED:
                 return ItemOutcome.RECOGNISED
+            case ItemStatus.EXPIRED:
+                return ItemOutcome.EXPIRED
         return None
 
     @property
@@ -374,6 +410,11 @@ class Item(Shape):
     def due_on(self) -> date | None:
         """The day by which the department has to decide, as last told."""
         return self.changed_due_on or self.decide_due_on
+
+    @property
+    def due_provisional(self) -> bool:
+        """Whether ``due_on`` reaches into a year whose working days are not published yet."""
+        return self.changed_due_provisional if self.changed_due_on else self.decide_due_provisional
 
 
 _TARGET_STATES: dict[type[TargetEvent], TargetState] = {
@@ -431,31 +472,52 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
                 "withdrawal_requested_at": None,
             }
         case ItemReferred():
-            return {
-                "referral": Referral(queue_name=event.queue_name, reason=event.reason, due_on=event.due_on)
-            }
+            referral = Referral(
+                queue_name=event.queue_name,
+                reason=event.reason,
+                due_on=event.due_on,
+                due_provisional=event.due_provisional,
+            )
+            return {"referral": referral}
+        case ReferralDueConfirmed() if item.referral is not None:
+            due = {"due_on": event.due_on, "due_provisional": event.due_provisional}
+            return {"referral": item.referral.model_copy(update=due)}
         case ItemRouted():
-            return {"department": event.department, "decide_due_on": event.decide_due_on}
+            return {
+                "department": event.department,
+                "decide_due_on": event.decide_due_on,
+                "decide_due_provisional": event.due_provisional,
+            }
         case ItemWithdrawn():
             return {"unassigned_withdrawn_at": item.unassigned_withdrawn_at or event.withdrawn_at}
         case SupplementRequested():
             asked = Supplement(
-                missing=event.missing, due_on=event.supplement_due_on, requested_at=event.requested_at
+                missing=event.missing,
+                due_on=event.supplement_due_on,
+                due_provisional=event.due_provisional,
+                requested_at=event.requested_at,
             )
             return {"supplement": item.supplement or asked}
         case SupplementReceived() if item.supplement is not None:
             received = item.supplement.model_copy(update={"received_at": event.received_at})
-            return {"supplement": received, "changed_due_on": event.decide_due_on}
+            return {"supplement": received, **_changed_due(event)}
         case ReviewAccepted():
             return {"accepted_at": item.accepted_at or event.accepted_at}
         case ReviewNotAccepted():
             return {"not_accepted_at": event.not_accepted_at, "reason": event.reason}
         case ReviewExtended():
-            return {"extension_reason": event.reason, "changed_due_on": event.decide_due_on}
+            return {"extension_reason": event.reason, **_changed_due(event)}
+        case ReviewDueConfirmed():
+            if item.supplement is None or event.supplement_due_on is None:
+                return _changed_due(event)
+            due = {"due_on": event.supplement_due_on, "due_provisional": event.due_provisional}
+            return {"supplement": item.supplement.model_copy(update=due), **_changed_due(event)}
         case ReviewOverdue():
             return {"overdue": Overdue(step=event.step, due_on=event.due_on)}
         case ReviewWithdrawn():
             return {"withdrawn_at": item.withdrawn_at or event.withdrawn_at}
+        case ReviewExpired():
+            return {"expired_at": item.expired_at or event.expired_at}
         case RepairGranted() if event.round > item.round:
             return {
                 "round": event.round,
@@ -492,6 +554,8 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
                 "repaired_version": event.version,
                 "repaired_number": event.decision_number,
             }
+        case TargetOverdue():
+            return {}
         case TargetEvent():
             known = item.targets.get(event.target_id)
             if known is not None and known.version > event.version:
@@ -504,6 +568,10 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
             )
             return {"targets": {**item.targets, event.target_id: progress}}
     return {}
+
+
+def _changed_due(event: SupplementReceived | ReviewExtended | ReviewDueConfirmed) -> dict[str, Any]:
+    return {"changed_due_on": event.decide_due_on, "changed_due_provisional": event.due_provisional}
 
 
 def occurred_at(event: ItemEvent) -> datetime:
@@ -519,6 +587,8 @@ def occurred_at(event: ItemEvent) -> datetime:
             return event.requested_at
         case SupplementReceived():
             return event.received_at
+        case ReviewExpired():
+            return event.expired_at
         case ReviewAccepted():
             return event.accepted_at
         case ReviewNotAccepted():
@@ -527,8 +597,10 @@ def occurred_at(event: ItemEvent) -> datetime:
             return event.extended_at
         case ItemReopened():
             return event.reopened_at
-        case ReviewOverdue() | ReferralOverdue():
+        case ReviewOverdue() | TargetOverdue() | ReferralOverdue():
             return event.noticed_at
+        case ReviewDueConfirmed() | ReferralDueConfirmed():
+            return event.confirmed_at
         case RepairGranted() | RepairRefused() | RepairRevoked() | RepairRecognised():
             return event.decided_at
         case TargetAcknowledged():

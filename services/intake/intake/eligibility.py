@@ -69,6 +69,11 @@ def assess(
     if record.application_id is not None:
         return _plain(RepairStatus.UNDER_APPLICATION, "该记录已在申请中，请查看办理进度。")
     facts = record.facts
+    if record.expired_on is not None:
+        return _plain(
+            RepairStatus.ENDED,
+            f"公示期已于{record.expired_on.isoformat()}届满，已自动停止公示，无需申请；如仍在展示，请向认定单位反映。",
+        )
     category = catalogue.category(facts.category)
     if category is not None and category.refer_to is not None:
         return _plain(
@@ -81,6 +86,40 @@ def assess(
         return _plain(RepairStatus.ADVISED, f"规则目录中没有适用的规则。{_UNSURE}")
     tier_is_binding = is_tier_binding(facts, catalogue)
     return _answer([_verdict(rule, facts, today, tier_is_binding=tier_is_binding) for rule in rules])
+
+
+class PeriodEnd(NamedTuple):
+    """The first day on which a record is not shown any more, and the row that says so."""
+
+    on: date
+    rule: Rule
+
+
+def publication_end(
+    record: Record, catalogue: Catalogue, today: date, transition: Transition
+) -> PeriodEnd | None:
+    """When publication ends by itself; None: no rule of today says so with certainty.
+
+    All rows that may hold have to say so with binding evidence, and the last of them counts, or the day the source itself names, if
+    later (a restriction may run longer). What the department refused to repair, or shows again after a revocation, is not known to
+    be corrected: its own rule applies (信用修复管理办法（36号令）, domain notes 3.2).
+    """
+    ended = record.status == "withdrawn" or record.repaired_at is not None or record.expired_on is not None
+    if ended or record.revoked_at is not None or record.refused_at is not None:
+        return None
+    facts, found = record.facts, list[PeriodEnd]()
+    tier_is_binding = is_tier_binding(facts, catalogue)
+    for rule in applicable(record, catalogue, today, transition):
+        on = day_after(facts.decided_on, rule.max_publication_months)
+        certain = is_certain(rule, facts, tier_is_binding=tier_is_binding)
+        if on is None or not (certain and rule.grade("max_publication_months").binding):
+            return None
+        found.append(PeriodEnd(on, rule))
+    if not found:
+        return None
+    last = max(found, key=lambda end: end.on)
+    told = record.display.published_until
+    return last._replace(on=told) if told and told > last.on else last
 
 
 def _plain(status: RepairStatus, advice: str, refer_to: str | None = None) -> Repair:
@@ -113,11 +152,15 @@ def is_tier_binding(facts: RecordFacts, catalogue: Catalogue) -> bool:
     return found is None or found[0] != facts.tier or found[1].evidence.binding
 
 
+def is_certain(rule: Rule, facts: RecordFacts, *, tier_is_binding: bool) -> bool:
+    """Whether the row is the one for this record. 36号令 may not hold for natural persons: the final text was not read (domain notes 3.2)."""
+    return (rule.tier is None or tier_is_binding) and facts.subject_type is not SubjectType.NATURAL_PERSON
+
+
 def _verdict(rule: Rule, facts: RecordFacts, today: date, *, tier_is_binding: bool) -> _Verdict:
     first_day = day_after(facts.decided_on, rule.min_publication_months)
     last_day = day_after(facts.decided_on, rule.max_publication_months)
-    # 36号令 may not hold for natural persons: the final text was not read (domain notes 3.2).
-    certain = (rule.tier is None or tier_is_binding) and facts.subject_type is not SubjectType.NATURAL_PERSON
+    certain = is_certain(rule, facts, tier_is_binding=tier_is_binding)
 
     def verdict(status: RepairStatus, field: str, advice: str, day: date | None = first_day) -> _Verdict:
         grade = rule.grade(field)

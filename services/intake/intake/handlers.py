@@ -111,6 +111,7 @@ class ProgressHandler:
             facts = event.model_dump(mode="json", exclude=_NOT_SHOWN)
             progress.change(apply(item, event), *line, occurred_at(event), facts, received.trace)
             progress.ask_for_recognition(item.item_id, received.trace)
+            progress.ask_for_expiry(item.item_id, received.trace)
             progress.tell_disputes(item.item_id, received.trace)
             if isinstance(event, RepairRefused | RepairRevoked) and event.false_material:
                 # what an upheld objection has overtaken is no finding any more

@@ -19,7 +19,6 @@ from contracts.events import ApplicationCompleted, ItemOutcome
 from contracts.http.verification import MAX_IDS, ItemPage, ItemQuestion, ItemStanding, ItemStandings
 from contracts.records import ItemId
 from contracts.topics import APPLICATIONS
-from contracts.working_days import working_days_after
 from intake.domain import Application, Item, ItemStatus, TargetState
 from intake.progress import completion_cause
 
@@ -38,22 +37,25 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Wait:
-    """Whom an item waits for (zh-CN), until which day. ``kind``: queue, department, applicant, targets or item."""
+    """Whom an item waits for (zh-CN), until which day; nobody is late on a provisional one. ``kind``: queue, department, applicant, targets or item."""
 
     kind: str
     party: str
     due_on: date
+    provisional: bool = False
 
 
 def waits_for(item: Item, catalogue: Catalogue) -> Wait | None:
     """Whom an item that has not ended waits for; None: nobody, or nobody knows until when."""
     match item.status:
         case ItemStatus.REFERRED if item.referral and item.referral.queue_name:
-            return Wait("queue", item.referral.queue_name, item.referral.due_on)
+            return Wait(
+                "queue", item.referral.queue_name, item.referral.due_on, item.referral.due_provisional
+            )
         case ItemStatus.ROUTED | ItemStatus.ACCEPTED | ItemStatus.EXTENDED if item.department and item.due_on:
-            return Wait("department", item.department.name, item.due_on)
+            return Wait("department", item.department.name, item.due_on, item.due_provisional)
         case ItemStatus.SUPPLEMENT if item.supplement:
-            return Wait("applicant", "申请人", item.supplement.due_on)
+            return Wait("applicant", "申请人", item.supplement.due_on, item.supplement.due_provisional)
         case ItemStatus.GRANTED | ItemStatus.SYNCING if item.decided_at:
             behind = [
                 target
@@ -62,8 +64,9 @@ def waits_for(item: Item, catalogue: Catalogue) -> Wait | None:
             ]
             if behind:
                 days = max(target.time_limit_working_days for target in behind)
-                due = working_days_after(china_date(item.decided_at), days)
-                return Wait("targets", "、".join(target.name for target in behind), due.on)
+                due = catalogue.calendar.working_days_after(china_date(item.decided_at), days)
+                names = "、".join(target.name for target in behind)
+                return Wait("targets", names, due.on, due.provisional)
     return None
 
 
@@ -75,7 +78,10 @@ def _wait(item: Item, others: Mapping[str, Item], catalogue: Catalogue) -> Wait 
     waits = [wait for each in first if (wait := _wait(each, others, catalogue))]
     if not waits:
         return None
-    return Wait("item", "、".join(each.facts.document_number for each in first), max(w.due_on for w in waits))
+    last = max(waits, key=lambda wait: wait.due_on)
+    return Wait(
+        "item", "、".join(each.facts.document_number for each in first), last.due_on, last.provisional
+    )
 
 
 def _follows(item: Item, target_id: str, reads_back: bool) -> bool:
@@ -115,7 +121,7 @@ def judge(
         wait = _wait(item, by_id, catalogue)
         if wait is not None:
             found.waits[f"waiting_for_{wait.kind}"] += 1
-            found.waits["overdue"] += wait.due_on < today
+            found.waits["overdue"] += wait.due_on < today and not wait.provisional
         elif _changed_at(application, item) < settled_before:
             problem = f"状态“{item.status.value}”，没有在等待任何有名有期限的一方"
             found.faults.append((item.item_id, problem))
@@ -271,7 +277,7 @@ def _item(row: Document) -> Item:
 def _standing(row: Document) -> ItemStanding:
     item = _item(row)
     revoked = item.revoked_at is not None
-    undecided = item.outcome in (ItemOutcome.NOT_ACCEPTED, ItemOutcome.WITHDRAWN)
+    undecided = item.outcome in (ItemOutcome.NOT_ACCEPTED, ItemOutcome.WITHDRAWN, ItemOutcome.EXPIRED)
     decision = item.outcome.value if item.outcome and undecided else item.decision
     return ItemStanding(
         item_id=item.item_id,

@@ -7,14 +7,25 @@ from typing import Any
 
 from chassis.unit_of_work import UnitOfWork
 from contracts.events import (
+    ExpiryRequested,
     FalseMaterialFound,
     ItemOutcome,
     ItemStarted,
+    PublicationExpired,
     RecognitionRequested,
     RecordRepairedElsewhere,
 )
 from intake import texts
-from intake.domain import Application, Dispute, Entry, Item, ItemStatus, Recognition, completed
+from intake.domain import (
+    Application,
+    Dispute,
+    Entry,
+    Expiry,
+    Item,
+    ItemStatus,
+    Recognition,
+    completed,
+)
 from intake.store import Store
 
 Trace = Mapping[str, str] | None
@@ -58,6 +69,7 @@ class Progress:
         self._freed: dict[tuple[str, str], str | None] = {}
         self._revoked: dict[str, datetime | None] = {}
         self._held: dict[tuple[str, str], str] = {}
+        self._refused: dict[str, datetime] = {}
         self.repaired: dict[str, str] = {}
         """Item id -> subject id, of those that every target has just been seen to show."""
 
@@ -97,6 +109,8 @@ class Progress:
             ledger.lets_start = True
         if before.revoked_at is None and item.revoked_at is not None:
             self._revoked[item.record_id] = item.revoked_at
+        if before.decision is None and item.decision == "refused" and item.decided_at:
+            self._refused[item.record_id] = item.decided_at
         if before.revoked_at is not None and item.revoked_at is None:
             self._revoked[item.record_id] = None
 
@@ -200,6 +214,36 @@ class Progress:
         )
         self._unit.emit(event, cause=f"recognise:{item_id}", trace=trace)
 
+    def expire(self, item: Item, event: PublicationExpired) -> None:
+        """The record's publication ended by itself. A queued item need not wait any longer; one that is decided or ended stays."""
+        if item.decision is not None or item.outcome is not None or item.expiry is not None:
+            return
+        queued = item.status is ItemStatus.QUEUED
+        expiry = Expiry(ended_on=event.ended_on, source=event.source)
+        line = texts.publication_expired(item.facts.document_number, event)
+        facts = {"ended_on": event.ended_on.isoformat(), "rule": event.rule, "source": event.source}
+        changed = item.model_copy(update={"expiry": expiry})
+        self.change(changed, "publication_expired", line, event.noticed_at, facts)
+        if queued:
+            self._begin(changed, texts.no_longer_queued(item.facts.document_number), None)
+        self.ask_for_expiry(item.item_id, None)
+
+    def ask_for_expiry(self, item_id: str, trace: Trace) -> None:
+        """Ask whoever has the item to end it, once that is known."""
+        item = self.items[item_id]
+        found = item.expiry
+        if found is None or found.requested or item.department is None or item.decision is not None:
+            return
+        asked = item.model_copy(update={"expiry": found.model_copy(update={"requested": True})})
+        self.items[item_id] = self._changed[item_id] = asked
+        event = ExpiryRequested(
+            **self._about(item),
+            department=item.department,
+            ended_on=found.ended_on,
+            requested_at=self._unit.now,
+        )
+        self._unit.emit(event, cause=f"expire:{item_id}", trace=trace)
+
     def _about(self, item: Item) -> dict[str, str]:
         application = self._ledgers[item.application_id].application
         return {
@@ -226,6 +270,7 @@ class Progress:
         await self._store.hold_records(self._held, session)
         await self._store.release_records(self._freed, session)
         await self._store.revoke_records(self._revoked, session)
+        await self._store.refuse_records(self._refused, session)
         await self._store.save_items(self._changed.values(), session)
         if touched:
             await self._store.add_entries([e for ledger in touched for e in ledger.entries], session)

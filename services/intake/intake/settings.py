@@ -48,6 +48,9 @@ class IntakeSettings(ChassisSettings):
     follow_up_poll_seconds: float = Field(
         60.0, gt=0, description="pause between looking for follow-ups that are due"
     )
+    expiry_poll_seconds: float = Field(
+        60.0, gt=0, description="pause between looking for records whose publication period has passed"
+    )
     max_material_bytes: int = Field(10_000_000, ge=1000, description="bytes of one uploaded material")
     max_uploads: int = Field(
         8, ge=1, description="uploads of materials at once in one process, each held in memory"

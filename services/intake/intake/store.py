@@ -15,7 +15,15 @@ COLLECTIONS = [
     CollectionSpec("subjects"),
     CollectionSpec(
         "records",
-        [IndexModel([("subject_id", ASCENDING), ("facts.decided_on", DESCENDING), ("_id", DESCENDING)])],
+        [
+            IndexModel([("subject_id", ASCENDING), ("facts.decided_on", DESCENDING), ("_id", DESCENDING)]),
+            IndexModel("period.rules", name="period_rules"),
+            IndexModel(
+                "period.ends_on",
+                name="period_ends",
+                partialFilterExpression={"period.ends_on": {"$type": "string"}},
+            ),
+        ],
     ),
     CollectionSpec(
         "applications",
@@ -166,6 +174,15 @@ class Store:
         operations = [
             UpdateOne({"_id": record_id}, {"$set": {"revoked_at": at.isoformat() if at else None}})
             for record_id, at in revoked.items()
+        ]
+        if operations:
+            await self._records.bulk_write(operations, session=session, ordered=False)
+
+    async def refuse_records(self, refused: Mapping[str, datetime], session: Session) -> None:
+        """Note which were refused to be repaired: record id -> time of the decision."""
+        operations = [
+            UpdateOne({"_id": record_id}, {"$set": {"refused_at": at.isoformat()}})
+            for record_id, at in refused.items()
         ]
         if operations:
             await self._records.bulk_write(operations, session=session, ordered=False)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 
 from contracts.events import (
     ApplicationCompleted,
@@ -22,12 +22,16 @@ from contracts.events import (
     ObjectionReferred,
     ObjectionRouted,
     PropagationCompleted,
+    PublicationExpired,
+    ReferralDueConfirmed,
     ReferralOverdue,
     RepairGranted,
     RepairRecognised,
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewDueConfirmed,
+    ReviewExpired,
     ReviewExtended,
     ReviewNotAccepted,
     ReviewOverdue,
@@ -37,6 +41,7 @@ from contracts.events import (
     SupplementRequested,
     TargetAcknowledged,
     TargetDrifted,
+    TargetOverdue,
     TargetVerified,
     WithdrawalReason,
 )
@@ -60,6 +65,7 @@ ITEM_STATUS = {
     ItemStatus.NOT_ACCEPTED: "不予受理",
     ItemStatus.WITHDRAWN: "已撤回",
     ItemStatus.RECOGNISED: "已认可",
+    ItemStatus.EXPIRED: "公示期满",
 }
 TARGET_STATE = {
     TargetState.ACKNOWLEDGED: "已接收，待核验",
@@ -71,6 +77,7 @@ _RARE = {
     ItemOutcome.NOT_ACCEPTED: "不予受理",
     ItemOutcome.WITHDRAWN: "已撤回",
     ItemOutcome.RECOGNISED: "认可别处的修复",
+    ItemOutcome.EXPIRED: "公示期满",
 }
 _OBJECTION_OUTCOME = {
     ObjectionOutcome.UPHELD: "成立",
@@ -194,15 +201,38 @@ def withdrawn(document_number: str, by: Assistance | None) -> str:
     return f"{document_number}：已撤回{_by(by)}。"
 
 
+def publication_expired(document_number: str, event: PublicationExpired) -> str:
+    """The record of an open item is no longer shown."""
+    return f"{document_number}：公示期已于{event.ended_on.isoformat()}届满，公示自动终止（{event.source}）。"
+
+
+_Dated = (
+    ItemReferred
+    | ItemRouted
+    | SupplementRequested
+    | SupplementReceived
+    | ReviewExtended
+    | ReviewDueConfirmed
+    | ReferralDueConfirmed
+)
+
+
+def _day(day: date, event: _Dated) -> str:
+    """A day as people read it. What is provisional says so: nobody is late before it is certain."""
+    return f"{day.isoformat()}（暂定，当年放假安排尚未公布）" if event.due_provisional else day.isoformat()
+
+
 def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
     """(machine name, text) of the line for an event about an item; None for an event that is not shown."""
     match event:
         case ItemReferred():
             kind = "referred"
-            text = f"转入“{event.queue_name}”，{event.due_on.isoformat()}前确定认定单位。原因：{event.reason}"
+            text = (
+                f"转入“{event.queue_name}”，{_day(event.due_on, event)}前确定认定单位。原因：{event.reason}"
+            )
         case ItemRouted():
             kind = "routed"
-            text = f"已分派至{event.department.name}，{event.decide_due_on.isoformat()}前作出决定。"
+            text = f"已分派至{event.department.name}，{_day(event.decide_due_on, event)}前作出决定。"
         case ReferralOverdue():
             kind = "overdue"
             text = f"{event.queue_name}应于{event.due_on.isoformat()}前确定认定单位，现已超期，已告知督办。您无需操作。"
@@ -212,11 +242,11 @@ def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
             kind = "supplement_requested"
             text = (
                 f"{event.department.name}告知需要补正：{'；'.join(event.missing)}。"
-                f"请在{event.supplement_due_on.isoformat()}（含）前补正，逾期视为撤回；补正期间办理期限中止。"
+                f"请在{_day(event.supplement_due_on, event)}（含）前补正，逾期视为撤回；补正期间办理期限中止。"
             )
         case SupplementReceived():
             kind = "supplement_received"
-            text = f"{event.department.name}已收到补正，{event.decide_due_on.isoformat()}前作出决定。"
+            text = f"{event.department.name}已收到补正，{_day(event.decide_due_on, event)}前作出决定。"
         case ReviewAccepted():
             kind, text = "accepted", f"{event.department.name}已受理。"
         case ReviewNotAccepted():
@@ -224,7 +254,15 @@ def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
             text = f"{event.department.name}不予受理。理由：{event.reason}"
         case ReviewExtended():
             kind = "extended"
-            text = f"{event.department.name}延长办理期限至{event.decide_due_on.isoformat()}。理由：{event.reason}"
+            text = f"{event.department.name}延长办理期限至{_day(event.decide_due_on, event)}。理由：{event.reason}"
+        case ReferralDueConfirmed():
+            kind = "due_confirmed"
+            text = f"放假安排已公布，分派期限为{_day(event.due_on, event)}。"
+        case ReviewDueConfirmed():
+            kind = "due_confirmed"
+            text = f"放假安排已公布，办理期限为{_day(event.decide_due_on, event)}。"
+            if event.supplement_due_on is not None:
+                text = f"放假安排已公布，补正期限为{_day(event.supplement_due_on, event)}。"
         case ReviewOverdue():
             kind = "overdue"
             text = f"{event.department.name}应于{event.due_on.isoformat()}前{_STEP[event.step]}，现已超期。"
@@ -240,6 +278,9 @@ def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
         case RepairGranted() if event.round:
             kind = "restored"
             text = f"{event.department.name}恢复修复，决定书文号：{event.decision_number}，各平台随之同步。"
+        case ReviewExpired():
+            kind = "expired"
+            text = f"公示期已于{event.ended_on.isoformat()}届满，公示自动终止，无需修复，该事项结束。"
         case RepairGranted():
             kind = "granted"
             text = f"{event.department.name}准予修复，决定书文号：{event.decision_number}。"
@@ -266,6 +307,9 @@ def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
         case TargetDrifted():
             kind = "target_drifted"
             text = f"{event.target_name}实际展示“{_SHOWN[event.seen_state]}”，与决定不一致，将重新同步。"
+        case TargetOverdue():
+            kind = "target_overdue"
+            text = f"{event.target_name}应于{event.due_on.isoformat()}前更新展示，现已超期，继续推送并核验。"
         case PropagationCompleted():
             kind, text = "propagated", f"{len(event.target_ids)}个平台均已核验一致：{_SHOWN[event.state]}。"
         case _:

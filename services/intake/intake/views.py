@@ -97,6 +97,9 @@ class ItemView(Shape):
     status_text: str
     after: list[str] = Field(description="排队时：待哪些事项（item_id）准予后自动开始")
     due_on: date | None = Field(description="现在应当行动的一方的期限：认定单位决定，或申请人补正")
+    due_provisional: bool = Field(
+        description="期限暂定：跨入的年份放假安排尚未公布，公布后重算，此前不视为逾期"
+    )
     overdue: bool = Field(description="认定单位已超期")
     missing: list[str] = Field(description="认定单位要求补正的内容；不需要补正时为空")
     supplement_due_on: date | None = Field(description="补正期限，逾期视为撤回")
@@ -128,6 +131,7 @@ class ItemView(Shape):
     def of(item: Item) -> "ItemView":
         """The item as the applicant sees it."""
         facts = item.facts
+        due_on, provisional = _due_on(item)
         return ItemView(
             item_id=item.item_id,
             record_id=item.record_id,
@@ -139,7 +143,8 @@ class ItemView(Shape):
             status=item.status,
             status_text=texts.ITEM_STATUS[item.status],
             after=[*item.after] if item.status is ItemStatus.QUEUED else [],
-            due_on=_due_on(item),
+            due_on=due_on,
+            due_provisional=provisional,
             overdue=item.is_overdue,
             missing=[*item.supplement.missing] if item.supplement else [],
             supplement_due_on=item.supplement.due_on if item.supplement else None,
@@ -176,15 +181,16 @@ class ItemView(Shape):
         )
 
 
-def _due_on(item: Item) -> date | None:
+def _due_on(item: Item) -> tuple[date | None, bool]:
+    """The last day of whoever has to act now, and whether it is provisional."""
     match item.status:
         case ItemStatus.SUPPLEMENT if item.supplement:
-            return item.supplement.due_on
+            return item.supplement.due_on, item.supplement.due_provisional
         case ItemStatus.REFERRED if item.referral:
-            return item.referral.due_on
+            return item.referral.due_on, item.referral.due_provisional
         case ItemStatus.ROUTED | ItemStatus.ACCEPTED | ItemStatus.EXTENDED:
-            return item.due_on
-    return None
+            return item.due_on, item.due_provisional
+    return None, False
 
 
 class EntryView(Shape):

@@ -26,6 +26,8 @@ from contracts.events import (
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewDueConfirmed,
+    ReviewExpired,
     ReviewExtended,
     ReviewFact,
     ReviewNotAccepted,
@@ -43,6 +45,8 @@ CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
     ReviewAccepted: (Channel.IN_APP,),
     ReviewNotAccepted: (Channel.IN_APP, Channel.EMAIL),
     SupplementRequested: (Channel.IN_APP, Channel.EMAIL),
+    ReviewDueConfirmed: (Channel.IN_APP,),
+    ReviewExpired: (Channel.IN_APP, Channel.EMAIL),
     ReviewExtended: (Channel.IN_APP,),
     ReviewWithdrawn: (Channel.IN_APP,),
     RepairGranted: (Channel.IN_APP,),
@@ -69,6 +73,8 @@ TellableEvent = (
     | ReviewAccepted
     | ReviewNotAccepted
     | SupplementRequested
+    | ReviewDueConfirmed
+    | ReviewExpired
     | ReviewExtended
     | ReviewWithdrawn
     | RepairGranted
@@ -122,6 +128,8 @@ def fact_id(event: TellableEvent) -> str:
             return f"{event.TYPE}~{event.item_id}~{event.days}"
         case ObjectionEvent():
             return f"{event.TYPE}~{event.objection_id}"
+        case ReviewDueConfirmed():
+            return f"{event.TYPE}~{event.item_id}~{event.supplement_due_on or event.decide_due_on}"
         case ReviewFact() if event.round:
             return f"{event.TYPE}~{event.item_id}~r{event.round}"
         case _:

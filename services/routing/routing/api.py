@@ -36,6 +36,7 @@ class Referral(BaseModel):
     reason_code: ReferralReason
     reason: str
     due_on: date
+    due_provisional: bool = False
     overdue_told_at: datetime | None = Field(description="When it was noticed that the day had passed")
     record: RecordFacts
 

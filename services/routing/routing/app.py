@@ -10,6 +10,7 @@ from contracts.catalogue import load_catalogue
 from contracts.topics import APPLICATIONS, REVIEWS, ROUTING, Topic, review_topic
 from routing.api import router
 from routing.clock import Clock
+from routing.confirming import Confirming
 from routing.handlers import ApplicationHandler
 from routing.settings import RoutingSettings
 from routing.store import COLLECTIONS, Referrals
@@ -30,7 +31,10 @@ def build(settings: RoutingSettings) -> FastAPI:
         return [ConsumerSpec(NAME, [APPLICATIONS.name], handler)]
 
     def loops(runtime: Runtime) -> list[Loop]:
-        return [Clock(runtime.outbox, Referrals(runtime.database), settings.deadline_poll_seconds).loop]
+        return [
+            Clock(runtime.outbox, Referrals(runtime.database), settings.deadline_poll_seconds).loop,
+            Confirming(runtime.outbox, app.state.referrals, catalogue.calendar).loop,
+        ]
 
     spec = ServiceSpec(
         NAME,
@@ -40,6 +44,7 @@ def build(settings: RoutingSettings) -> FastAPI:
         routers=[router],
         consumers=consumers,
         loops=loops,
+        calendar=catalogue.calendar,
     )
     app = create_app(spec, settings, settings.mongodb_database)
     return app

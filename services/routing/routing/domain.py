@@ -8,6 +8,8 @@ from contracts.catalogue import Catalogue, Department
 from contracts.clock import china_date
 from contracts.events import (
     ApplicationSubmitted,
+    ExpiryForwarded,
+    ExpiryRequested,
     FalseMaterialForwarded,
     FalseMaterialFound,
     ItemReferred,
@@ -20,6 +22,7 @@ from contracts.events import (
     ObjectionRouted,
     RecognitionForwarded,
     RecognitionRequested,
+    ReferralDueConfirmed,
     ReferralOverdue,
     ReferralReason,
     ReviewCancelled,
@@ -31,7 +34,7 @@ from contracts.events import (
 )
 from contracts.identifiers import item_id
 from contracts.records import DepartmentRef, RecordFacts
-from contracts.working_days import working_days_after
+from contracts.working_days import Count, Deadline, WorkCalendar
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,10 @@ class Routed:
 
 @dataclass(frozen=True)
 class Referred:
-    """A person has to find the department."""
+    """A person has to find the department. ``count``: how the day was counted by which that has to be."""
 
     item: Item
+    count: Count
     referred: ItemReferred
 
 
@@ -77,10 +81,13 @@ def items_to_route(event: ApplicationSubmitted | ItemStarted) -> list[Item]:
     ]
 
 
-def forward(
-    event: SupplementProvided | WithdrawalRequested | RecognitionRequested | FalseMaterialFound,
-    department: DepartmentRef,
-) -> ReviewEvent:
+FollowUp = (
+    SupplementProvided | WithdrawalRequested | RecognitionRequested | ExpiryRequested | FalseMaterialFound
+)
+"""What is forwarded to whoever has the item."""
+
+
+def forward(event: FollowUp, department: DepartmentRef) -> ReviewEvent:
     """What the department that has the item is told."""
     about = {
         "application_id": event.application_id,
@@ -97,6 +104,9 @@ def forward(
     if isinstance(event, FalseMaterialFound):
         found = event.model_dump(include={"ground", "reason", "lifted", "found_at"})
         return FalseMaterialForwarded.model_validate({**about, **found})
+    if isinstance(event, ExpiryRequested):
+        found = event.model_dump(include={"ended_on", "requested_at"})
+        return ExpiryForwarded.model_validate({**about, **found})
     return ReviewCancelled.model_validate({**about, "requested_at": event.requested_at})
 
 
@@ -134,9 +144,10 @@ def route(item: Item, catalogue: Catalogue, now: datetime, referral_working_days
     )
     if resolution.department is not None:
         return assign(item, resolution.department, catalogue, now)
-    due = working_days_after(today, referral_working_days)
+    due = catalogue.calendar.working_days_after(today, referral_working_days)
     return Referred(
         item,
+        due.count,
         ItemReferred(
             application_id=item.application_id,
             item_id=item.id,
@@ -148,6 +159,7 @@ def route(item: Item, catalogue: Catalogue, now: datetime, referral_working_days
             reason=resolution.reason,
             due_on=due.on,
             due_provisional=due.provisional,
+            calendar_version=due.count.calendar,
             referred_at=now,
         ),
     )
@@ -158,9 +170,10 @@ def assign(item: Item, department: Department, catalogue: Catalogue, now: dateti
     today = china_date(now)
     record = item.record
     limits = catalogue.time_limits(record.category, record.tier, today)
-    accept_due = working_days_after(today, limits.accept)
-    decide_due = working_days_after(accept_due.on, limits.decide)
-    provisional = accept_due.provisional or decide_due.provisional
+    calendar = catalogue.calendar
+    accept_due = calendar.working_days_after(today, limits.accept)
+    decide_due = calendar.working_days_after(today, limits.accept + limits.decide)
+    provisional = decide_due.provisional
     ref = DepartmentRef(code=department.code, slug=department.slug, name=department.name)
     return Routed(
         item,
@@ -172,6 +185,7 @@ def assign(item: Item, department: Department, catalogue: Catalogue, now: dateti
             department=ref,
             decide_due_on=decide_due.on,
             due_provisional=provisional,
+            calendar_version=calendar.version,
             routed_at=now,
         ),
         ReviewRequested(
@@ -184,6 +198,9 @@ def assign(item: Item, department: Department, catalogue: Catalogue, now: dateti
             accept_due_on=accept_due.on,
             decide_due_on=decide_due.on,
             due_provisional=provisional,
+            calendar_version=calendar.version,
+            accept_working_days=limits.accept,
+            decide_working_days=limits.accept + limits.decide,
             extend_working_days=limits.extend,
             requested_at=now,
         ),
@@ -214,7 +231,7 @@ def route_objection(
     )
     if resolution.department is not None:
         return assign_objection(event, resolution.department, catalogue, now)
-    due = working_days_after(today, referral_working_days)
+    due = catalogue.calendar.working_days_after(today, referral_working_days)
     return ObjectionReferred(
         **_objection(event),
         queue_id=catalogue.human_queue.id,
@@ -240,8 +257,9 @@ def _send(
 ) -> ObjectionSent:
     today = china_date(now)
     rule = catalogue.objection_rule(event.record.category, today)
-    accept_due = working_days_after(today, rule.accept_working_days)
-    decide_due = working_days_after(accept_due.on, rule.decide_working_days)
+    accept_due = catalogue.calendar.working_days_after(today, rule.accept_working_days)
+    whole = rule.accept_working_days + rule.decide_working_days
+    decide_due = catalogue.calendar.working_days_after(today, whole)
     facts = {
         **_objection(event),
         "department": department,
@@ -264,3 +282,22 @@ def _objection(event: ObjectionFiled) -> dict[str, Any]:
         "application_id": event.application_id,
         "item_id": event.item_id,
     }
+
+
+def confirm(
+    referred: ItemReferred, count: Count, calendar: WorkCalendar, now: datetime
+) -> tuple[Count, ReferralDueConfirmed] | None:
+    """What to tell when the year that was missing is known now; None while it is not."""
+    if not calendar.may_confirm(count):
+        return None
+    due = calendar.again(Deadline(referred.due_on, count))
+    return due.count, ReferralDueConfirmed(
+        application_id=referred.application_id,
+        item_id=referred.item_id,
+        record_id=referred.record_id,
+        subject_id=referred.subject_id,
+        due_on=due.on,
+        due_provisional=due.provisional,
+        calendar_version=due.count.calendar,
+        confirmed_at=now,
+    )

@@ -8,16 +8,14 @@ from contracts.catalogue import Catalogue
 from contracts.errors import DeadLetterReason
 from contracts.events import (
     ApplicationSubmitted,
-    FalseMaterialFound,
     ItemStarted,
     ObjectionFiled,
     ObjectionReferred,
-    RecognitionRequested,
-    SupplementProvided,
     WithdrawalRequested,
 )
 from contracts.records import DepartmentRef
 from routing.domain import (
+    FollowUp,
     ObjectionSent,
     Referred,
     Routed,
@@ -53,9 +51,7 @@ class ApplicationHandler:
                 else:
                     emit_objection(unit, sent, cause=received.id, trace=received.trace)
                 continue
-            if isinstance(
-                event, SupplementProvided | WithdrawalRequested | RecognitionRequested | FalseMaterialFound
-            ):
+            if isinstance(event, FollowUp):
                 if event.department is None:
                     unassigned.append(received)
                 else:

@@ -1,14 +1,16 @@
 """Routing's documents: ``referrals``, the named human queue. What is routed needs no document: its events say all."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import date, datetime
 from typing import Any
 
-from pymongo import ASCENDING, IndexModel, InsertOne
+from pymongo import ASCENDING, IndexModel, InsertOne, UpdateOne
 
 from chassis.db import CollectionSpec, Database, Document, Session
-from contracts.events import ItemReferred, ObjectionFiled, ObjectionReferred
+from contracts.events import ItemReferred, ObjectionFiled, ObjectionReferred, ReferralDueConfirmed
 from contracts.records import RecordFacts
+from contracts.working_days import Count
 from routing.domain import Item, Referred
 
 COLLECTIONS = [
@@ -16,6 +18,11 @@ COLLECTIONS = [
         "referrals",
         [
             IndexModel([("status", ASCENDING), ("due_on", ASCENDING), ("_id", ASCENDING)]),
+            IndexModel(
+                "count.missing_year",
+                name="provisional",
+                partialFilterExpression={"count.missing_year": {"$gt": 0}},
+            ),
             IndexModel(
                 [("deadline_on", ASCENDING)],
                 name="deadlines",
@@ -43,7 +50,9 @@ class Referrals:
                         "_id": r.item.id,
                         "status": "open",
                         "due_on": r.referred.due_on.isoformat(),
-                        "deadline_on": r.referred.due_on.isoformat(),
+                        "count": count_document(r.count),
+                        # of a provisional day nobody can be late
+                        "deadline_on": None if r.referred.due_provisional else r.referred.due_on.isoformat(),
                         "record": r.item.record.model_dump(mode="json"),
                         "referred": r.referred.model_dump(mode="json"),
                     }
@@ -88,6 +97,40 @@ class Referrals:
         found: Document | None = await self._referrals.find_one({"_id": item_id}, session=session)
         return found
 
+    async def provisional(self, before_year: int, limit: int) -> list[str]:
+        """Items in the queue whose due day was counted over a year before ``before_year`` that was not known."""
+        query = {"count.missing_year": {"$gt": 0, "$lt": before_year}, "status": "open"}
+        found = await self._referrals.find(query, {"_id": 1}).limit(limit).to_list(limit)
+        return [document["_id"] for document in found]
+
+    async def open(self, item_ids: Sequence[str], session: Session) -> list[Document]:
+        """Those of these items that still wait."""
+        query = {"_id": {"$in": list(item_ids)}, "status": "open"}
+        return await self._referrals.find(query, session=session).to_list(None)
+
+    async def save_due(self, due: Mapping[str, tuple[ReferralDueConfirmed, Count]], session: Session) -> None:
+        """Item id -> its due day as counted again. ``referred`` is what is shown of it."""
+        await self._referrals.bulk_write(
+            [
+                UpdateOne(
+                    {"_id": item_id},
+                    {
+                        "$set": {
+                            "due_on": event.due_on.isoformat(),
+                            "deadline_on": None if event.due_provisional else event.due_on.isoformat(),
+                            "count": count_document(count),
+                            "referred.due_on": event.due_on.isoformat(),
+                            "referred.due_provisional": event.due_provisional,
+                            "referred.calendar_version": event.calendar_version,
+                        }
+                    },
+                )
+                for item_id, (event, count) in due.items()
+            ],
+            session=session,
+            ordered=False,
+        )
+
     async def mark_assigned(self, item_id: str, assignment: Document, session: Session) -> None:
         """Close a referral; ``assignment`` says who named which department when."""
         await self._referrals.update_one(
@@ -131,3 +174,13 @@ def objection_of(document: Document) -> ObjectionFiled | None:
     """The objection a referral is about; None: it is about an item."""
     filed = document.get("filed")
     return ObjectionFiled.model_validate(filed) if filed else None
+
+
+def count_document(count: Count) -> Document:
+    """How a due day was counted."""
+    return {**asdict(count), "start": count.start.isoformat()}
+
+
+def count_of(document: Document) -> Count:
+    """The inverse of ``count_document``."""
+    return Count(**{**document, "start": date.fromisoformat(document["start"])})

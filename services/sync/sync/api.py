@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request
 from pydantic import BaseModel, Field
@@ -12,15 +12,14 @@ from starlette.datastructures import State
 from chassis.auth import require
 from chassis.breaker import BreakerState
 from chassis.problems import Problem
-from contracts.clock import china_date
 from contracts.errors import ProblemCode
 from contracts.records import DisplayState, RecordId
 from contracts.tokens import Claims, Scope
-from contracts.working_days import working_days_after
-from sync.domain import Policy, delivery_id, settled
+from sync.domain import Delivery, Policy, delivery_id, due, is_overdue, settled
 from sync.driver import Driver
 from sync.letter_desk import LetterDesk
 from sync.store import Store
+from sync.time_limits import TimeLimits
 from sync.vendor_letters import LetterState
 
 router = APIRouter(prefix="/v1", tags=["收敛情况"])
@@ -58,12 +57,12 @@ class TargetConvergence(BaseModel):
     acknowledged: int
     seen: int
     drifting: int
-    time_limit_working_days: int
     due_on: date | None
-    overdue: bool
     letters_draft: int
     letters_released: int
     oldest_difference: OldestDifference | None
+    time_limit_working_days: int
+    overdue: int = Field(description="Of the others, those beyond the time limit; counted up to 1000")
     breaker: BreakerView
 
 
@@ -90,6 +89,9 @@ class DeliveryView(BaseModel):
     attempts: int
     drifts: int
     differs_since: datetime | None
+    due_on: date | None = Field(description="Last day to show it; null while it is right")
+    due_provisional: bool = Field(description="The working days on the way are not published yet")
+    overdue: bool
     last_error: str | None
 
 
@@ -97,8 +99,8 @@ class RecordView(BaseModel):
     """One record at all its targets. ``completed``: all of them were seen right for the current version."""
 
     record_id: str
-    application_id: str
-    item_id: str
+    application_id: str | None = Field(description="null: no application, its publication period has passed")
+    item_id: str | None
     version: int
     state: DisplayState
     decision_number: str
@@ -107,13 +109,13 @@ class RecordView(BaseModel):
     targets: list[DeliveryView]
 
 
-async def _convergence(driver: Driver, store: Store, letters: Mapping[LetterState, int]) -> TargetConvergence:
+async def _convergence(
+    driver: Driver, store: Store, policy: Policy, limits: TimeLimits, letters: Mapping[LetterState, int]
+) -> TargetConvergence:
     difference = await store.difference(driver.target.id)
     now = time.monotonic()
     oldest = difference.oldest
-    since = oldest and oldest.differs_since
-    limit = driver.target.time_limit_working_days
-    due_on = working_days_after(china_date(since), limit).on if since else None
+    last = due(oldest, policy) if oldest else None
     return TargetConvergence(
         target_id=driver.target.id,
         target_name=driver.target.name,
@@ -121,9 +123,7 @@ async def _convergence(driver: Driver, store: Store, letters: Mapping[LetterStat
         acknowledged=difference.acknowledged,
         seen=difference.seen,
         drifting=difference.drifting,
-        time_limit_working_days=limit,
-        due_on=due_on,
-        overdue=due_on is not None and china_date(datetime.now(UTC)) > due_on,
+        due_on=last and last.on,
         letters_draft=letters.get(LetterState.DRAFT, 0),
         letters_released=letters.get(LetterState.RELEASED, 0),
         oldest_difference=None
@@ -135,12 +135,23 @@ async def _convergence(driver: Driver, store: Store, letters: Mapping[LetterStat
             attempts=oldest.attempts,
             last_error=oldest.last_error,
         ),
+        time_limit_working_days=driver.target.time_limit_working_days,
+        overdue=await limits.overdue(driver.target.id) if oldest else 0,
         breaker=BreakerView(
             state=driver.breaker.state(now),
             retry_in_seconds=max(driver.breaker.open_until - now, 0),
             last_error=driver.breaker.last_error,
         ),
     )
+
+
+def _due(delivery: Delivery, policy: Policy | None) -> dict[str, Any]:
+    last = due(delivery, policy) if policy else None
+    return {
+        "due_on": last and last.on,
+        "due_provisional": last is not None and last.provisional,
+        "overdue": policy is not None and is_overdue(delivery, policy, datetime.now(UTC)),
+    }
 
 
 @router.get("/convergence", summary="各公示平台的收敛情况")
@@ -153,8 +164,18 @@ async def convergence_of(state: State) -> list[TargetConvergence]:
     """Of every target of the catalogue. ``state``: of the application."""
     drivers: Sequence[Driver] = state.drivers
     desk: LetterDesk = state.letters
+    policies: Mapping[str, Policy] = state.policies
     letters = await desk.letters.counts(driver.target.id for driver in drivers)
-    return [await _convergence(driver, state.store, letters.get(driver.target.id, {})) for driver in drivers]
+    return [
+        await _convergence(
+            driver,
+            state.store,
+            policies[driver.target.id],
+            state.time_limits,
+            letters.get(driver.target.id, {}),
+        )
+        for driver in drivers
+    ]
 
 
 @router.get("/records/{record_id}", summary="一条记录在各公示平台的状态")
@@ -182,6 +203,7 @@ async def record_view(state: State, record_id: str) -> RecordView:
                     **vars(delivery),
                     "target_name": policy and policy.target_name,
                     "settled": policy is not None and settled(delivery, policy),
+                    **_due(delivery, policy),
                 }
             )
         )

@@ -13,7 +13,7 @@ from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.catalogue import Catalogue, load_catalogue
 from contracts.tokens import Scope
-from contracts.topics import DECISIONS, PROPAGATION
+from contracts.topics import DECISIONS, PROPAGATION, RECORDS
 from sync import (
     certificates,
     certificates_api,
@@ -37,6 +37,7 @@ from sync.metrics import OLDEST_DIFFERENCE
 from sync.page_sessions import PageSessions
 from sync.settings import SyncSettings, check_targets
 from sync.store import COLLECTIONS, Store
+from sync.time_limits import TimeLimits
 
 NAME = "sync"
 _GAUGE_SECONDS = 5.0
@@ -46,7 +47,7 @@ def build(settings: SyncSettings) -> FastAPI:
     """The application, ready to be served. Exits with status 78 when a target of the catalogue has no URL or secret."""
     catalogue = load_catalogue(settings.catalogue_dir)
     check_targets(settings, catalogue.targets)
-    policies = {target.id: settings.policy(target) for target in catalogue.targets}
+    policies = {target.id: settings.policy(target, catalogue.calendar) for target in catalogue.targets}
 
     def consumers(runtime: Runtime) -> list[ConsumerSpec]:
         app.state.policies = policies
@@ -54,7 +55,9 @@ def build(settings: SyncSettings) -> FastAPI:
         app.state.catalogue, app.state.keys = catalogue, settings.keys()
         app.state.public_url = str(settings.public_url).rstrip("/")
         app.state.page_sessions = PageSessions(runtime.database)
-        return [ConsumerSpec(NAME, [DECISIONS.name], DecisionHandler(catalogue, policies, store))]
+        return [
+            ConsumerSpec(NAME, [RECORDS.name, DECISIONS.name], DecisionHandler(catalogue, policies, store))
+        ]
 
     def loops(runtime: Runtime) -> list[Loop]:
         store: Store = app.state.store
@@ -82,18 +85,27 @@ def build(settings: SyncSettings) -> FastAPI:
             catalogue,
             policies,
             drivers,
-            settings.letter_policy(),
+            settings.letter_policy(catalogue.calendar),
             automatic=settings.vendor_letter_automatic,
             poll_seconds=settings.vendor_letter_poll_seconds,
         )
+        app.state.time_limits = limits = TimeLimits(
+            store, runtime.outbox, policies, settings.time_limit_poll_seconds
+        )
         heads = head_loop(store.history, settings.signing(), settings.head_seconds)
-        return [*(driver.loop for driver in drivers), heads, letters.loop, _gauges(store, list(policies))]
+        return [
+            *(driver.loop for driver in drivers),
+            heads,
+            letters.loop,
+            limits.loop,
+            _gauges(store, list(policies)),
+        ]
 
     spec = ServiceSpec(
         NAME,
         "信复 · 公示同步",
         [*COLLECTIONS, *certificates.COLLECTIONS, *letter_store.COLLECTIONS, *page_sessions.COLLECTIONS],
-        {topic.name: topic for topic in (DECISIONS, PROPAGATION)},
+        {topic.name: topic for topic in (RECORDS, DECISIONS, PROPAGATION)},
         routers=[
             router,
             proof_api.router,
@@ -105,6 +117,7 @@ def build(settings: SyncSettings) -> FastAPI:
         consumers=consumers,
         loops=loops,
         invariants=lambda runtime: checks.invariants(runtime.database),
+        calendar=catalogue.calendar,
     )
     app = create_app(spec, settings, settings.mongodb_database)
     return app

@@ -3,44 +3,54 @@
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Any
 
+from contracts.clock import CHINA_STANDARD_TIME, china_date
 from contracts.events import (
     Event,
     PropagationCompleted,
+    PublicationExpired,
     RepairGranted,
     RepairRecognised,
     RepairRevoked,
     TargetAcknowledged,
     TargetDrifted,
+    TargetEvent,
+    TargetOverdue,
     TargetVerified,
 )
 from contracts.http.target import RecordView, RepairResult, RepairStatus
 from contracts.records import DisplayState, RecordFacts
+from contracts.working_days import LIBRARY_CALENDAR, Count, Deadline, WorkCalendar
 
 _MAX_ERROR_LENGTH = 500
+_MAX_NUMBER_LENGTH = 128
 
 
 @dataclass(frozen=True)
 class Record:
     """What was decided about one record. ``version`` rises by one with each newer decision; ``source``: the target that told
     it (互认): nothing is pushed there unless it shows something else; ``trace``: trace headers.
+    ``expired``: nobody decided, its publication period has passed: it belongs to no item, so no event tells of it, and of the
+    targets that can be looked at only those that still show it are told (``look_first``).
     """
 
     record_id: str
     version: int
     state: DisplayState
     facts: RecordFacts
-    application_id: str
-    item_id: str
+    application_id: str | None
+    item_id: str | None
     subject_id: str
     decided_at: datetime
     decision_number: str
     targets: tuple[str, ...]
     completed_version: int = 0
     source: str | None = None
+    expired: bool = False
+    look_first: tuple[str, ...] = ()
     trace: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -52,7 +62,8 @@ class Delivery:
     to 0 when a read-back shows something else, so that it is told as TargetVerified once more after each drift.
     ``superseded``: the target says it has a newer version, so only what it shows can tell. ``attempts``: failures since it was
     last seen right. ``checks``: times it was seen right in a row. ``drifts``: findings so far. ``differs_since``: None while
-    right. ``next_action_at`` None: nothing more to do until the next decision.
+    right. ``next_action_at`` None: nothing more to do until the next decision. ``due_on``: the last day by which it has to be right,
+    ``due_count``: how that was counted, both None while right; ``overdue_told``: the last such day whose passing was told.
     """
 
     target_id: str
@@ -70,6 +81,9 @@ class Delivery:
     checks: int = 0
     drifts: int = 0
     last_error: str | None = None
+    due_on: date | None = None
+    due_count: Count | None = None
+    overdue_told: date | None = None
 
     @property
     def id(self) -> str:
@@ -82,6 +96,7 @@ class Policy:
     """How one target is treated. ``recheck``: pauses between read-backs that see it right; the last one repeats for ever.
 
     ``reads_back`` false: nobody can look, so an acknowledgement has to do and TargetVerified is never told.
+    ``time_limit_working_days``: by when it has to show a decision, or show it again, of the catalogue.
     """
 
     target_id: str
@@ -91,6 +106,8 @@ class Policy:
     recheck: tuple[timedelta, ...]
     backoff_base: timedelta
     backoff_max: timedelta
+    time_limit_working_days: int = 3
+    calendar: WorkCalendar = LIBRARY_CALENDAR
 
 
 @dataclass(frozen=True)
@@ -140,10 +157,17 @@ def on_decision(
     """
     revokes = isinstance(event, RepairRevoked)
     state = DisplayState.PUBLISHED if revokes else DisplayState.PUBLICATION_ENDED
-    if record is not None and (event.decided_at, event.item_id, revokes) <= (
-        record.decided_at,
-        record.item_id,
-        record.state is DisplayState.PUBLISHED,
+    # what a department decides stands over the mere passing of time
+    decided_before = record is not None and not record.expired
+    if (
+        record is not None
+        and decided_before
+        and (event.decided_at, event.item_id, revokes)
+        <= (
+            record.decided_at,
+            record.item_id or "",
+            record.state is DisplayState.PUBLISHED,
+        )
     ):
         return None, ()
     told = record.targets if record else ()
@@ -165,6 +189,34 @@ def on_decision(
     return complete(decided, [], policies, now) if not decided.targets else (decided, ())
 
 
+def on_expiry(
+    record: Record | None,
+    event: PublicationExpired,
+    targets: Sequence[str],
+    policies: Mapping[str, Policy],
+    trace: Mapping[str, str],
+) -> Record | None:
+    """The record when its publication has ended by itself; None when something was decided about it, or this is known."""
+    if record is not None or not targets:
+        return None
+    ended_at = datetime.combine(event.ended_on, time(), CHINA_STANDARD_TIME)
+    return Record(
+        record_id=event.record_id,
+        version=1,
+        state=DisplayState.PUBLICATION_ENDED,
+        facts=event.record,
+        application_id=None,
+        item_id=None,
+        subject_id=event.record.subject_id,
+        decided_at=ended_at,
+        decision_number=f"公示期满：{event.source}"[:_MAX_NUMBER_LENGTH],
+        targets=tuple(targets),
+        expired=True,
+        look_first=tuple(t for t in targets if policies[t].reads_back),
+        trace=trace,
+    )
+
+
 def _source(
     event: RepairGranted | RepairRecognised | RepairRevoked, policies: Mapping[str, Policy]
 ) -> str | None:
@@ -176,9 +228,9 @@ def _source(
 
 
 def redirect(delivery: Delivery | None, record: Record, target_id: str, now: datetime) -> Delivery:
-    """A target's delivery after a newer decision: push now; at the target that told it, look."""
+    """A target's delivery after a newer decision: push now; at the target that told it, and of what has expired, look."""
     fresh = Delivery(target_id, record.record_id, record.version, now, now, record.trace)
-    if target_id == record.source:
+    if target_id == record.source or target_id in record.look_first:
         fresh = replace(fresh, acknowledged_version=record.version)
         delivery = delivery and replace(delivery, acknowledged_version=record.version)
     if delivery is None:
@@ -194,6 +246,37 @@ def redirect(delivery: Delivery | None, record: Record, target_id: str, now: dat
         checks=0,
         last_error=None,
     )
+
+
+# --- the time limit
+
+
+def clocked(delivery: Delivery, policy: Policy, now: datetime) -> Delivery:
+    """The clock of a difference that begins now: a decision that has arrived, or a drift that was found."""
+    due = policy.calendar.working_days_after(china_date(now), policy.time_limit_working_days)
+    return replace(delivery, due_on=due.on, due_count=due.count)
+
+
+def due(delivery: Delivery, policy: Policy) -> Deadline | None:
+    """The last day for what differs, as it is counted now; None while nothing does."""
+    if delivery.differs_since is None or delivery.due_on is None or delivery.due_count is None:
+        return None
+    return policy.calendar.again(Deadline(delivery.due_on, delivery.due_count))
+
+
+def is_overdue(delivery: Delivery, policy: Policy, now: datetime) -> bool:
+    """Whether the time limit has passed; a provisional day has not."""
+    last = due(delivery, policy)
+    return last is not None and not last.provisional and china_date(now) > last.on
+
+
+def notice_day(delivery: Delivery, record: Record, policy: Policy, now: datetime) -> Step:
+    """A time limit that has passed is told once."""
+    last = due(delivery, policy)
+    if last is None or not is_overdue(delivery, policy, now) or delivery.overdue_told == last.on:
+        return delivery, ()
+    told = replace(delivery, due_on=last.on, due_count=last.count, overdue_told=last.on)
+    return told, _told(record, TargetOverdue, policy, due_on=last.on, noticed_at=now)
 
 
 # --- one target
@@ -226,8 +309,10 @@ def after_push(
         last_error=None,
         next_action_at=now + policy.read_back_delay if policy.reads_back else None,
         differs_since=delivery.differs_since if policy.reads_back else None,
+        due_on=delivery.due_on if policy.reads_back else None,
+        due_count=delivery.due_count if policy.reads_back else None,
     )
-    return acknowledged, (TargetAcknowledged(**_about(record, policy), acknowledged_at=now),)
+    return acknowledged, _told(record, TargetAcknowledged, policy, acknowledged_at=now)
 
 
 def after_read_back(
@@ -253,9 +338,11 @@ def after_read_back(
         drifts=seen.drifts + 1,
         differs_since=seen.differs_since or now,
     )
+    if seen.differs_since is None:
+        drifted = clocked(drifted, policy, now)
     # what is not shown at all is told as what it means to the public (see shows)
     told = view.state or DisplayState.PUBLICATION_ENDED
-    return drifted, (TargetDrifted(**_about(record, policy), seen_state=told, drifted_at=now),)
+    return drifted, _told(record, TargetDrifted, policy, seen_state=told, drifted_at=now)
 
 
 def shows(seen: DisplayState | None, desired: DisplayState) -> bool:
@@ -281,6 +368,9 @@ def complete(
         settled(delivery, policies[delivery.target_id]) for delivery in followed
     ):
         return record, ()
+    completed = replace(record, completed_version=record.version)
+    if record.expired:
+        return completed, ()
     event = PropagationCompleted(
         **_item(record),
         version=record.version,
@@ -289,7 +379,7 @@ def complete(
         decision_number=record.decision_number,
         completed_at=now,
     )
-    return replace(record, completed_version=record.version), (event,)
+    return completed, (event,)
 
 
 def cause_of(delivery: Delivery) -> str:
@@ -309,11 +399,13 @@ def _seen_right(delivery: Delivery, record: Record, policy: Policy, now: datetim
         checks=delivery.checks + 1,
         last_error=None,
         differs_since=None,
+        due_on=None,
+        due_count=None,
         next_action_at=now + pause,
     )
     if delivery.seen_version == version:
         return right, ()
-    return right, (TargetVerified(**_about(record, policy), verified_at=now),)
+    return right, _told(record, TargetVerified, policy, verified_at=now)
 
 
 def _failed(delivery: Delivery, failure: Failure, policy: Policy, now: datetime) -> Delivery:
@@ -327,6 +419,11 @@ def _failed(delivery: Delivery, failure: Failure, policy: Policy, now: datetime)
         last_error=failure.reason[:_MAX_ERROR_LENGTH],
         next_action_at=now + max(full * (0.5 + share / 2), failure.retry_after),
     )
+
+
+def _told(record: Record, kind: type[TargetEvent], policy: Policy, **facts: Any) -> tuple[Event, ...]:
+    """What happened at a target, if there is an item that waits for it."""
+    return () if record.expired else (kind(**_about(record, policy), **facts),)
 
 
 def _item(record: Record) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from sync.domain import (
     after_push,
     after_read_back,
     cause_of,
+    clocked,
     complete,
     delivery_id,
     idempotency_key,
@@ -250,7 +251,7 @@ class Driver:
     ) -> Step:
         if delivery.desired_version < record.version:
             # the target was out of the catalogue when this was decided: nobody else will tell it
-            return redirect(delivery, record, delivery.target_id, now), ()
+            return clocked(redirect(delivery, record, delivery.target_id, now), self._policy, now), ()
         if action is Action.PUSH and not isinstance(answer, RecordView):
             return after_push(delivery, record, answer, self._policy, now)
         if action is Action.READ_BACK and not isinstance(answer, RepairResult):

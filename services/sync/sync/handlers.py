@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Catalogue
-from contracts.events import RepairGranted, RepairRecognised, RepairRevoked
-from sync.domain import Policy, Record, delivery_id, on_decision, redirect
+from contracts.events import Event, PublicationExpired, RepairGranted, RepairRecognised, RepairRevoked
+from sync.domain import Policy, Record, clocked, delivery_id, on_decision, on_expiry, redirect
 from sync.facts import decision_fact
 from sync.history import Fact
 from sync.store import Store
 
 
 class DecisionHandler:
-    """Sets the desired state of every record that a batch grants, recognises or revokes, at every target that shows such records."""
+    """Sets the desired state of every record that a batch grants, recognises, revokes or lets expire, at every target that shows such records."""
 
     def __init__(self, catalogue: Catalogue, policies: Mapping[str, Policy], store: Store) -> None:
         self._catalogue = catalogue
@@ -21,11 +21,11 @@ class DecisionHandler:
         self._store = store
 
     async def __call__(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
-        """Other events of the topic change nothing that a target shows."""
+        """Other events of the topics change nothing that a target shows."""
         decisions = [
             (r, r.event)
             for r in batch
-            if isinstance(r.event, RepairGranted | RepairRecognised | RepairRevoked)
+            if isinstance(r.event, RepairGranted | RepairRecognised | RepairRevoked | PublicationExpired)
         ]
         if not decisions:
             return
@@ -33,15 +33,13 @@ class DecisionHandler:
         changed: dict[str, Record] = {}
         facts: list[Fact] = []
         for received, event in decisions:
-            targets = self._catalogue.targets_for(event.record.category, event.record.subject_type)
-            record, events = on_decision(
-                records.get(event.record_id),
-                event,
-                [target.id for target in targets],
-                self._policies,
-                received.trace,
-                unit.now,
-            )
+            shown = self._catalogue.targets_for(event.record.category, event.record.subject_type)
+            targets, before = [target.id for target in shown], records.get(event.record_id)
+            events: tuple[Event, ...] = ()
+            if isinstance(event, PublicationExpired):
+                record = on_expiry(before, event, targets, self._policies, received.trace)
+            else:
+                record, events = on_decision(before, event, targets, self._policies, received.trace, unit.now)
             if record is None:
                 continue
             records[record.record_id] = changed[record.record_id] = record
@@ -52,7 +50,11 @@ class DecisionHandler:
             return
         current = await self._store.deliveries(changed.values(), unit.session)
         deliveries = [
-            redirect(current.get(delivery_id(target, record.record_id)), record, target, unit.now)
+            clocked(
+                redirect(current.get(delivery_id(target, record.record_id)), record, target, unit.now),
+                self._policies[target],
+                unit.now,
+            )
             for record in changed.values()
             for target in record.targets
         ]

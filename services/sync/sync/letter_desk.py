@@ -156,6 +156,8 @@ class LetterDesk:
             current = (await self._store.records([record.record_id], unit.session)).get(record.record_id)
             if current is None or current.version != record.version:
                 return None
+            if current.application_id is None or current.item_id is None:
+                return None
             deliveries = await self._store.deliveries([current], unit.session)
             now_at = deliveries[delivery.id]
             if now_at.differs_since is None:

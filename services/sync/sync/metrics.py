@@ -16,4 +16,9 @@ OLDEST_DIFFERENCE = Gauge(
     "For how long a target has not shown what was decided; 0 when it shows all",
     ["target"],
 )
+OVERDUE = Gauge(
+    "xinfu_sync_overdue_records",
+    "Records a target does not show as decided beyond its time limit (at most 1,000 are counted)",
+    ["target"],
+)
 BREAKER = Gauge("xinfu_target_breaker_state", "0 closed, 1 half-open, 2 open", ["target"])

@@ -14,6 +14,7 @@ from chassis.webhooks import sign
 from contracts.canonical import Digest
 from contracts.catalogue import Target
 from contracts.signatures import KeySet, PublicKey, SigningKey, key_set
+from contracts.working_days import WorkCalendar
 from sync.domain import Policy
 from sync.vendor_letters import LetterPolicy
 
@@ -65,6 +66,9 @@ class SyncSettings(ChassisSettings):
         (60.0, 600.0, 3600.0, 86_400.0),
         min_length=1,
         description="JSON list of pauses between looks at what is right; the last one repeats for ever",
+    )
+    time_limit_poll_seconds: float = Field(
+        30.0, gt=0, description="pause between looking for targets that are beyond their time limit"
     )
     backoff_base_seconds: float = Field(1.0, gt=0, description="wait after the first failure; it doubles")
     backoff_max_seconds: float = Field(300.0, gt=0)
@@ -129,7 +133,7 @@ class SyncSettings(ChassisSettings):
         """The keys to publish."""
         return key_set(self.signing(), self.retired_keys)
 
-    def letter_policy(self) -> LetterPolicy:
+    def letter_policy(self, calendar: WorkCalendar) -> LetterPolicy:
         """How vendors are written to."""
         return LetterPolicy(
             self.issuer_name,
@@ -137,9 +141,10 @@ class SyncSettings(ChassisSettings):
             self.vendor_letter_series,
             self.vendor_letter_again_working_days,
             self.vendor_letter_report_working_days,
+            calendar,
         )
 
-    def policy(self, target: Target) -> Policy:
+    def policy(self, target: Target, calendar: WorkCalendar) -> Policy:
         """How a target of the catalogue is treated."""
         return Policy(
             target_id=target.id,
@@ -149,6 +154,8 @@ class SyncSettings(ChassisSettings):
             recheck=tuple(timedelta(seconds=pause) for pause in self.recheck_schedule_seconds),
             backoff_base=timedelta(seconds=self.backoff_base_seconds),
             backoff_max=timedelta(seconds=self.backoff_max_seconds),
+            time_limit_working_days=target.time_limit_working_days,
+            calendar=calendar,
         )
 
 

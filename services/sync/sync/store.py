@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -25,6 +25,11 @@ COLLECTIONS = [
                 [("target_id", ASCENDING), ("differs_since", ASCENDING)],
                 name="differing",
                 partialFilterExpression={"differs_since": {"$type": "date"}},
+            ),
+            IndexModel(
+                [("target_id", ASCENDING), ("due_on", ASCENDING)],
+                name="time_limits",
+                partialFilterExpression={"due_on": {"$type": "string"}},
             ),
         ],
     ),
@@ -187,6 +192,39 @@ class Store:
         found = await self._deliveries.find(query).sort(order).limit(limit).to_list(limit)
         return [_DELIVERY.validate_python(document) for document in found]
 
+    async def past_due(self, target_id: str, today: date, limit: int) -> list[Delivery]:
+        """Deliveries that differ and whose last day lies before today, the longest due first."""
+        query = {"target_id": target_id, "due_on": {"$lt": today.isoformat()}}
+        cursor = self._deliveries.find(query).sort("due_on", ASCENDING).limit(limit)
+        return [_DELIVERY.validate_python(doc) async for doc in cursor]
+
+    async def untold(self, target_id: str, today: date, limit: int) -> list[str]:
+        """Ids of those whose passing of that day was not told yet."""
+        query = {
+            "target_id": target_id,
+            "due_on": {"$lt": today.isoformat()},
+            "$expr": {"$ne": ["$due_on", "$overdue_told"]},
+        }
+        cursor = self._deliveries.find(query, {"_id": 1}).sort("due_on", ASCENDING).limit(limit)
+        return [doc["_id"] async for doc in cursor]
+
+    async def by_id(self, ids: Iterable[str], session: Session) -> list[Delivery]:
+        """Deliveries as they are now."""
+        cursor = self._deliveries.find({"_id": {"$in": list(ids)}}, session=session)
+        return [_DELIVERY.validate_python(doc) async for doc in cursor]
+
+    async def save_told(self, deliveries: Sequence[Delivery], session: Session) -> None:
+        """Store whose overdue day was told. A lease is left alone: whoever holds it reads again before it writes."""
+        names = ("due_on", "due_count", "overdue_told")
+        await self._deliveries.bulk_write(
+            [
+                UpdateOne({"_id": d.id}, {"$set": {name: _document(d)[name] for name in names}})
+                for d in deliveries
+            ],
+            session=session,
+            ordered=False,
+        )
+
     async def oldest(self, target_id: str) -> Delivery | None:
         """The delivery that has differed for longest."""
         query = {"target_id": target_id, "differs_since": {"$type": "date"}}
@@ -197,4 +235,8 @@ class Store:
 def _document(delivery: Delivery) -> Document:
     document: Document = _DELIVERY.dump_python(delivery)
     document["seen_state"] = None if delivery.seen_state is None else delivery.seen_state.value
+    for name in ("due_on", "overdue_told"):
+        document[name] = document[name] and document[name].isoformat()
+    if document["due_count"]:
+        document["due_count"] |= {"start": document["due_count"]["start"].isoformat()}
     return document

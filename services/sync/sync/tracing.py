@@ -24,8 +24,8 @@ def delivery_spans(action: Action, batch: Sequence[tuple[Delivery, Record]]) -> 
             attributes={
                 "xinfu.record_id": record.record_id,
                 "xinfu.target_id": delivery.target_id,
-                "xinfu.application_id": record.application_id,
-                "xinfu.item_id": record.item_id,
+                "xinfu.application_id": record.application_id or "",
+                "xinfu.item_id": record.item_id or "",
                 "xinfu.version": record.version,
             },
         )

@@ -15,7 +15,7 @@ from contracts.catalogue import LetterOffice, Target
 from contracts.clock import CHINA_STANDARD_TIME, china_date
 from contracts.http.intake import Subject
 from contracts.records import DisplayState, SubjectType
-from contracts.working_days import working_days_after
+from contracts.working_days import LIBRARY_CALENDAR, WorkCalendar
 from sync.domain import Delivery, Record
 
 
@@ -107,6 +107,7 @@ class LetterPolicy:
     series: str
     again_after: int
     report_after: int
+    calendar: WorkCalendar = LIBRARY_CALENDAR
 
 
 def finding_id(delivery: Delivery, record: Record) -> str:
@@ -132,17 +133,20 @@ def next_step(
 
     A draft waits for a person, and what a person discarded is not written again.
     """
+    # a record that was never applied for has no decision to write about
+    if record.application_id is None or record.item_id is None:
+        return None
     if record.state is not DisplayState.PUBLICATION_ENDED or delivery.differs_since is None:
         return None
     if not letters:
         told = max(delivery.differs_since, record.decided_at)
-        due = working_days_after(china_date(told), target.time_limit_working_days)
+        due = policy.calendar.working_days_after(china_date(told), target.time_limit_working_days)
         return LetterStep.FIRST if today > due.on else None
     last = letters[max(letters)]
     if last.state is not LetterState.RELEASED or last.released_at is None or last.step is LetterStep.REPORT:
         return None
     days = policy.again_after if last.step is LetterStep.FIRST else policy.report_after
-    due = working_days_after(china_date(last.released_at), days)
+    due = policy.calendar.working_days_after(china_date(last.released_at), days)
     return LetterStep(last.step + 1) if today > due.on else None
 
 
@@ -214,7 +218,7 @@ def compose(
 def answer_by(step: LetterStep, policy: LetterPolicy, released_on: date) -> date:
     """By when an answer is asked for: the last day before the next step."""
     days = policy.again_after if step is LetterStep.FIRST else policy.report_after
-    return working_days_after(released_on, days).on
+    return policy.calendar.working_days_after(released_on, days).on
 
 
 def _decided(record: Record, subject: Subject) -> str:

@@ -11,7 +11,7 @@ from contracts.clock import china_date
 from contracts.events import ReminderLevel
 from contracts.http.source import Fact
 from contracts.tokens import Claims, Role
-from contracts.working_days import working_days_between
+from contracts.working_days import LIBRARY_CALENDAR
 from dept_adapter.desk.texts import DO_TEXT, Do
 from dept_adapter.domain import AUTOMATIC, Review
 from dept_adapter.officers import BULK, all_passed, version
@@ -114,10 +114,10 @@ def due(review: Review, today: date) -> Due | None:
 def due_words(on: date, today: date) -> Due:
     """A last day seen from today."""
     if on < today:
-        late = working_days_between(on, today)
+        late = LIBRARY_CALENDAR.working_days_between(on, today)
         words = f"已逾期 {late} 个工作日" if late else "已逾期"
         return Due(on, words, "overdue")
-    left = working_days_between(today, on)
+    left = LIBRARY_CALENDAR.working_days_between(today, on)
     if on == today or left == 0:
         return Due(on, "今天到期" if on == today else "已无工作日，尽快办理", "today")
     return Due(on, f"还剩 {left} 个工作日", "soon" if left <= _SOON_WORKING_DAYS else "later")
