@@ -214,6 +214,17 @@ class Overlay(InForce):
     evidence: Evidence
 
 
+class LetterOffice(Row):
+    """Who gets formal letters about what a vendor shows. ``email`` None: a person takes the letter there.
+
+    ``supervisor``: who gets a copy of the second letter (信用中国 or the authority in charge).
+    """
+
+    office: Text
+    email: Annotated[str, Field(pattern=r"^[^@\s,;<>]+@[^@\s,;<>]+$", max_length=254)] | None = None
+    supervisor: Text | None = None
+
+
 class Target(Row):
     """A platform that has to show what was decided. ``timeout_seconds``: of one call."""
 
@@ -229,11 +240,14 @@ class Target(Row):
     time_limit_source: Text
     time_limit_evidence: Evidence
     natural_persons: bool
+    letters: LetterOffice | None = None
 
     @model_validator(mode="after")
     def _no_persons_at_vendors(self) -> Self:
         if self.kind == "vendor" and self.natural_persons:
             raise ValueError("自然人记录不得送第三方（kind 为 vendor 时 natural_persons 必须为 false）")
+        if self.letters and self.kind != "vendor":
+            raise ValueError("只有第三方（kind 为 vendor）才函告，请去掉 letters")
         return self
 
 

@@ -635,6 +635,31 @@ class TargetDrifted(TargetEvent):
     drifted_at: Timestamp
 
 
+class LetterChannel(StrEnum):
+    """How a formal letter leaves: by e-mail, or taken by a person."""
+
+    EMAIL = "email"
+    DOWNLOAD = "download"
+
+
+class VendorLetterIssued(ItemEvent):
+    """A vendor that still shows a repaired record was written to (函告). The letter itself: sync, by ``letter_id``."""
+
+    TYPE = "cn.xinfu.vendorletter.issued.v1"
+    TOPIC = "xinfu.propagation"
+    KEY = "record_id"
+
+    letter_id: str = Field(pattern=r"^vlt_[0-9a-f]{32}$")
+    number: str = Field(description="文号 of the letter", max_length=128)
+    step: int = Field(
+        ge=1, le=2, description="1 first letter, 2 second letter, of which the supervisor gets a copy"
+    )
+    target_id: str
+    target_name: str
+    channel: LetterChannel
+    issued_at: Timestamp
+
+
 class PropagationCompleted(ItemEvent):
     """Every target that has to follow was seen showing the decided state."""
 

@@ -17,6 +17,7 @@ from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import load_catalogue
 from contracts.errors import DeadLetterReason
 from contracts.events import EVENTS
+from contracts.signatures import new_secret
 from contracts.topics import TOPICS
 from dept_adapter import store as dept_store
 from dept_adapter.handlers import ReviewHandler
@@ -79,6 +80,8 @@ def _policy() -> Policy:
         oidc_issuer="x",
         intake_url="http://127.0.0.1",
         client_secret="x",
+        signing_key=new_secret("ed25519"),
+        public_url="http://127.0.0.1",
     )
     return settings.policy(CATALOGUE.targets[0])
 

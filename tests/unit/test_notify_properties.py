@@ -69,6 +69,7 @@ def histories(draw: st.DrawFn) -> list[list[Received]]:
     streams: dict[tuple[str, str], list[Received]] = {}
     for number in range(draw(st.integers(1, 3))):
         own = {name: name[:3].replace("ite", "itm") + f"_{number:032x}" for name in ("item_id", "record_id")}
+        own["letter_id"] = f"vlt_{number:032x}"
         own["application_id"] = f"app_{number // 2:032x}"
         for example in draw(st.lists(st.sampled_from(BY_TYPE), max_size=10)):
             changes = {field: value for field, value in own.items() if hasattr(example, field)}

@@ -13,6 +13,7 @@ from typing import Any, Self
 from pymongo import MongoClient
 
 from contracts.catalogue import load_catalogue
+from contracts.signatures import new_secret
 from contracts.tokens import Scope
 from xinfu_local import Broker, Process, StackError, free_port
 
@@ -28,11 +29,11 @@ _PREFERRED_PORTS = {
 }
 KAFKA_PORT, MONGODB_PORT = 19092, 27117
 _CLIENT_SCOPES = {
-    "intake": [Scope.LETTERS_READ],
+    "intake": [Scope.LETTERS_READ, Scope.PROPAGATION_READ],
     "dept-adapter": [Scope.CASES_READ],
     "review-desk": [],
     "sync": [Scope.CASES_READ],
-    "notify": [Scope.CASES_READ],
+    "notify": [Scope.CASES_READ, Scope.PROPAGATION_READ],
     "ops": [Scope.RECORDS_WRITE, Scope.OPERATIONS, Scope.ROUTING_ASSIGN],
 }
 
@@ -100,6 +101,7 @@ def _kept_secrets(data_dir: Path) -> dict[str, str]:
         kept.setdefault(name, "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode())
     for name in ["subject-key", *(f"client:{client}" for client in _CLIENT_SCOPES)]:
         kept.setdefault(name, secrets.token_hex(32))
+    kept.setdefault("signing-key", new_secret("ed25519"))
     data_dir.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
     path.write_text(json.dumps(kept, indent=2))
@@ -153,6 +155,7 @@ def compose(
     own: dict[str, dict[str, str]] = {
         "intake": {
             "INTAKE_SUBJECT_KEY": kept["subject-key"],
+            "INTAKE_SYNC_URL": urls["sync"],
             "INTAKE_FOLLOW_UP_POLL_SECONDS": "2",
             "INTAKE_SCANNER_URL": f"{sandbox}/scanner",
             "INTAKE_DEPT_ADAPTER_URL": urls["dept-adapter"],
@@ -177,12 +180,18 @@ def compose(
             **client("sync"),
             "SYNC_TARGET_URLS": json.dumps({t: f"{sandbox}/targets/{t}" for t in targets}),
             "SYNC_TARGET_SECRETS": json.dumps(targets),
+            "SYNC_PUBLIC_URL": urls["sync"],
+            "SYNC_SIGNING_KEY": kept["signing-key"],
+            "SYNC_HEAD_SECONDS": "2",
+            "SYNC_VENDOR_LETTER_POLL_SECONDS": "2",
+            "SYNC_VENDOR_LETTER_CONTACT": "杭州市信用修复“一件事”平台 0571-00000000（示例）",
             "SYNC_LEASE_SECONDS": "15",
             # sooner than the default at first: here somebody waits to see that a target which forgets is repaired
             "SYNC_RECHECK_SCHEDULE_SECONDS": json.dumps([5, 60, 600, 3600, 86_400]),
         },
         "notify": {
             **client("notify"),
+            "NOTIFY_SYNC_URL": urls["sync"],
             "NOTIFY_SMTP_HOST": "127.0.0.1",
             "NOTIFY_SMTP_PORT": str(ports["smtp"]),
             "NOTIFY_SMTP_FROM": "信复 <no-reply@xinfu.example>",

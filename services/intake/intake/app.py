@@ -13,6 +13,7 @@ from contracts.tokens import Scope
 from contracts.topics import APPLICATIONS, DECISIONS, PROPAGATION, RECORDS, ROUTING
 from intake import (
     api,
+    certificate_api,
     commitment_api,
     feed_api,
     follow_ups,
@@ -28,6 +29,7 @@ from intake import (
 )
 from intake import invariants as checks
 from intake.acts import Acts
+from intake.certificates import CertificateClient
 from intake.follow_ups import FollowUps
 from intake.guide_picture import Painter
 from intake.handlers import ProgressHandler
@@ -74,16 +76,11 @@ def build(settings: IntakeSettings) -> FastAPI:
             TimelineWakeups(store.settled_timeline, settings.max_event_streams),
             gate,
             Painter(settings.max_pictures_at_work),
+            CertificateClient(
+                runtime.http, str(settings.sync_url), _token(runtime, settings, Scope.PROPAGATION_READ)
+            ),
             LetterFetcher(
-                runtime.http,
-                str(settings.dept_adapter_url),
-                ServiceToken(
-                    runtime.http,
-                    settings.oidc_issuer,
-                    settings.client_id,
-                    settings.client_secret,
-                    Scope.LETTERS_READ,
-                ),
+                runtime.http, str(settings.dept_adapter_url), _token(runtime, settings, Scope.LETTERS_READ)
             ),
             LetterPress(settings.max_pictures_at_work),
         )
@@ -107,6 +104,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             mandates_api.router,
             rules_api.router,
             guide_api.router,
+            certificate_api.router,
             follow_ups_api.router,
             feed_api.router,
             checks.router,
@@ -124,6 +122,10 @@ def build(settings: IntakeSettings) -> FastAPI:
         unlimited_body_paths=frozenset({feed_api.IMPORT_PATH, materials_api.UPLOAD_PATH}),
     )
     return app
+
+
+def _token(runtime: Runtime, settings: IntakeSettings, scope: Scope) -> ServiceToken:
+    return ServiceToken(runtime.http, settings.oidc_issuer, settings.client_id, settings.client_secret, scope)
 
 
 def main() -> None:

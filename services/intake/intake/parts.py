@@ -18,6 +18,7 @@ from contracts.identifiers import normalise_id_number, normalise_uscc
 from contracts.records import SubjectType
 from contracts.tokens import Claims, Scope
 from intake.acts import Acts
+from intake.certificates import CertificateClient
 from intake.domain import subject_id
 from intake.follow_ups import FollowUps
 from intake.guide_picture import Painter
@@ -48,6 +49,7 @@ class Intake:
     wakeups: TimelineWakeups
     gate: Gate
     painter: Painter
+    certificates: CertificateClient
     letters: LetterFetcher
     press: LetterPress
 

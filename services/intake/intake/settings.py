@@ -22,10 +22,13 @@ class IntakeSettings(ChassisSettings):
         min_length=32,
         description="Key of the pseudonyms (HMAC-SHA256). Changing it gives every subject another id: never change it",
     )
+    sync_url: AnyHttpUrl = Field(description="Base URL of sync, which issues repair certificates")
     dept_adapter_url: AnyHttpUrl = Field(
         description="Where letters are fetched for the applicants they are addressed to"
     )
-    client_id: str = Field("intake", description="OAuth 2.0 client with scope letters.read")
+    client_id: str = Field(
+        "intake", min_length=1, description="OAuth 2.0 client with scopes letters.read and propagation.read"
+    )
     client_secret: SecretStr
     require_commitment: bool = Field(
         True,

@@ -29,6 +29,7 @@ from notify.settings import NotifySettings
 from notify.smtp import MailServer
 from notify.store import COLLECTIONS, Emails, Messages, OfficeNotices
 from notify.texts import Texts
+from notify.vendor_letters import VendorLetters
 
 NAME = "notify"
 CONSUMED = (APPLICATIONS, ROUTING, DECISIONS, PROPAGATION)
@@ -39,6 +40,7 @@ def build(settings: NotifySettings) -> FastAPI:
     catalogue = load_catalogue(settings.catalogue_dir)
     texts = Texts({target.id: target.name for target in catalogue.targets})
     offices = Offices(catalogue)
+    addresses = {t.id: t.letters.email for t in catalogue.targets if t.letters and t.letters.email}
 
     def consumers(runtime: Runtime) -> list[ConsumerSpec]:
         app.state.messages = messages = Messages(runtime.database)
@@ -52,7 +54,12 @@ def build(settings: NotifySettings) -> FastAPI:
 
     def loops(runtime: Runtime) -> list[Loop]:
         emails = Emails(runtime.database)
-        mailer = Mailer(emails, runtime.outbox, directory(runtime), offices, MailServer(settings), settings)
+        letters = VendorLetters(
+            runtime.http, settings.sync_url, token(runtime, Scope.PROPAGATION_READ), addresses
+        )
+        mailer = Mailer(
+            emails, runtime.outbox, directory(runtime), offices, MailServer(settings), settings, letters
+        )
         digests = Digests(
             runtime.outbox,
             offices,
@@ -64,11 +71,13 @@ def build(settings: NotifySettings) -> FastAPI:
         )
         return [mailer.loop, digests.loop]
 
-    def directory(runtime: Runtime) -> CaseDirectory:
-        token = ServiceToken(
-            runtime.http, settings.oidc_issuer, settings.client_id, settings.client_secret, Scope.CASES_READ
+    def token(runtime: Runtime, scope: Scope) -> ServiceToken:
+        return ServiceToken(
+            runtime.http, settings.oidc_issuer, settings.client_id, settings.client_secret, scope
         )
-        return CaseDirectory(runtime.http, settings.intake_url, token)
+
+    def directory(runtime: Runtime) -> CaseDirectory:
+        return CaseDirectory(runtime.http, settings.intake_url, token(runtime, Scope.CASES_READ))
 
     spec = ServiceSpec(
         NAME,

@@ -36,7 +36,9 @@ class FactHandler:
             if notice.id in told:
                 continue
             received = batch[position]
-            fresh[notice.channel].append(Draft(notice, self._texts.render(notice.event), received.trace))
+            fresh[notice.channel].append(
+                Draft(notice, self._texts.render(notice.event, notice.channel), received.trace)
+            )
             if notice.channel is Channel.IN_APP:
                 sent = NotificationSent(
                     notification_id=notice.id,

@@ -31,6 +31,7 @@ from notify.offices import Offices
 from notify.settings import NotifySettings
 from notify.smtp import BAD_ADDRESS, Connection, MailServer, compose
 from notify.store import Emails, Mail, Mark
+from notify.vendor_letters import VendorLetters
 
 log = get_logger(__name__)
 
@@ -68,12 +69,14 @@ class Mailer:
         offices: Offices,
         server: MailServer,
         settings: NotifySettings,
+        letters: VendorLetters,
     ) -> None:
         self._emails = emails
         self._outbox = outbox
         self._directory = directory
         self._offices = offices
         self._server = server
+        self._letters = letters
         self._sender = settings.sender
         self._batch = settings.email_batch
         self._lease_seconds = settings.email_lease_seconds
@@ -103,13 +106,15 @@ class Mailer:
     async def _deliver(self, mails: Sequence[Mail], deliveries: Deliveries, deadline: float) -> None:
         exhausted = [mail for mail in mails if mail.attempts > self._retry.max_attempts]
         deliveries.results |= dict.fromkeys((mail.id for mail in exhausted), INTERRUPTED)
-        applications = {mail.application_id for mail in mails if mail.application_id is not None}
+        applications = {
+            mail.application_id for mail in mails if mail.application_id and not mail.vendor_letter
+        }
         cases: Mapping[str, Case] = {}
         try:
             if applications:
                 cases = await self._directory.cases(applications)
         except (ClientError, TimeoutError) as error:
-            waiting = [mail for mail in mails if mail.office is None]
+            waiting = [mail for mail in mails if mail.office is None and mail.vendor_letter is None]
             deliveries.block(waiting, f"联系信息暂时无法查询（{type(error).__name__}）")
         ready: list[tuple[Mail, str]] = []
         for mail in mails:
@@ -139,9 +144,14 @@ class Mailer:
             attributes={"xinfu.application_id": mail.application_id or "", "xinfu.fact": mail.fact},
         ) as span:
             try:
-                message = compose(mail, self._sender, address, datetime.now(UTC))
+                letter = await self._letters.pdf(mail.vendor_letter) if mail.vendor_letter else None
+                message = compose(mail, self._sender, address, datetime.now(UTC), letter)
+            except (ClientError, TimeoutError) as error:
+                failure: Failure | None = Failure(
+                    f"函的正文暂时取不到（{type(error).__name__}）", permanent=False
+                )
             except ValueError:
-                failure: Failure | None = BAD_ADDRESS
+                failure = BAD_ADDRESS
             else:
                 failure = await connection.send(message)
             if failure is not None:
@@ -168,6 +178,8 @@ class Mailer:
     def _address(self, mail: Mail, cases: Mapping[str, Case]) -> str | Failure:
         if mail.office is not None:
             return self._offices.address(mail.office) or NO_OFFICE_ADDRESS
+        if mail.vendor_letter is not None:
+            return self._letters.address(mail.vendor_letter)
         case = cases.get(mail.application_id or "")
         if case is None:
             return NO_CASE

@@ -31,8 +31,11 @@ class NotifySettings(ChassisSettings):
 
     # --- intake: pseudonyms of callers, addresses of applicants
     intake_url: str = Field(pattern=r"^https?://", description="Base URL of intake")
+    sync_url: str = Field(pattern=r"^https?://", description="Base URL of sync, for letters to vendors")
     client_id: str = "notify"
-    client_secret: SecretStr = Field(description="Secret of notify's client at the issuer; scope cases.read")
+    client_secret: SecretStr = Field(
+        description="Secret of notify's client at the issuer; scopes cases.read and propagation.read"
+    )
     identity_cache_seconds: float = Field(3600.0, ge=0)
     identity_cache_size: int = Field(10_000, ge=1, description="subjects kept in memory")
 

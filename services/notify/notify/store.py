@@ -12,7 +12,7 @@ from typing import Any
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
 from chassis.db import Collection, CollectionSpec, Database, Document, Session
-from contracts.events import Channel, ReminderLevel
+from contracts.events import Channel, ReminderLevel, VendorLetterIssued
 from notify.domain import MailState, Notice, notice_id
 from notify.offices import OfficeMail, OfficeNotice
 from notify.texts import Text
@@ -47,6 +47,14 @@ class Draft:
     notice: Notice
     text: Text
     trace: Mapping[str, str]
+
+    @property
+    def vendor_letter(self) -> Document | None:
+        """What is attached and to whom it goes, when it does not go to the applicant."""
+        event = self.notice.event
+        if not isinstance(event, VendorLetterIssued):
+            return None
+        return {"letter_id": event.letter_id, "target_id": event.target_id}
 
     def _common(self, now: datetime) -> Document:
         return {
@@ -110,10 +118,19 @@ class Messages:
 
 
 @dataclass(frozen=True, slots=True)
+class VendorLetterRef:
+    """A letter to a vendor (sync's id) and the vendor it goes to."""
+
+    letter_id: str
+    target_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Mail:
     """A mail claimed by a worker. ``attempts`` counts this one.
 
-    To an applicant: of a subject's application; to an ``office``: neither of them.
+    To an applicant: of a subject's application; to an ``office``: neither of them; ``vendor_letter``: to a vendor, with the letter
+    attached.
     """
 
     id: str
@@ -126,6 +143,7 @@ class Mail:
     lease: str
     trace: Mapping[str, str]
     office: OfficeMail | None = None
+    vendor_letter: VendorLetterRef | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +162,7 @@ _QUEUED: Document = {"state": MailState.PENDING.value, "attempts": 0, "lease": N
 
 class Emails:
     """The mails: {_id, fact, subject_id, application_id, subject_line, text, state, attempts, next_attempt_at, lease, last_error,
-    trace, created_at, sent_at}.
+    vendor_letter, trace, created_at, sent_at}.
 
     A claim moves ``next_attempt_at`` to the end of the lease: a mail whose worker died is simply due again.
     """
@@ -162,6 +180,7 @@ class Emails:
             {
                 **draft._common(now),
                 "subject_line": draft.text.title,
+                "vendor_letter": draft.vendor_letter,
                 "text": draft.text.text,
                 **_QUEUED,
                 "next_attempt_at": now,
@@ -229,6 +248,7 @@ class Emails:
                 token,
                 document["trace"],
                 OfficeMail.read(document["office"]) if document.get("office") else None,
+                VendorLetterRef(**letter) if (letter := document.get("vendor_letter")) else None,
             )
             async for document in self._emails.find({"_id": {"$in": ids}, "lease": token})
         ]

@@ -11,7 +11,7 @@ from jinja2 import PackageLoader, StrictUndefined, select_autoescape
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from contracts.clock import china_date
-from contracts.events import Event, OfficeNotified
+from contracts.events import Channel, Event, OfficeNotified, VendorLetterIssued
 from notify.domain import CHANNELS, TellableEvent
 from notify.offices import OfficeMail
 
@@ -52,12 +52,15 @@ class Texts:
         )
         environment.filters["day"] = chinese_date
         environment.filters["target_name"] = lambda target_id: target_names.get(target_id, target_id)
+        self._to_vendor = environment.get_template("vendorletter.issued.v1.vendor.txt")
         told: tuple[type[Event], ...] = (*CHANNELS, OfficeNotified)
         self._templates = {cls: environment.get_template(template_name(cls)) for cls in told}
 
-    def render(self, event: TellableEvent) -> Text:
-        """Title and text for an event."""
-        return _text(self._templates[type(event)].render(event=event))
+    def render(self, event: TellableEvent, channel: Channel = Channel.IN_APP) -> Text:
+        """Title and text for an event. The e-mail of a vendor letter is to the vendor, not to the applicant."""
+        to_vendor = isinstance(event, VendorLetterIssued) and channel is Channel.EMAIL
+        template = self._to_vendor if to_vendor else self._templates[type(event)]
+        return _text(template.render(event=event))
 
     def office(self, mail: OfficeMail, lines: Sequence[str]) -> Text:
         """Title and text of a mail to an office."""
