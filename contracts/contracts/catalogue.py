@@ -74,8 +74,21 @@ class InForce(Row):
         return self
 
 
+DepartmentMode = Literal["desk", "api", "files", "events"]
+
+
+class FileForm(Row):
+    """What the batch files for a department look like. ``encoding``: of CSV; XLSX has one of its own."""
+
+    format: Literal["csv", "xlsx"] = "csv"
+    encoding: Literal["utf-8", "gb18030"] = "utf-8"
+
+
 class Department(InForce):
-    """A 认定单位."""
+    """A 认定单位. ``mode``: how it takes part (docs/departments.md).
+
+    ``callbacks``: false for a system of mode api that cannot call back, so it is asked. ``files``: of mode files.
+    """
 
     code: str
     name: Text
@@ -83,11 +96,21 @@ class Department(InForce):
     slug: Slug
     region: Region
     level: Literal["national", "provincial", "municipal", "district"]
-    mode: Literal["desk", "api"]
+    mode: DepartmentMode
+    callbacks: bool = True
+    files: FileForm | None = None
     categories: tuple[str, ...] = Field(min_length=1)
     aliases: tuple[Text, ...]
     source: Text
     evidence: Evidence
+
+    @model_validator(mode="after")
+    def _fits_its_mode(self) -> Self:
+        if not self.callbacks and self.mode != "api":
+            raise ValueError("callbacks: false 只用于 mode: api")
+        if (self.files is not None) != (self.mode == "files"):
+            raise ValueError("mode: files 必须且只有此时填写 files")
+        return self
 
 
 class HumanQueue(Row):

@@ -36,6 +36,7 @@ EVENT_TITLES: dict[str, str] = {
     "RepairRecognised": "认可别处的修复",
     "FollowUpDue": "回访",
     "FollowUpAnswered": "回访已答复",
+    "DecisionReported": "认定单位报来的受理与决定",
 }
 """Event class name -> title."""
 
@@ -75,6 +76,7 @@ EVENT_MEANINGS: dict[str, str] = {
     "RepairRecognised": "认可别处的修复：各平台随之停止公示，来源平台只核验、不再推送。",
     "FollowUpDue": "修复之后满若干天，询问主体整改是否保持；只问一次。",
     "FollowUpAnswered": "主体或审核员答复了回访；又有失信的供监管使用。",
+    "DecisionReported": "直连 Kafka 的认定单位就自己的事项报来受理、补正、延期或决定；内容与回调相同。",
 }
 """Event class name -> what happened, in one sentence."""
 
@@ -87,6 +89,7 @@ SHAPE_TITLES: dict[str, str] = {
     "RecordFacts": "失信记录",
     "ReferralReason": "转人工的原因",
     "SubjectType": "信用主体类别",
+    "Outcome": "认定单位告知的结果",
     "ReviewStep": "应办的步骤",
     "WithdrawalReason": "撤回的原因",
 }
@@ -166,5 +169,6 @@ FIELD_TITLES: dict[str, str] = {
     "failing": "又有失信",
     "by_officer": "由审核员答复",
     "answered_at": "答复时间",
+    "occurred_at": "发生时间",
 }
 """Field name -> title."""
