@@ -9,7 +9,17 @@ from chassis.settings import ChassisSettings
 from contracts import topics
 from contracts.catalogue import load_catalogue
 from contracts.events import EVENTS, Event
-from contracts.topics import DAY_MS, INBOUND, REVIEWS, TOPICS, Topic, declaration, expand, inbound_topic, review_topic
+from contracts.topics import (
+    DAY_MS,
+    INBOUND,
+    REVIEWS,
+    TOPICS,
+    Topic,
+    declaration,
+    expand,
+    inbound_topic,
+    review_topic,
+)
 
 SLUGS = [department.slug for department in load_catalogue().departments]
 

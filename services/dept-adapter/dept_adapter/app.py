@@ -1,4 +1,4 @@
-"""Puts dept-adapter together: one deployable for some or all departments, each api department with a pusher of its own."""
+"""Puts dept-adapter together: one deployable for some or all departments, each with a system of its own by its kind."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,19 @@ from chassis.consumer import ConsumerSpec
 from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.tokens import Scope
-from contracts.topics import DECISIONS, REVIEWS, Topic, review_topic
+from contracts.topics import DECISIONS, INBOUND, REVIEWS, Topic, inbound_topic, review_topic
 from dept_adapter import api, callbacks, panels
 from dept_adapter import invariants as checks
 from dept_adapter.clock import Clock
 from dept_adapter.handlers import ReviewHandler
-from dept_adapter.push import Pusher
+from dept_adapter.kinds import Kind, Parts, kind_of
+from dept_adapter.kinds.channels import Channels
+from dept_adapter.kinds.channels import collections as channel_collections
+from dept_adapter.kinds.files.ledger import COLLECTIONS as FILE_COLLECTIONS
 from dept_adapter.settings import DeptAdapterSettings
 from dept_adapter.store import Callbacks, Reviews, collections
 from dept_adapter.verifier import Verifier
+from dept_adapter.words import Listener
 
 NAME = "dept-adapter"
 FETCH_MAX_WAIT_MS = 100
@@ -31,6 +35,9 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
     served = settings.served
     topics: dict[str, Topic] = {DECISIONS.name: DECISIONS}
     topics |= {review_topic(department.slug): REVIEWS for department in served}
+    topics |= {
+        inbound_topic(department.slug): INBOUND for department in served if department.mode == "events"
+    }
 
     def consumers(runtime: Runtime) -> Sequence[ConsumerSpec]:
         desk_codes = {d.code for d in settings.catalogue.departments if d.mode == "desk"}
@@ -39,9 +46,10 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             runtime.http, settings.oidc_issuer, settings.client_id, settings.client_secret, Scope.CASES_READ
         )
         cases = CaseDirectory(runtime.http, str(settings.intake_url), token)
-        pushers = {
-            d.code: Pusher(d, settings, reviews, cases, runtime.http) for d in served if d.mode == "api"
-        }
+        listener = Listener(reviews, Callbacks(runtime.database), settings.supplement_working_days)
+        channels = Channels(runtime.database)
+        parts = Parts(settings, runtime, reviews, cases, listener, channels)
+        kinds = {d.code: kind for d in served if (kind := kind_of(d, parts)) is not None}
         app.state.settings = settings
         app.state.clock = Clock(
             runtime.outbox, reviews, [d.code for d in served], settings.deadline_poll_seconds
@@ -51,19 +59,18 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
         )
         app.state.departments = {d.code: d for d in served}
         app.state.secrets = {
-            d.code: settings.department_secrets[d.slug]
-            for d in served
-            if d.slug in settings.department_secrets
+            d.code: settings.department_secrets[d.slug] for d in served if d.mode in ("api", "events")
         }
         app.state.reviews = reviews
         app.state.panels = panels.Panels(runtime.database)
-        app.state.callbacks = Callbacks(runtime.database)
+        app.state.listener = listener
+        app.state.channels = channels
         app.state.cases = cases
-        app.state.pushers = pushers
+        app.state.kinds = kinds
         handler = ReviewHandler(
             {d.slug: d for d in served},
             reviews,
-            {pusher.department.slug: pusher.loop.wake for pusher in pushers.values()},
+            {kind.department.slug: kind.wake for kind in kinds.values()},
             app.state.verifier.loop.wake,
         )
         # One consumer reads the topics of all: one for each department costs a fifth of a core and 170 connections when idle.
@@ -71,17 +78,24 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
         return [
             ConsumerSpec(
                 NAME, [review_topic(d.slug) for d in served], handler, fetch_max_wait_ms=FETCH_MAX_WAIT_MS
-            )
+            ),
+            *(consumer for kind in kinds.values() for consumer in kind.consumers),
         ]
 
     def loops(_runtime: Runtime) -> Sequence[Loop]:
-        pushers: dict[str, Pusher] = app.state.pushers
-        return [app.state.clock.loop, app.state.verifier.loop, *(pusher.loop for pusher in pushers.values())]
+        kinds: dict[str, Kind] = app.state.kinds
+        own = [loop for kind in kinds.values() for loop in kind.loops]
+        return [app.state.clock.loop, app.state.verifier.loop, *own]
 
     spec = ServiceSpec(
         NAME,
         "信复 · 部门审核",
-        [*collections(settings.callback_retention_days), *panels.COLLECTIONS],
+        [
+            *collections(settings.callback_retention_days),
+            *channel_collections(settings.callback_retention_days),
+            *FILE_COLLECTIONS,
+            *panels.COLLECTIONS,
+        ],
         topics,
         routers=[callbacks.router, api.router, panels.router, checks.router],
         consumers=consumers,

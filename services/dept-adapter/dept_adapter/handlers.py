@@ -1,6 +1,7 @@
 """Events in, domain, store."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
 from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
@@ -8,7 +9,7 @@ from contracts.catalogue import Department
 from contracts.errors import DeadLetterReason
 from contracts.events import RecognitionForwarded, ReviewCancelled, ReviewRequested, SupplementForwarded
 from dept_adapter.domain import Command, Review, decide, receive
-from dept_adapter.states import Action
+from dept_adapter.states import Action, State
 from dept_adapter.store import Change, NewReview, Reviews
 
 
@@ -51,7 +52,7 @@ class ReviewHandler:
                     " use the same catalogue in routing and dept-adapter",
                 )
                 continue
-            review = receive(event, at_desk=department.mode == "desk")
+            review = self._told(receive(event, at_desk=department.mode == "desk"), unit.now)
             new.setdefault(event.item_id, NewReview(review, department.mode, received.trace))
         await self._add(unit, new)
         if follow_ups:
@@ -85,10 +86,17 @@ class ReviewHandler:
             for told in transition.events:
                 unit.emit(told, cause=received.id, trace=received.trace)
             if transition.events:
-                now[event.item_id] = transition.review
+                now[event.item_id] = self._told(transition.review, unit.now)
         changes = [Change(stored[item_id], review, _by(review)) for item_id, review in now.items()]
         await self._reviews.save(changes, unit.now, unit.session)
         self._wake(unit, {change.review.department.slug for change in changes})
+
+    def _told(self, review: Review, now: datetime) -> Review:
+        """A department of mode events reads its topic itself: what is there has been handed over to it."""
+        department = self._departments[review.department.slug]
+        if department.mode != "events" or review.state is not State.RECEIVED:
+            return review
+        return decide(review, Command(Action.DELIVER, "bus", from_desk=False), now).review
 
     def _wake(self, unit: UnitOfWork, slugs: set[str]) -> None:
         for slug in slugs & set(self._wakes):
