@@ -1,10 +1,8 @@
 """Departments of every kind: what each of them is promised, one application for all of them, and what comes of bad files and words."""
 
-import asyncio
 from typing import Any
 
-import pytest
-from e2e.people import API, DESK, Company, World
+from e2e.people import API, DESK, World
 
 from support import eventually
 
