@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from contracts.clock import CHINA_STANDARD_TIME
+from xinfu.acls import acls_command
 from xinfu.client import Citizenry, Client, RefusedError
 from xinfu.compose import KAFKA_PORT, MONGODB_PORT, Endpoints, compose, replay_outboxes
 from xinfu.conformance import conformance_app
@@ -47,6 +48,7 @@ app.command()(parity)
 app.command("verify")(verify_command)
 app.command()(doctor)
 app.command("guide")(guide_command)
+app.command("acls")(acls_command)
 
 
 def _with_session(work: Callable[[ClientSession], Awaitable[None]]) -> None:

@@ -158,7 +158,7 @@ class FileLedger:
         """What is known of these files, by name."""
         ids = [f"{slug}:{name}" for name in names]
         cursor = self._files.find({"_id": {"$in": ids}}, {"_id": 0})
-        return {doc["name"]: InboundFile(**doc) async for doc in cursor}
+        return {doc["name"]: InboundFile(**{**doc, "state": FileState(doc["state"])}) async for doc in cursor}
 
     async def save(self, file: InboundFile) -> None:
         """Keep what is known of a file, outside of its rows."""
