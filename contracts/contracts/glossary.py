@@ -37,6 +37,7 @@ EVENT_TITLES: dict[str, str] = {
     "FollowUpDue": "回访",
     "FollowUpAnswered": "回访已答复",
     "DecisionReported": "认定单位报来的受理与决定",
+    "LetterIssued": "文书已出具",
 }
 """Event class name -> title."""
 
@@ -77,6 +78,7 @@ EVENT_MEANINGS: dict[str, str] = {
     "FollowUpDue": "修复之后满若干天，询问主体整改是否保持；只问一次。",
     "FollowUpAnswered": "主体或审核员答复了回访；又有失信的供监管使用。",
     "DecisionReported": "直连 Kafka 的认定单位就自己的事项报来受理、补正、延期或决定；内容与回调相同。",
+    "LetterIssued": "该事项一步办理（受理、补正、延期、决定等）的文书已出具，申请人和审核员可以下载。",
 }
 """Event class name -> what happened, in one sentence."""
 
@@ -170,5 +172,13 @@ FIELD_TITLES: dict[str, str] = {
     "by_officer": "由审核员答复",
     "answered_at": "答复时间",
     "occurred_at": "发生时间",
+    "letter_id": "文书编号",
+    "letter_kind": "文书种类",
+    "title": "文书名称",
+    "number": "文书文号",
+    "content_hash": "文书内容的 SHA-256",
+    "verification_code": "文书验证码",
+    "dated": "文书日期",
+    "issued_at": "文书出具时间",
 }
 """Field name -> title."""

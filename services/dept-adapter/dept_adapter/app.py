@@ -8,14 +8,16 @@ from chassis.auth import ServiceToken
 from chassis.background import Loop
 from chassis.cases import CaseDirectory
 from chassis.consumer import ConsumerSpec
+from chassis.letter import LetterPress
 from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.tokens import Scope
 from contracts.topics import DECISIONS, INBOUND, REVIEWS, Topic, inbound_topic, review_topic
-from dept_adapter import api, callbacks, panels
+from dept_adapter import api, callbacks, letters_api, panels
 from dept_adapter import invariants as checks
 from dept_adapter.clock import Clock
 from dept_adapter.handlers import ReviewHandler
+from dept_adapter.issuing import LetterIssuer, Letters
 from dept_adapter.kinds import Kind, Parts, kind_of
 from dept_adapter.kinds.channels import Channels
 from dept_adapter.kinds.channels import collections as channel_collections
@@ -57,6 +59,11 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
         app.state.verifier = Verifier(
             settings, runtime.database, runtime.outbox, reviews, cases, runtime.http
         )
+        app.state.letter_issuer = LetterIssuer(
+            settings, runtime.database, runtime.outbox, reviews, cases, [d.code for d in served]
+        )
+        app.state.letters = Letters(runtime.database)
+        app.state.letter_press = LetterPress(settings.max_letters_at_work)
         app.state.departments = {d.code: d for d in served}
         app.state.secrets = {
             d.code: settings.department_secrets[d.slug] for d in served if d.mode in ("api", "events")
@@ -84,8 +91,8 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
 
     def loops(_runtime: Runtime) -> Sequence[Loop]:
         kinds: dict[str, Kind] = app.state.kinds
-        own = [loop for kind in kinds.values() for loop in kind.loops]
-        return [app.state.clock.loop, app.state.verifier.loop, *own]
+        own = [app.state.clock.loop, app.state.verifier.loop, app.state.letter_issuer.loop]
+        return [*own, *(loop for kind in kinds.values() for loop in kind.loops)]
 
     spec = ServiceSpec(
         NAME,
@@ -97,7 +104,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             *panels.COLLECTIONS,
         ],
         topics,
-        routers=[callbacks.router, api.router, panels.router, checks.router],
+        routers=[callbacks.router, api.router, letters_api.router, panels.router, checks.router],
         consumers=consumers,
         loops=loops,
         invariants=lambda runtime: checks.invariants(runtime.database),

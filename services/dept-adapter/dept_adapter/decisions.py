@@ -26,7 +26,9 @@ async def apply(
     """Decide, store and publish. Raises Problem when the command contradicts the decision made, is not allowed now, or not the desk's to give."""
     transition = decide_in_trace(unit, stored, command, cause=cause)
     if transition.events:
-        await reviews.save([Change(stored, transition.review, command.by)], unit.now, unit.session)
+        await reviews.save(
+            [Change(stored, transition.review, command.by, command.text)], unit.now, unit.session
+        )
     return transition
 
 
