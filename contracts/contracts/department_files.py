@@ -3,14 +3,18 @@
 The department's folder, on an SFTP server or shared, holds three folders:
 
 - ``reviews``: what we ask and tell, ``reviews-000001.csv`` (or ``.xlsx``) and so on, numbered without gaps;
-- ``decisions``: what the department decided, under any name that ends with ``.csv`` or ``.xlsx``;
+- ``decisions``: what the department decided, under any name of letters, digits, ``_``, ``.`` and ``-`` that ends with ``.csv`` or ``.xlsx``;
 - ``receipts``: for each of its files ``<name>.ack.json`` (Acknowledgement) and, when something was wrong, ``<name>.errors.csv``.
 
-A file counts once its manifest ``<name>.manifest.json`` is there, which is written last. Whoever writes, writes under
+A batch is one file and has its name: it counts once its manifest ``<name>.manifest.json`` (contracts.batch_files) is there, which is
+written last. Whoever writes, writes under
 ``<name>.part`` first and renames. CSV: RFC 4180 with a header, UTF-8 (with or without BOM) or GB18030. What we write escapes cells that a
 spreadsheet would take for a formula with a leading apostrophe; nothing we read is evaluated.
 """
 
+from datetime import datetime
+
+from contracts.batch_files import MANIFEST_SUFFIX, Manifest, ManifestEntry
 from contracts.decisions import Outcome
 from contracts.records import Shape, Timestamp
 
@@ -18,8 +22,7 @@ REVIEWS_FOLDER = "reviews"
 DECISIONS_FOLDER = "decisions"
 RECEIPTS_FOLDER = "receipts"
 FOLDERS = (REVIEWS_FOLDER, DECISIONS_FOLDER, RECEIPTS_FOLDER)
-PART = ".part"
-MANIFEST = ".manifest.json"
+MANIFEST = MANIFEST_SUFFIX
 ACKNOWLEDGEMENT = ".ack.json"
 ERRORS = ".errors.csv"
 
@@ -74,14 +77,12 @@ FIRST_ROW = 2
 """Number of the first row below the header, as a spreadsheet counts."""
 
 
-class Manifest(Shape):
-    """Stands beside a file, written last. ``rows``: without the header. ``sha256``: hex digits. ``sequence``: of ours, from 1 without gaps."""
-
-    name: str
-    rows: int
-    sha256: str
-    sequence: int | None = None
-    created_at: Timestamp
+def manifest_of(
+    name: str, content: bytes, rows: int, created_at: datetime, sequence: int | None = None
+) -> Manifest:
+    """The manifest of a batch that is one file and has its name."""
+    entry = ManifestEntry.of(name, content, rows)
+    return Manifest(batch_id=name, sequence=sequence, created_at=created_at, files=[entry])
 
 
 class Acknowledgement(Shape):

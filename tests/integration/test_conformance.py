@@ -15,8 +15,8 @@ import asyncssh
 import pytest
 from aiohttp import ClientSession
 
+from chassis.file_store import SftpAccess, open_files
 from contracts.catalogue import Department, load_catalogue
-from dept_adapter.kinds.files.store import Sftp, SftpAddress
 from support import eventually
 from xinfu import conformance_api, conformance_files, conformance_kafka
 from xinfu.conformance_cases import Result
@@ -68,17 +68,12 @@ class Systems:
             return await conformance_api.conform(side, "127.0.0.1", None)
 
     async def files(self) -> Sequence[Result]:
-        address = SftpAddress(
-            "127.0.0.1",
-            self.sftp_port,
-            FILES,
-            "/",
-            self.key.export_public_key().decode(),
-            "password",
-            None,
-            10,
-        )
-        async with conformance_files.files_side(department(FILES), Sftp(address), **TIMES) as side:
+        host = f"[127.0.0.1]:{self.sftp_port}"
+        access = SftpAccess(f"{host} {self.key.export_public_key().decode()}", password="password")
+        async with (
+            open_files(f"sftp://{FILES}@127.0.0.1:{self.sftp_port}/", access) as store,
+            conformance_files.files_side(department(FILES), store, **TIMES) as side,
+        ):
             return await conformance_files.conform(side)
 
     async def events(self) -> Sequence[Result]:

@@ -6,20 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import typer
 from aiohttp import ClientError
 from aiokafka.errors import KafkaError
 
+from chassis.file_store import FilesUnavailableError, SftpAccess, open_files
 from contracts.catalogue import Department, load_catalogue
-from dept_adapter.kinds.files.store import (
-    FileStore,
-    Sftp,
-    SftpAddress,
-    SharedFolder,
-    StoreUnavailableError,
-)
 from xinfu import conformance_api, conformance_files, conformance_kafka
 from xinfu.conformance_cases import Result
 from xinfu.terminal import console, fail
@@ -84,37 +78,31 @@ def department_command(
                 settle_seconds=patience[1],
             ) as bus:
                 return await conformance_kafka.conform(bus)
-        store = _store(sftp or "", secret, key_file, host_key)
-        async with conformance_files.files_side(
-            found, store, patience_seconds=patience[0], settle_seconds=patience[1]
-        ) as files:
+        access = _access(sftp or "", secret, key_file, host_key)
+        async with (
+            open_files(sftp or "", access) as store,
+            conformance_files.files_side(
+                found, store, patience_seconds=patience[0], settle_seconds=patience[1]
+            ) as files,
+        ):
             return await conformance_files.conform(files)
 
     try:
         results = asyncio.run(work())
-    except (ClientError, KafkaError, StoreUnavailableError, OSError, ValueError) as error:
+    except (ClientError, KafkaError, FilesUnavailableError, OSError, ValueError) as error:
         fail(error)
     _show(found, results, as_json=as_json)
     if not all(result.passed for result in results):
         raise typer.Exit(1)
 
 
-def _store(address: str, secret: str | None, key_file: Path | None, host_key: str) -> FileStore:
+def _access(address: str, secret: str | None, key_file: Path | None, host_key: str) -> SftpAccess | None:
     parts = urlsplit(address)
-    if parts.scheme == "file":
-        return SharedFolder(Path(unquote(parts.path)))
-    return Sftp(
-        SftpAddress(
-            host=parts.hostname or "",
-            port=parts.port or 22,
-            username=unquote(parts.username or ""),
-            root=unquote(parts.path or "/"),
-            host_key=host_key,
-            password=secret,
-            key_file=key_file,
-            timeout_seconds=30,
-        )
-    )
+    if parts.scheme != "sftp":
+        return None
+    host = parts.hostname if parts.port in (None, 22) else f"[{parts.hostname}]:{parts.port}"
+    private_key = key_file.read_text(encoding="utf-8") if key_file else None
+    return SftpAccess(f"{host} {host_key}", private_key, secret)
 
 
 def _show(department: Department, results: Sequence[Result], *, as_json: bool) -> None:

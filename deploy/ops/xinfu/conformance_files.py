@@ -1,7 +1,6 @@
 """The conformance kit towards a system that exchanges batch files, over SFTP or in a shared folder. In a TEST folder."""
 
 import asyncio
-import hashlib
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -9,22 +8,22 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from chassis.file_store import Files, FilesUnavailableError
+from contracts.batch_files import Manifest
 from contracts.catalogue import Department, FileForm
 from contracts.department_files import (
     ACKNOWLEDGEMENT,
     DECISIONS_FOLDER,
     MANIFEST,
-    PART,
     RECEIPTS_FOLDER,
     REVIEW_COLUMNS,
     REVIEWS_FOLDER,
     Acknowledgement,
-    Manifest,
+    manifest_of,
 )
 from contracts.http.department import ReviewCancellation, ReviewSubmission
 from dept_adapter.kinds.files import tables
 from dept_adapter.kinds.files.rows import columns_of, read_row, review_row
-from dept_adapter.kinds.files.store import FileStore
 from xinfu.conformance_cases import DECIDED, Ear, Heard, Result, UnfitError, check, common, review, run, until
 
 _MAX_BYTES = 50_000_000
@@ -35,7 +34,7 @@ class FilesSide:
     """Our side. ``wrong``: what was wrong with the system's files, by name."""
 
     department: Department
-    store: FileStore
+    store: Files
     patience_seconds: float
     settle_seconds: float
     number: int
@@ -59,7 +58,7 @@ class FilesSide:
         await self.write([review_row(message)])
         return None
 
-    async def write(self, rows: Sequence[Sequence[str]], *, manifest: bool = True, suffix: str = "") -> None:
+    async def write(self, rows: Sequence[Sequence[str]], *, manifest: bool = True) -> None:
         """A batch, numbered; without its manifest it must not be read."""
         form = self.department.files or FileForm()
         async with self._busy:
@@ -69,18 +68,12 @@ class FilesSide:
             with tempfile.TemporaryDirectory() as directory:
                 path = Path(directory) / name
                 tables.write(path, form, list(REVIEW_COLUMNS.values()), rows)
-                await self.store.put(path, REVIEWS_FOLDER, name + suffix)
-                if not manifest:
-                    return
-                said = Manifest(
-                    name=name,
-                    rows=len(rows),
-                    sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-                    sequence=self.number,
-                    created_at=datetime.now(UTC),
-                )
-                path.write_text(said.model_dump_json(), encoding="utf-8")
-                await self.store.put(path, REVIEWS_FOLDER, name + MANIFEST)
+                content = path.read_bytes()
+            await self.store.write(f"{REVIEWS_FOLDER}/{name}", content)
+            if manifest:
+                said = manifest_of(name, content, len(rows), datetime.now(UTC), self.number)
+                described = f"{REVIEWS_FOLDER}/{name}{MANIFEST}"
+                await self.store.write(described, said.model_dump_json().encode())
 
     async def look(self) -> None:
         """Read the system's files for ever."""
@@ -88,50 +81,44 @@ class FilesSide:
             async with self._busy:
                 entries = await self.store.entries(DECISIONS_FOLDER)
                 for name in sorted(entries):
-                    if (
-                        name.endswith((PART, MANIFEST))
-                        or name in self.taken
-                        or name + MANIFEST not in entries
-                    ):
+                    if name.endswith(MANIFEST) or name in self.taken or name + MANIFEST not in entries:
                         continue
-                    with suppress(FileNotFoundError):
+                    with suppress(FilesUnavailableError):
                         await self._read(name)
             await asyncio.sleep(0.3)
 
     async def _read(self, name: str) -> None:
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / f"decisions{Path(name).suffix}"
-            described = Path(directory) / "manifest.json"
-            await self.store.fetch(DECISIONS_FOLDER, name + MANIFEST, described, 64_000)
-            await self.store.fetch(DECISIONS_FOLDER, name, path, _MAX_BYTES)
+            described = await self.store.read(f"{DECISIONS_FOLDER}/{name}{MANIFEST}", 64_000)
+            await self.store.fetch(f"{DECISIONS_FOLDER}/{name}", path, _MAX_BYTES)
             try:
-                manifest = Manifest.model_validate_json(described.read_bytes())
-                sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-                if sha256 != manifest.sha256.lower():
-                    raise ValueError("SHA-256 与清单不符：清单先于文件写好，或者文件写坏了")
+                (entry,) = (manifest := Manifest.model_validate_json(described)).files
+                if entry.name != name or entry.fault(path.read_bytes()):
+                    raise ValueError(entry.fault(path.read_bytes()) or "清单写的是别的文件")
                 with tables.reading(path, _MAX_BYTES * 4) as (header, rows):
                     columns = columns_of(header)
                     read = list(rows)
-                if len(read) != manifest.rows:
-                    raise ValueError(f"清单写有 {manifest.rows} 行，文件中有 {len(read)} 行")
+                if len(read) != entry.rows:
+                    raise ValueError(f"清单写有 {entry.rows} 行，文件中有 {len(read)} 行")
                 said = [read_row(row, columns, manifest.created_at) for row in read]
             except ValueError as error:
                 self.wrong[name] = str(error)[:300]
                 return
             for row, word in enumerate(said):
-                self.ear.hear(word.item_id, Heard(word, f"{name}:{sha256}:{row}"))
+                self.ear.hear(word.item_id, Heard(word, f"{name}:{entry.sha256}:{row}"))
             self.taken.add(name)
             receipt = Acknowledgement(
                 name=name,
-                sha256=sha256,
+                sha256=entry.sha256,
                 rows=len(said),
                 taken=len(said),
                 repeated=0,
                 refused=0,
                 taken_at=datetime.now(UTC),
             )
-            described.write_text(receipt.model_dump_json(), encoding="utf-8")
-            await self.store.put(described, RECEIPTS_FOLDER, name + ACKNOWLEDGEMENT)
+            told = f"{RECEIPTS_FOLDER}/{name}{ACKNOWLEDGEMENT}"
+            await self.store.write(told, receipt.model_dump_json().encode())
 
 
 async def conform(side: FilesSide) -> Sequence[Result]:
@@ -139,7 +126,6 @@ async def conform(side: FilesSide) -> Sequence[Result]:
 
     async def waits() -> str:
         half = review(side, "准予")
-        await side.write([review_row(half)], manifest=False, suffix=PART)
         await side.write([review_row(half)], manifest=False)
         whole = review(side, "准予")
         await side.tell(whole)
@@ -165,7 +151,7 @@ async def conform(side: FilesSide) -> Sequence[Result]:
 
 @asynccontextmanager
 async def files_side(
-    department: Department, store: FileStore, *, patience_seconds: float, settle_seconds: float
+    department: Department, store: Files, *, patience_seconds: float, settle_seconds: float
 ) -> AsyncIterator[FilesSide]:
     """Our side at a store, going on after the batches and decision files that are there."""
     names = [name for name in await store.entries(REVIEWS_FOLDER) if name.endswith(MANIFEST)]
@@ -178,4 +164,3 @@ async def files_side(
     finally:
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
-        await store.close()

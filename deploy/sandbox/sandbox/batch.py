@@ -2,7 +2,6 @@
 
 import asyncio
 import csv
-import hashlib
 import hmac
 import io
 import json
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import asyncssh
 
+from contracts.batch_files import Manifest
 from contracts.decisions import Outcome
 from contracts.department_files import (
     ACKNOWLEDGEMENT,
@@ -23,12 +23,11 @@ from contracts.department_files import (
     FOLDERS,
     MANIFEST,
     OUTCOME_WORDS,
-    PART,
     RECEIPTS_FOLDER,
     REVIEW_COLUMNS,
     REVIEWS_FOLDER,
     TELLINGS,
-    Manifest,
+    manifest_of,
 )
 from contracts.http.department import DecisionCallback
 from sandbox.callbacks import Callbacks
@@ -144,21 +143,22 @@ class BatchSystem:
         for path in sorted((self._root / REVIEWS_FOLDER).glob(f"*{MANIFEST}")):
             manifest = Manifest.model_validate_json(path.read_bytes())
             seen = "SELECT 1 FROM department_batch WHERE slug = ? AND name = ?"
-            if self._db.one(seen, (slug, manifest.name)):
+            if self._db.one(seen, (slug, manifest.batch_id)):
                 continue
-            content = path.with_name(manifest.name).read_bytes()
-            if hashlib.sha256(content).hexdigest() != manifest.sha256:
-                log.error("%s is not what its manifest says", manifest.name)
+            (entry,) = manifest.files
+            content = path.with_name(entry.name).read_bytes()
+            if fault := entry.fault(content):
+                log.error("%s", fault)
                 continue
             encoding = "utf-8-sig" if self._department.encoding == "utf-8" else self._department.encoding
             rows = list(csv.DictReader(io.StringIO(content.decode(encoding), newline="")))
-            if len(rows) != manifest.rows:
-                log.error("%s has %d rows, not %d", manifest.name, len(rows), manifest.rows)
+            if len(rows) != entry.rows:
+                log.error("%s has %d rows, not %d", manifest.batch_id, len(rows), entry.rows)
                 continue
             for row in rows:
                 self._read_row({name: row[title] for name, title in REVIEW_COLUMNS.items()})
             with self._db.transaction() as connection:
-                connection.execute("INSERT INTO department_batch VALUES (?, ?)", (slug, manifest.name))
+                connection.execute("INSERT INTO department_batch VALUES (?, ?)", (slug, manifest.batch_id))
 
     def _read_row(self, row: dict[str, str]) -> None:
         if row["telling"] == TELLINGS["cancellation"]:
@@ -196,18 +196,18 @@ class BatchSystem:
         content, count = _table(rows), len(rows)
         if fault is not None and fault.mode is not Mode.TWICE:
             cut = content[: len(content) // 2] if fault.mode is Mode.TRUNCATED else content
-            self._write(name, cut, _manifest(name, content, count + (fault.mode is Mode.WRONG_COUNT)))
+            self._write(name, cut, _described(name, content, count + (fault.mode is Mode.WRONG_COUNT)))
             await asyncio.sleep(fault.wait_seconds)
-        self._write(name, content, _manifest(name, content, count))
+        self._write(name, content, _described(name, content, count))
         if fault is not None and fault.mode is Mode.TWICE:
             await asyncio.sleep(fault.wait_seconds)
-            self._write(name, content, _manifest(name, content, count))
+            self._write(name, content, _described(name, content, count))
             again = f"again-{name}"
-            self._write(again, content, _manifest(again, content, count))
+            self._write(again, content, _described(again, content, count))
 
     def _write(self, name: str, content: bytes, manifest: Manifest) -> None:
         for file, data in ((name, content), (name + MANIFEST, manifest.model_dump_json().encode())):
-            part = self._root / DECISIONS_FOLDER / (file + PART)
+            part = self._root / DECISIONS_FOLDER / f"{file}.part"
             part.write_bytes(data)
             part.replace(part.with_name(file))
 
@@ -236,9 +236,8 @@ class BatchSystem:
                 )
 
 
-def _manifest(name: str, content: bytes, rows: int) -> Manifest:
-    digest = hashlib.sha256(content).hexdigest()
-    return Manifest(name=name, rows=rows, sha256=digest, created_at=datetime.now(UTC))
+def _described(name: str, content: bytes, rows: int) -> Manifest:
+    return manifest_of(name, content, rows, datetime.now(UTC))
 
 
 def _table(rows: list[Row]) -> bytes:

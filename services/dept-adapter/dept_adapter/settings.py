@@ -4,7 +4,6 @@ import json
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import unquote
 
 from asyncssh import KeyImportError, import_public_key
 from pydantic import (
@@ -31,11 +30,6 @@ def _slugs(value: Any) -> Any:
     if value.startswith("["):
         return json.loads(value)
     return [slug.strip() for slug in value.split(",") if slug.strip()]
-
-
-def shared_folder(url: AnyUrl) -> Path:
-    """The folder a file:// URL names."""
-    return Path(unquote(url.path or "/"))
 
 
 class AutoGrant(BaseModel):

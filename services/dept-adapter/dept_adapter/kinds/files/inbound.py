@@ -7,9 +7,9 @@ wrong is told in an error file, and looked at again until it is right.
 import asyncio
 import csv
 import hashlib
+import io
 import re
 import tempfile
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -18,9 +18,11 @@ from pathlib import Path
 from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
+from chassis.file_store import Entry, Files, FileTooLargeError
 from chassis.logs import get_logger
 from chassis.telemetry import tracer
 from chassis.unit_of_work import UnitOfWork
+from contracts.batch_files import Manifest, ManifestEntry
 from contracts.catalogue import Department
 from contracts.department_files import (
     ACKNOWLEDGEMENT,
@@ -29,22 +31,22 @@ from contracts.department_files import (
     ERRORS,
     FIRST_ROW,
     MANIFEST,
-    PART,
     RECEIPTS_FOLDER,
     Acknowledgement,
-    Manifest,
 )
 from dept_adapter.kinds.channels import RefusedDecision
 from dept_adapter.kinds.files import tables
 from dept_adapter.kinds.files.ledger import FileLedger, FileState, InboundFile
 from dept_adapter.kinds.files.rows import columns_of, read_row
-from dept_adapter.kinds.files.store import Entry, FileStore, FileTooLargeError
 from dept_adapter.kinds.port import Parts
 from dept_adapter.words import Refused, Word
 
 log = get_logger(__name__)
 _MAX_MANIFEST_BYTES = 64_000
-_NAME = re.compile(r"[^/\\\x00-\x1f]{1,100}\.(csv|xlsx)")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\.(csv|xlsx)")
+_MANIFEST_FORM = (
+    ' {"batch_id": …, "created_at": …, "files": [{"name": …, "size": …, "sha256": …, "rows": …}]}'
+)
 _LOOK_AGAIN = timedelta(seconds=60)
 
 
@@ -59,11 +61,10 @@ class TakenElsewhereError(Exception):
 class Inbound:
     """Takes the files of one department."""
 
-    def __init__(self, department: Department, parts: Parts, ledger: FileLedger, store: FileStore) -> None:
+    def __init__(self, department: Department, parts: Parts, ledger: FileLedger) -> None:
         self._department = department
         self._parts = parts
         self._ledger = ledger
-        self._store = store
         settings = parts.settings
         self._max_bytes = settings.files_max_mb * 1_000_000
         self._max_unpacked = settings.files_max_unpacked_mb * 1_000_000
@@ -72,18 +73,20 @@ class Inbound:
         self._patience = timedelta(seconds=settings.files_manifest_patience_seconds)
         self._lease = timedelta(seconds=settings.files_lease_seconds)
 
-    async def step(self) -> bool:
-        """Look at every file once; returns whether one was taken. Raises StoreUnavailableError."""
-        entries = await self._store.entries(DECISIONS_FOLDER)
-        names = sorted(name for name in entries if not name.endswith((PART, MANIFEST)))
+    async def step(self, files: Files) -> bool:
+        """Look at every file once; returns whether one was taken. Raises FilesUnavailableError."""
+        entries = await files.entries(DECISIONS_FOLDER)
+        names = sorted(name for name in entries if not name.endswith(MANIFEST))
         known = await self._ledger.files(self._department.slug, names)
         taken = False
         for name in names:
-            if await self._look(name, entries[name], entries.get(name + MANIFEST), known.get(name)):
+            if await self._look(files, name, entries[name], entries.get(name + MANIFEST), known.get(name)):
                 taken = True
         return taken
 
-    async def _look(self, name: str, entry: Entry, manifest: Entry | None, known: InboundFile | None) -> bool:
+    async def _look(
+        self, files: Files, name: str, entry: Entry, manifest: Entry | None, known: InboundFile | None
+    ) -> bool:
         now = datetime.now(UTC)
         look = f"{entry.look}|{manifest.look if manifest else '-'}"
         if known is not None and known.look == look:
@@ -93,73 +96,78 @@ class Inbound:
                 return False
         slug = self._department.slug
         if manifest is None:
-            await self._lonely(known or InboundFile(slug, name, look, FileState.LONELY, seen_at=now), now)
+            await self._lonely(
+                files, known or InboundFile(slug, name, look, FileState.LONELY, seen_at=now), now
+            )
             return False
         try:
             if not _NAME.fullmatch(name):
-                raise WrongFileError("文件名应以 .csv 或 .xlsx 结尾，不超过 100 个字，不含斜杠。")
+                raise WrongFileError(
+                    "文件名应由字母、数字、_、. 和 - 组成，以 .csv 或 .xlsx 结尾，不超过 100 个字。"
+                )
             with tempfile.TemporaryDirectory() as directory:
                 path = Path(directory) / f"decisions{Path(name).suffix}"
-                said = await self._fetch(name, entry, path)
-                await self._take(name, look, known, said, path)
+                said, created_at = await self._fetch(files, name, entry, path)
+                await self._take(files, name, look, known, said, created_at, path)
         except (WrongFileError, tables.UnreadableFileError) as error:
             await self._wrong(
-                InboundFile(slug, name, look, FileState.WRONG, looked_at=now), known, str(error)
+                files, InboundFile(slug, name, look, FileState.WRONG, looked_at=now), known, str(error)
             )
             return False
-        except FileNotFoundError:
-            return False  # taken away while it was looked at
         except TakenElsewhereError:
             log.info("another process takes this file", department=slug, file=name)
             return False
         return True
 
-    async def _lonely(self, file: InboundFile, now: datetime) -> None:
+    async def _lonely(self, files: Files, file: InboundFile, now: datetime) -> None:
         """Without a manifest nothing is read; after a while the department is told."""
         if file.seen_at is None or file.state is not FileState.LONELY:
             file = replace(file, state=FileState.LONELY, seen_at=now, reason=None)
         if file.reason is None and file.seen_at is not None and now - file.seen_at >= self._patience:
             file.reason = f"没有清单 {file.name}{MANIFEST}，文件未读取；请在文件写完之后写清单。"
-            await self._write_errors(file.name, [("", "", file.reason)])
+            await self._write_errors(files, file.name, [("", "", file.reason)])
         await self._ledger.save(file)
 
-    async def _wrong(self, file: InboundFile, known: InboundFile | None, reason: str) -> None:
+    async def _wrong(self, files: Files, file: InboundFile, known: InboundFile | None, reason: str) -> None:
         if known is None or known.reason != reason or known.state is not FileState.WRONG:
             log.warning("file is wrong", department=file.slug, file=file.name, reason=reason)
-            await self._write_errors(file.name, [("", "", reason)])
+            await self._write_errors(files, file.name, [("", "", reason)])
         await self._ledger.save(replace(file, reason=reason))
 
-    async def _fetch(self, name: str, entry: Entry, path: Path) -> Manifest:
-        """The file with its manifest, as whole as the manifest says. Raises WrongFileError."""
-        described = path.with_name("manifest.json")
-        await self._store.fetch(DECISIONS_FOLDER, name + MANIFEST, described, _MAX_MANIFEST_BYTES)
+    async def _fetch(
+        self, files: Files, name: str, entry: Entry, path: Path
+    ) -> tuple[ManifestEntry, datetime]:
+        """The file, as whole as its manifest says, and when that was made. Raises WrongFileError."""
         try:
-            manifest = Manifest.model_validate_json(described.read_bytes())
-        except (ValidationError, UnicodeDecodeError):
+            manifest = Manifest.model_validate_json(
+                await files.read(f"{DECISIONS_FOLDER}/{name}{MANIFEST}", _MAX_MANIFEST_BYTES)
+            )
+        except (ValidationError, FileTooLargeError):
+            raise WrongFileError(f"清单无法读取，应为{_MANIFEST_FORM}。") from None
+        if [each.name for each in manifest.files] != [name]:
+            raise WrongFileError(f"清单的 files 应当只写“{name}”这一个文件。")
+        said = manifest.files[0]
+        if said.rows > self._max_rows:
             raise WrongFileError(
-                '清单无法读取，应为 {"name": …, "rows": …, "sha256": …, "created_at": "2026-11-25T09:30:00+08:00"}。'
-            ) from None
-        if manifest.name != name:
-            raise WrongFileError(f"清单所写的文件名是“{manifest.name[:100]}”，与文件名不同。")
-        if manifest.rows > self._max_rows:
-            raise WrongFileError(
-                f"一个文件最多 {self._max_rows} 行，清单写有 {manifest.rows} 行，请分成几个文件。"
+                f"一个文件最多 {self._max_rows} 行，清单写有 {said.rows} 行，请分成几个文件。"
             )
         too_large = f"文件超过 {self._max_bytes // 1_000_000} MB，请分成几个文件。"
         if entry.size > self._max_bytes:
             raise WrongFileError(too_large)
         try:
-            await self._store.fetch(DECISIONS_FOLDER, name, path, self._max_bytes)
+            await files.fetch(f"{DECISIONS_FOLDER}/{name}", path, self._max_bytes)
         except FileTooLargeError:
             raise WrongFileError(too_large) from None
-        if await asyncio.to_thread(_sha256, path) != manifest.sha256.lower():
-            raise WrongFileError("文件的 SHA-256 与清单不符：文件没有写完，或者写坏了。补全后自动重读。")
-        rows = await asyncio.to_thread(self._count, path)
-        if rows != manifest.rows:
+        size, sha256 = await asyncio.to_thread(_measured, path)
+        if (size, sha256) != (said.size, said.sha256):
             raise WrongFileError(
-                f"清单写有 {manifest.rows} 行，文件中有 {rows} 行（不含表头），请核对后重写。"
+                f"文件有 {size} 字节，清单为 {said.size} 字节，或者 SHA-256 与清单不符："
+                "文件没有写完，或者写坏了。补全后自动重读。"
             )
-        return manifest
+        rows = await asyncio.to_thread(self._count, path)
+        if rows != said.rows:
+            raise WrongFileError(f"清单写有 {said.rows} 行，文件中有 {rows} 行（不含表头），请核对后重写。")
+        return said, manifest.created_at
 
     def _count(self, path: Path) -> int:
         with tables.reading(path, self._max_unpacked) as (header, rows):
@@ -170,9 +178,16 @@ class Inbound:
             return sum(1 for _ in islice(rows, self._max_rows + 1))
 
     async def _take(
-        self, name: str, look: str, known: InboundFile | None, said: Manifest, path: Path
+        self,
+        files: Files,
+        name: str,
+        look: str,
+        known: InboundFile | None,
+        said: ManifestEntry,
+        created_at: datetime,
+        path: Path,
     ) -> None:
-        slug, sha256 = self._department.slug, said.sha256.lower()
+        slug, sha256 = self._department.slug, said.sha256
         file = InboundFile(slug, name, look, FileState.TAKING, sha256, said.rows)
         if (
             known is not None
@@ -192,12 +207,12 @@ class Inbound:
             columns = columns_of(header)
             left = islice(rows, file.done, None)
             while chunk := await asyncio.to_thread(lambda: list(islice(left, self._chunk))):
-                file = await self._take_rows(file, chunk, columns, said.created_at)
+                file = await self._take_rows(file, chunk, columns, created_at)
                 await self._parts.channels.hold(slug, self._lease)
         if file.state is FileState.TAKING:
             file = replace(file, state=FileState.TAKEN, taken_at=datetime.now(UTC).replace(microsecond=0))
             await self._ledger.save(file)
-        await self._acknowledge(file)
+        await self._acknowledge(files, file)
         await self._ledger.save(replace(file, acknowledged=True))
         log.info(
             "file taken",
@@ -258,20 +273,14 @@ class Inbound:
 
     # --- receipts
 
-    async def _acknowledge(self, file: InboundFile) -> None:
+    async def _acknowledge(self, files: Files, file: InboundFile) -> None:
         """The error file first: who sees the acknowledgement finds what it names."""
         if file.refused:
-            with tempfile.TemporaryDirectory() as directory:
-                path = Path(directory) / "errors.csv"
-                with path.open("w", encoding="utf-8-sig", newline="") as opened:
-                    writer = csv.writer(opened)
-                    writer.writerow(ERROR_COLUMNS)
-                    async for each in self._parts.channels.refused_of(file.version):
-                        cells = (str(each["row"]), each["item_id"] or "", each["reason"])
-                        writer.writerow([tables.safe(cell) for cell in cells])
-                await self._store.put(path, RECEIPTS_FOLDER, file.name + ERRORS)
+            refused = self._parts.channels.refused_of(file.version)
+            rows = [(str(each["row"]), each["item_id"] or "", each["reason"]) async for each in refused]
+            await self._write_errors(files, file.name, rows)
         else:
-            await self._store.remove(RECEIPTS_FOLDER, file.name + ERRORS)
+            await files.remove(f"{RECEIPTS_FOLDER}/{file.name}{ERRORS}")
         receipt = Acknowledgement(
             name=file.name,
             sha256=file.sha256,
@@ -282,30 +291,24 @@ class Inbound:
             errors=file.name + ERRORS if file.refused else None,
             taken_at=file.taken_at or datetime.now(UTC),
         )
-        await self._put_text(receipt.model_dump_json(indent=2) + "\n", file.name + ACKNOWLEDGEMENT)
+        content = receipt.model_dump_json(indent=2).encode() + b"\n"
+        await files.write(f"{RECEIPTS_FOLDER}/{file.name}{ACKNOWLEDGEMENT}", content)
 
-    async def _write_errors(self, name: str, rows: list[tuple[str, str, str]]) -> None:
-        lines: Iterator[list[str]] = ([tables.safe(cell) for cell in row] for row in rows)
-        with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory) / "errors.csv"
-            with path.open("w", encoding="utf-8-sig", newline="") as opened:
-                csv.writer(opened).writerows([ERROR_COLUMNS, *lines])
-            await self._store.put(path, RECEIPTS_FOLDER, name + ERRORS)
-
-    async def _put_text(self, text: str, name: str) -> None:
-        with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory) / "receipt"
-            path.write_text(text, encoding="utf-8")
-            await self._store.put(path, RECEIPTS_FOLDER, name)
+    async def _write_errors(self, files: Files, name: str, rows: list[tuple[str, str, str]]) -> None:
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows([ERROR_COLUMNS, *([tables.safe(cell) for cell in row] for row in rows)])
+        # a spreadsheet knows UTF-8 by its BOM only
+        await files.write(f"{RECEIPTS_FOLDER}/{name}{ERRORS}", text.getvalue().encode("utf-8-sig"))
 
 
 def _message_id(file: InboundFile, row: int) -> str:
     return f"file:{file.name}:{file.sha256[:32]}:{row}"
 
 
-def _sha256(path: Path) -> str:
+def _measured(path: Path) -> tuple[int, str]:
+    """Bytes and SHA-256."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    return digest.hexdigest()
+        return file.tell(), digest.hexdigest()

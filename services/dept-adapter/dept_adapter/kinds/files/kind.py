@@ -3,27 +3,21 @@
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from urllib.parse import unquote
+from urllib.parse import urlsplit
 
 from chassis.background import Loop
 from chassis.breaker import Breaker, BreakerState
 from chassis.consumer import ConsumerSpec
+from chassis.file_store import FilesUnavailableError, SftpAccess, open_files
 from chassis.logs import get_logger
 from chassis.parking import RetryPolicy
 from contracts.catalogue import Department
 from dept_adapter.kinds.files.inbound import Inbound
 from dept_adapter.kinds.files.ledger import FileLedger
 from dept_adapter.kinds.files.outbound import Outbound
-from dept_adapter.kinds.files.store import (
-    FileStore,
-    Sftp,
-    SftpAddress,
-    SharedFolder,
-    StoreUnavailableError,
-)
 from dept_adapter.kinds.port import Health, Parts
 from dept_adapter.push import BREAKER
-from dept_adapter.settings import DeptAdapterSettings, shared_folder
+from dept_adapter.settings import DeptAdapterSettings
 
 log = get_logger(__name__)
 
@@ -36,10 +30,12 @@ class FilesKind:
         self.department = department
         self.consumers: Sequence[ConsumerSpec] = ()
         self._channels = parts.channels
-        self._store = file_store(department, settings)
+        self._url = str(settings.department_urls[department.slug])
+        self._access = sftp_access(department, settings)
+        self._timeout_seconds = settings.files_timeout_seconds
         ledger = FileLedger(parts.runtime.database)
-        self._outbound = Outbound(department, parts, ledger, self._store)
-        self._inbound = Inbound(department, parts, ledger, self._store)
+        self._outbound = Outbound(department, parts, ledger)
+        self._inbound = Inbound(department, parts, ledger)
         self._lease = timedelta(seconds=settings.files_lease_seconds)
         self._policy = RetryPolicy(
             settings.push_backoff_base_seconds, settings.push_backoff_max_seconds, max_attempts=0
@@ -75,9 +71,10 @@ class FilesKind:
         if not await self._channels.hold(slug, self._lease):
             return False
         try:
-            wrote = await self._outbound.step()
-            took = await self._inbound.step()
-        except StoreUnavailableError as error:
+            async with open_files(self._url, self._access, timeout_seconds=self._timeout_seconds) as files:
+                wrote = await self._outbound.step(files)
+                took = await self._inbound.step(files)
+        except FilesUnavailableError as error:
             wait = self._policy.delay(self._breaker.failures + 1)
             self._breaker.failed(time.monotonic(), str(error), wait.total_seconds())
             log.warning("file store cannot be reached", department=slug, error=str(error))
@@ -88,22 +85,16 @@ class FilesKind:
         return wrote or took
 
 
-def file_store(department: Department, settings: DeptAdapterSettings) -> FileStore:
-    """The store that the settings name for a department."""
+def sftp_access(department: Department, settings: DeptAdapterSettings) -> SftpAccess | None:
+    """How to sign in to a department's SFTP server; None for a shared folder."""
     slug = department.slug
-    url = settings.department_urls[slug]
-    if url.scheme == "file":
-        return SharedFolder(shared_folder(url))
-    secret = settings.department_secrets.get(slug)
-    return Sftp(
-        SftpAddress(
-            host=url.host or "",
-            port=url.port or 22,
-            username=unquote(url.username or ""),
-            root=unquote(url.path or "/"),
-            host_key=settings.department_host_keys[slug],
-            password=secret.get_secret_value() if secret else None,
-            key_file=settings.department_key_files.get(slug),
-            timeout_seconds=settings.files_timeout_seconds,
-        )
+    url = urlsplit(str(settings.department_urls[slug]))
+    if url.scheme != "sftp":
+        return None
+    host = url.hostname if url.port in (None, 22) else f"[{url.hostname}]:{url.port}"
+    secret, key_file = settings.department_secrets.get(slug), settings.department_key_files.get(slug)
+    return SftpAccess(
+        f"{host} {settings.department_host_keys[slug]}",
+        private_key=key_file.read_text(encoding="utf-8") if key_file else None,
+        password=secret.get_secret_value() if secret else None,
     )

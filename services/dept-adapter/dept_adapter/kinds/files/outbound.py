@@ -4,7 +4,6 @@ A batch is first kept, then written: the file under a name of its own, renamed, 
 is written again; once its manifest is there, it is never touched again.
 """
 
-import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,17 +14,17 @@ from typing import Literal
 from aiohttp import ClientError
 from opentelemetry.trace import SpanKind
 
+from chassis.file_store import Files
 from chassis.logs import get_logger
 from chassis.parking import RetryPolicy
 from chassis.telemetry import links, remote_context, span_context, tracer
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Department, FileForm
-from contracts.department_files import MANIFEST, REVIEW_COLUMNS, REVIEWS_FOLDER, Manifest
+from contracts.department_files import MANIFEST, REVIEW_COLUMNS, REVIEWS_FOLDER, manifest_of
 from contracts.http.intake import Case
 from dept_adapter.kinds.files import tables
 from dept_adapter.kinds.files.ledger import Batch, FileLedger, Line
 from dept_adapter.kinds.files.rows import review_row
-from dept_adapter.kinds.files.store import FileStore
 from dept_adapter.kinds.port import Parts
 from dept_adapter.states import State
 from dept_adapter.store import Claim, PushResult, StoredReview
@@ -39,12 +38,11 @@ _NO_CASE = "受理端查无该申请，无法送部门；请在工作台核实�
 class Outbound:
     """Writes the batches of one department."""
 
-    def __init__(self, department: Department, parts: Parts, ledger: FileLedger, store: FileStore) -> None:
+    def __init__(self, department: Department, parts: Parts, ledger: FileLedger) -> None:
         self._department = department
         self._form = department.files or FileForm()
         self._parts = parts
         self._ledger = ledger
-        self._store = store
         settings = parts.settings
         self._rows = settings.files_batch_rows
         self._lease = timedelta(seconds=settings.files_lease_seconds)
@@ -53,15 +51,15 @@ class Outbound:
         )
         self._intake_failures = 0
 
-    async def step(self) -> bool:
-        """Finish the batch that was begun, or write a new one; returns whether there may be more. Raises StoreUnavailableError."""
+    async def step(self, files: Files) -> bool:
+        """Finish the batch that was begun, or write a new one; returns whether there may be more. Raises FilesUnavailableError."""
         batch = await self._ledger.open_batch(self._department.slug)
         if batch is not None:
             stored = await self._parts.reviews.where({"_id": {"$in": [line.item_id for line in batch.lines]}})
             cases = await self._cases(stored)
             if cases is None:
                 return False
-            await self._write(batch, {each.review.item_id: each for each in stored}, cases)
+            await self._write(files, batch, {each.review.item_id: each for each in stored}, cases)
             return True
         now = datetime.now(UTC)
         claim = await self._parts.reviews.claim(self._department.slug, self._rows, now, self._lease)
@@ -83,7 +81,7 @@ class Outbound:
         known = [each for each in claim.reviews if each.review.application_id in cases]
         if known:
             batch = await self._keep(claim, sorted(known, key=lambda each: each.review.item_id))
-            await self._write(batch, {each.review.item_id: each for each in known}, cases)
+            await self._write(files, batch, {each.review.item_id: each for each in known}, cases)
         return True
 
     async def _cases(self, reviews: Sequence[StoredReview]) -> dict[str, Case] | None:
@@ -123,7 +121,7 @@ class Outbound:
         return kept
 
     async def _write(
-        self, batch: Batch, reviews: Mapping[str, StoredReview], cases: Mapping[str, Case]
+        self, files: Files, batch: Batch, reviews: Mapping[str, StoredReview], cases: Mapping[str, Case]
     ) -> None:
         slug = batch.slug
         name = f"reviews-{batch.sequence:06}.{self._form.format}"
@@ -133,8 +131,8 @@ class Outbound:
             links=links([span_context(trace) for trace in traces.values()]),
             attributes={"messaging.batch.message_count": len(batch.lines), "xinfu.file": name},
         ):
-            if name + MANIFEST not in await self._store.entries(REVIEWS_FOLDER):
-                await self._write_files(batch, name, reviews, cases)
+            if name + MANIFEST not in await files.entries(REVIEWS_FOLDER):
+                await self._write_files(files, batch, name, reviews, cases)
         results = []
         for row, line in enumerate(batch.lines, start=1):
             with tracer.start_as_current_span(
@@ -156,24 +154,23 @@ class Outbound:
         log.info("batch written", department=slug, file=name, rows=len(batch.lines))
 
     async def _write_files(
-        self, batch: Batch, name: str, reviews: Mapping[str, StoredReview], cases: Mapping[str, Case]
+        self,
+        files: Files,
+        batch: Batch,
+        name: str,
+        reviews: Mapping[str, StoredReview],
+        cases: Mapping[str, Case],
     ) -> None:
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / name
             rows = (self._row(line, reviews[line.item_id], cases) for line in batch.lines)
             tables.write(path, self._form, list(REVIEW_COLUMNS.values()), rows)
             content = path.read_bytes()
-            manifest = Manifest(
-                name=name,
-                rows=len(batch.lines),
-                sha256=hashlib.sha256(content).hexdigest(),
-                sequence=batch.sequence,
-                created_at=batch.created_at,
-            )
-            written = path.with_name(name + MANIFEST)
-            written.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            await self._store.put(path, REVIEWS_FOLDER, name)
-            await self._store.put(written, REVIEWS_FOLDER, name + MANIFEST)
+        manifest = manifest_of(name, content, len(batch.lines), batch.created_at, batch.sequence)
+        await files.write(f"{REVIEWS_FOLDER}/{name}", content)
+        await files.write(
+            f"{REVIEWS_FOLDER}/{name}{MANIFEST}", manifest.model_dump_json(indent=2).encode() + b"\n"
+        )
 
     def _row(self, line: Line, stored: StoredReview, cases: Mapping[str, Case]) -> list[str]:
         review = replace(
