@@ -25,6 +25,7 @@ Months = Annotated[int, Field(ge=0, le=120)]
 WorkingDays = Annotated[int, Field(ge=0, le=250)]
 Text = Annotated[str, Field(min_length=1)]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,40}$")]
+Email = Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,180}$")]
 Region = Annotated[
     str, Field(pattern=r"^[0-9]{6}$", description="行政区划代码 (GB/T 2260); 100000 is the nation")
 ]
@@ -90,12 +91,16 @@ class Department(InForce):
     """A 认定单位. ``mode``: how it takes part (docs/departments.md).
 
     ``callbacks``: false for a system of mode api that cannot call back, so it is asked. ``files``: of mode files. ``issues_letters``:
-    its own system issues the letters of what is decided there, ours only tell of them. ``contact``: where its letters say that it can
-    be asked.
+    its own system issues the letters of what is decided there, ours only tell of them.
+    ``contact``: where its letters say that it can be asked. ``four_eyes``: decisions that an officer proposes and another confirms
+    (复核); an own arrangement of the department. ``contact_email``: of its officers, ``approver_email``: of those who approve there,
+    for reminders; null: not known.
     """
 
     code: str
     name: Text
+    contact_email: Email | None = None
+    approver_email: Email | None = None
     short_name: Text
     slug: Slug
     region: Region
@@ -103,6 +108,7 @@ class Department(InForce):
     mode: DepartmentMode
     callbacks: bool = True
     files: FileForm | None = None
+    four_eyes: tuple[Literal["grant", "refuse", "revoke"], ...] = ()
     categories: tuple[str, ...] = Field(min_length=1)
     aliases: tuple[Text, ...]
     issues_letters: bool = False
@@ -120,10 +126,11 @@ class Department(InForce):
 
 
 class HumanQueue(Row):
-    """The named queue for what cannot be resolved."""
+    """The named queue for what cannot be resolved. ``contact_email``: of the credit centre's supervisors (督办)."""
 
     id: Slug
     name: Text
+    contact_email: Email | None = None
 
 
 class Category(Row):
@@ -229,6 +236,17 @@ class Overlay(InForce):
     evidence: Evidence
 
 
+class LetterOffice(Row):
+    """Who gets formal letters about what a vendor shows. ``email`` None: a person takes the letter there.
+
+    ``supervisor``: who gets a copy of the second letter (信用中国 or the authority in charge).
+    """
+
+    office: Text
+    email: Annotated[str, Field(pattern=r"^[^@\s,;<>]+@[^@\s,;<>]+$", max_length=254)] | None = None
+    supervisor: Text | None = None
+
+
 class Target(Row):
     """A platform that has to show what was decided. ``timeout_seconds``: of one call."""
 
@@ -244,11 +262,14 @@ class Target(Row):
     time_limit_source: Text
     time_limit_evidence: Evidence
     natural_persons: bool
+    letters: LetterOffice | None = None
 
     @model_validator(mode="after")
     def _no_persons_at_vendors(self) -> Self:
         if self.kind == "vendor" and self.natural_persons:
             raise ValueError("自然人记录不得送第三方（kind 为 vendor 时 natural_persons 必须为 false）")
+        if self.letters and self.kind != "vendor":
+            raise ValueError("只有第三方（kind 为 vendor）才函告，请去掉 letters")
         return self
 
 
@@ -483,6 +504,11 @@ class Catalogue(Row):
     def overlay(self, overlay: str, on: date) -> Overlay | None:
         """The overlay with this id, if in force on that day."""
         return next((o for o in self.overlays if o.id == overlay and o.in_force(on)), None)
+
+    def promise(self, on: date) -> Overlay | None:
+        """The overlay in force on that day that promises applicants the fewest working days. A service promise, no legal limit."""
+        found = [o for o in self.overlays if o.department_working_days is not None and o.in_force(on)]
+        return min(found, key=lambda o: o.department_working_days or 0, default=None)
 
     def resolve_department(self, code: str | None, name: str, category: str, on: date) -> Resolution:
         """Find who made a record of ``category``: by code, else by exact name or alias (width and spaces folded).

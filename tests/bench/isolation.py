@@ -24,11 +24,14 @@ from xinfu_local import Broker, Stack
 STOPPED = "hz-sthj"
 OTHERS = {OTHER_API: "api，回调", "hz-ycj": "api，查询", "hz-gjjzx": "files", "hz-yzj": "events"}
 ROUNDS, EACH = 3, 10
+# intake takes so many files at once
+_importing = asyncio.Semaphore(2)
 
 
 async def seconds_of(world: World, slug: str) -> float:
     """From submission until the grant of one application has taken effect."""
-    company = await world.company(world.row(slug))
+    async with _importing:
+        company = await world.company(world.row(slug))
     application = (await world.submit(company)).ok()
     granted = {"key": application["items"][0]["item_id"], "headers.ce_type": RepairGranted.TYPE}
     outbox = world.database("dept-adapter")["outbox"]

@@ -17,6 +17,7 @@ from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import load_catalogue
 from contracts.errors import DeadLetterReason
 from contracts.events import EVENTS
+from contracts.signatures import new_secret
 from contracts.topics import TOPICS
 from dept_adapter import store as dept_store
 from dept_adapter.handlers import ReviewHandler
@@ -25,6 +26,7 @@ from intake.follow_ups import FollowUps
 from intake.handlers import ProgressHandler
 from notify import store as notify_store
 from notify.handlers import FactHandler
+from notify.offices import Offices
 from notify.texts import Texts
 from routing import store as routing_store
 from routing.handlers import ApplicationHandler
@@ -78,13 +80,21 @@ def _policy() -> Policy:
         oidc_issuer="x",
         intake_url="http://127.0.0.1",
         client_secret="x",
+        signing_key=new_secret("ed25519"),
+        public_url="http://127.0.0.1",
     )
     return settings.policy(CATALOGUE.targets[0])
 
 
 def _notify(database: Database) -> Handler:
     texts = Texts({target.id: target.name for target in CATALOGUE.targets})
-    return FactHandler(texts, notify_store.Messages(database), notify_store.Emails(database))
+    return FactHandler(
+        texts,
+        notify_store.Messages(database),
+        notify_store.Emails(database),
+        Offices(CATALOGUE),
+        notify_store.OfficeNotices(database),
+    )
 
 
 def _intake(database: Database) -> Handler:
@@ -121,7 +131,7 @@ SERVICES: dict[str, tuple[set[str], Callable[[Database], Handler], Sequence[Coll
 
 def test_every_topic_with_a_consumer_is_tried() -> None:
     tried = set().union(*(topics for topics, _, _ in SERVICES.values()))
-    assert {topic.name for topic in TOPICS} - tried == {"xinfu.notifications"}
+    assert {topic.name for topic in TOPICS} - tried == {"xinfu.notifications", "xinfu.office-notifications"}
 
 
 @pytest.mark.parametrize("service", SERVICES)

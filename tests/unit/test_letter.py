@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pypdf import PdfReader
 
 from chassis.letter import Letter, LetterPress, LetterTable, Verification, as_html
-from chassis.typesetting import TypesetterBusyError
+from chassis.typesetting import Attachment, TypesetterBusyError
 
 NASTY = '#import "x" $a$ [b] <script>alert(1)</script> 〔2026〕 \\ *c* `d` {{ e }}'
 PRESS = LetterPress()
@@ -75,6 +75,15 @@ def test_the_same_letter_is_the_same_file_and_another_has_another_hash() -> None
     assert printed(letter()) == asyncio.run(LetterPress().print(letter()))
     assert letter().content_hash == letter().content_hash
     assert letter().content_hash != letter(addressee="杭州示例科技有限公司。").content_hash
+
+
+def test_what_is_attached_comes_out_as_it_went_in_and_the_file_is_pdf_a_3() -> None:
+    content = '{"a": "' + NASTY.replace("\\", "").replace('"', "'") + "x" * 60 + '"}'
+    attachment = Attachment("certificate.json", "application/json", "说明", content)
+    pdf = asyncio.run(PRESS.print(letter(), attachment))
+    assert PdfReader(io.BytesIO(pdf)).attachments["certificate.json"] == [content.encode()]
+    assert b"<pdfaid:part>3</pdfaid:part>" in pdf
+    assert b"<pdfaid:part>2</pdfaid:part>" in printed(letter())
 
 
 def test_a_long_letter_has_pages_and_a_head_on_each_table_page() -> None:

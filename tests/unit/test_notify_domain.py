@@ -24,11 +24,13 @@ from contracts.events import (
     Event,
     FollowUpDue,
     ItemRouted,
+    LetterChannel,
     PropagationCompleted,
     RepairRefused,
     RepairRevoked,
     ReviewNotAccepted,
     SupplementRequested,
+    VendorLetterIssued,
 )
 from contracts.records import DisplayState
 from notify.domain import CHANNELS, Failure, MailState, Notice, distinct, notices, refused, state_after
@@ -65,7 +67,12 @@ def _events() -> list[Event]:
     first = [_example(event_type) for event_type in EVENTS]
     other = {
         name: prefix + "f" * 32
-        for name, prefix in (("application_id", "app_"), ("item_id", "itm_"), ("record_id", "rec_"))
+        for name, prefix in (
+            ("application_id", "app_"),
+            ("item_id", "itm_"),
+            ("record_id", "rec_"),
+            ("letter_id", "vlt_"),
+        )
     }
     second = [
         event.model_copy(update={k: v for k, v in other.items() if hasattr(event, k)}) for event in first
@@ -89,7 +96,7 @@ def _tell(batches: list[list[Event]]) -> dict[str, tuple[Notice, Text]]:
         for notice_id, (position, notice) in wanted.items():
             assert batch[position] == notice.event
             if notice_id not in stored:
-                stored[notice_id] = (notice, TEXTS.render(notice.event))
+                stored[notice_id] = (notice, TEXTS.render(notice.event, notice.channel))
     return stored
 
 
@@ -128,11 +135,23 @@ def test_one_message_for_each_fact_and_channel() -> None:
         RepairRefused,
         RepairRevoked,
         ApplicationCompleted,
+        VendorLetterIssued,
     )
     # each told event of ALL is a fact of its own
-    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 16 * 2 + 1
-    assert len(by_channel[Channel.EMAIL]) == sum(isinstance(event, mailed) for event in told) == 14
+    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 17 * 2 + 1
+    assert len(by_channel[Channel.EMAIL]) == sum(isinstance(event, mailed) for event in told) == 16
     assert set(by_channel[Channel.EMAIL]) < set(by_channel[Channel.IN_APP])
+
+
+def test_a_vendor_letter_is_told_to_the_applicant_and_mailed_to_the_vendor_or_taken_by_hand() -> None:
+    event = _example(VendorLetterIssued.TYPE)
+    assert isinstance(event, VendorLetterIssued)
+    told, mailed = (TEXTS.render(event, channel) for channel in (Channel.IN_APP, Channel.EMAIL))
+    assert event.application_id in told.text
+    assert event.application_id not in mailed.title + mailed.text
+    assert event.number in mailed.title
+    by_hand = event.model_copy(update={"channel": LetterChannel.DOWNLOAD})
+    assert [notice.channel for notice in notices(by_hand)] == [Channel.IN_APP]
 
 
 def test_other_events_tell_nothing() -> None:
@@ -317,6 +336,7 @@ GOOD = {
     "MONGODB_URI": "mongodb://127.0.0.1:1",
     "XINFU_OIDC_ISSUER": "http://127.0.0.1:1",
     "NOTIFY_INTAKE_URL": "http://127.0.0.1:1",
+    "NOTIFY_SYNC_URL": "http://127.0.0.1:1",
     "NOTIFY_CLIENT_SECRET": "s",
     "NOTIFY_SMTP_HOST": "127.0.0.1",
     "NOTIFY_SMTP_FROM": "信复 <no-reply@example.org>",

@@ -43,6 +43,7 @@ from sync.domain import (
     settled,
 )
 from sync.handlers import DecisionHandler
+from sync.history import Fact
 from sync.store import Store
 
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -341,6 +342,11 @@ class Documents:
     def __init__(self) -> None:
         self.decided: dict[str, Record] = {}
         self.at_targets: dict[str, Delivery] = {}
+        self.history = self
+        self.written: list[Fact] = []
+
+    async def append(self, facts: Sequence[Fact], _now: datetime, _session: Session) -> None:
+        self.written += facts
 
     async def records(self, ids: Iterable[str], _session: Session) -> dict[str, Record]:
         return {i: self.decided[i] for i in ids if i in self.decided}
@@ -396,6 +402,8 @@ def test_any_delivery_of_decisions_ends_in_the_same_desired_states(
         assert (record.state, record.facts) == (desired(event), event.record)
         assert (record.item_id, record.decision_number) == (event.item_id, event.decision_number)
         assert 1 <= record.version <= len(told)
+        in_history = [fact.facts["version"] for fact in documents.written if fact.record_id == record_id]
+        assert in_history == list(range(1, record.version + 1))
         shown_at = CATALOGUE.targets_for(event.record.category, event.record.subject_type)
         assert sorted(record.targets) == sorted(target.id for target in shown_at)
         for target in record.targets:

@@ -18,13 +18,17 @@ from rich.table import Table
 
 from contracts.clock import CHINA_STANDARD_TIME
 from xinfu.acls import acls_command
+from xinfu.audit import audit_app
+from xinfu.certificate import certificate_app
 from xinfu.client import Citizenry, Client, RefusedError
 from xinfu.compose import KAFKA_PORT, MONGODB_PORT, Endpoints, compose, replay_outboxes
 from xinfu.conformance import conformance_app
+from xinfu.convergence import convergence_command
 from xinfu.demo import Demo, DemoFailedError
 from xinfu.dlq import dlq_app
 from xinfu.doctor import doctor
 from xinfu.guide import guide_command
+from xinfu.keys import keys_app
 from xinfu.lag import lag
 from xinfu.openapi import write as write_openapi
 from xinfu.outbox import outbox_app
@@ -33,6 +37,7 @@ from xinfu.records import ImportFailedError, import_records, show_report
 from xinfu.rules import rules_app
 from xinfu.terminal import DataDir, console, fail
 from xinfu.trace import render, spans_of, submission
+from xinfu.vendor_letters import letters_app
 from xinfu.verify import verify_command
 from xinfu_local import DEFAULT_DATA_DIR, Broker, RunningStack, Stack, StackError, broker_from_environment
 
@@ -43,10 +48,15 @@ app.add_typer(dlq_app, name="dlq")
 app.add_typer(outbox_app, name="outbox")
 app.add_typer(rules_app, name="rules")
 app.add_typer(conformance_app, name="conformance")
+app.add_typer(audit_app, name="audit")
+app.add_typer(keys_app, name="keys")
+app.add_typer(letters_app, name="letters")
+app.add_typer(certificate_app, name="certificate")
 app.command()(lag)
 app.command()(parity)
 app.command("verify")(verify_command)
 app.command()(doctor)
+app.command("convergence")(convergence_command)
 app.command("guide")(guide_command)
 app.command("acls")(acls_command)
 

@@ -57,6 +57,13 @@ class Client:
                 raise error
             await asyncio.sleep(0.3)
 
+    async def content(self, url: str) -> bytes:
+        """A file. Raises RefusedError for a 4xx or 5xx."""
+        async with self._session.get(url, headers=self._headers) as response:
+            if response.status >= 400:
+                raise RefusedError("GET", url, response.status, await response.text())
+            return await response.read()
+
     @asynccontextmanager
     async def upload(self, url: str, data: Any, content_type: str) -> AsyncIterator[ClientResponse]:
         """Send a body and read the answer as a stream. Raises RefusedError for a 4xx or 5xx."""

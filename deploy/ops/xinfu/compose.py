@@ -14,6 +14,7 @@ import asyncssh
 from pymongo import MongoClient
 
 from contracts.catalogue import load_catalogue
+from contracts.signatures import new_secret
 from contracts.tokens import Scope
 from xinfu_local import Broker, Process, StackError, free_port
 
@@ -30,10 +31,11 @@ _PREFERRED_PORTS = {
 }
 KAFKA_PORT, MONGODB_PORT = 19092, 27117
 _CLIENT_SCOPES = {
-    "intake": [Scope.LETTERS_READ],
+    "intake": [Scope.LETTERS_READ, Scope.PROPAGATION_READ],
     "dept-adapter": [Scope.CASES_READ],
+    "review-desk": [],
     "sync": [Scope.CASES_READ],
-    "notify": [Scope.CASES_READ],
+    "notify": [Scope.CASES_READ, Scope.PROPAGATION_READ],
     "ops": [Scope.RECORDS_WRITE, Scope.OPERATIONS, Scope.ROUTING_ASSIGN],
 }
 
@@ -106,6 +108,7 @@ def _kept_secrets(data_dir: Path) -> dict[str, str]:
         kept.setdefault(name, secrets.token_hex(16))
     if "sftp-host-key" not in kept:
         kept["sftp-host-key"] = asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
+    kept.setdefault("signing-key", new_secret("ed25519"))
     data_dir.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
     path.write_text(json.dumps(kept, indent=2))
@@ -163,12 +166,13 @@ def compose(
     own: dict[str, dict[str, str]] = {
         "intake": {
             "INTAKE_SUBJECT_KEY": kept["subject-key"],
+            "INTAKE_SYNC_URL": urls["sync"],
             "INTAKE_FOLLOW_UP_POLL_SECONDS": "2",
             "INTAKE_SCANNER_URL": f"{sandbox}/scanner",
             "INTAKE_DEPT_ADAPTER_URL": urls["dept-adapter"],
             "INTAKE_CLIENT_SECRET": clients["intake"],
         },
-        "routing": {},
+        "routing": {"ROUTING_DEADLINE_POLL_SECONDS": "2"},
         "dept-adapter": {
             **client("dept-adapter"),
             "DEPT_ADAPTER_DEPARTMENT_URLS": json.dumps(addresses),
@@ -177,23 +181,31 @@ def compose(
             "DEPT_ADAPTER_SOURCE_URLS": json.dumps({s: f"{sandbox}/sources/{s}" for s in sources}),
             "DEPT_ADAPTER_SOURCE_SECRETS": json.dumps(sources),
             "DEPT_ADAPTER_AUTO_GRANT": json.dumps({"hz-mzhj": {"tiers": ["minor"], "sample_percent": 50}}),
+            "DEPT_ADAPTER_DESK_CLIENT_SECRET": clients["review-desk"],
             # sooner than the default: here somebody waits to see it
             "DEPT_ADAPTER_DEADLINE_POLL_SECONDS": "2",
             "DEPT_ADAPTER_DECISION_POLL_SECONDS": "1",
             "DEPT_ADAPTER_FILES_POLL_SECONDS": "1",
             "DEPT_ADAPTER_FILES_LEASE_SECONDS": "15",
             "DEPT_ADAPTER_FILES_TIMEOUT_SECONDS": "10",
+            "DEPT_ADAPTER_REMIND_HOUR": "0",
         },
         "sync": {
             **client("sync"),
             "SYNC_TARGET_URLS": json.dumps({t: f"{sandbox}/targets/{t}" for t in targets}),
             "SYNC_TARGET_SECRETS": json.dumps(targets),
+            "SYNC_PUBLIC_URL": urls["sync"],
+            "SYNC_SIGNING_KEY": kept["signing-key"],
+            "SYNC_HEAD_SECONDS": "2",
+            "SYNC_VENDOR_LETTER_POLL_SECONDS": "2",
+            "SYNC_VENDOR_LETTER_CONTACT": "杭州市信用修复“一件事”平台 0571-00000000（示例）",
             "SYNC_LEASE_SECONDS": "15",
             # sooner than the default at first: here somebody waits to see that a target which forgets is repaired
             "SYNC_RECHECK_SCHEDULE_SECONDS": json.dumps([5, 60, 600, 3600, 86_400]),
         },
         "notify": {
             **client("notify"),
+            "NOTIFY_SYNC_URL": urls["sync"],
             "NOTIFY_SMTP_HOST": "127.0.0.1",
             "NOTIFY_SMTP_PORT": str(ports["smtp"]),
             "NOTIFY_SMTP_FROM": "信复 <no-reply@xinfu.example>",
@@ -201,6 +213,7 @@ def compose(
             "NOTIFY_SMTP_TIMEOUT_SECONDS": "2",
             "NOTIFY_EMAIL_LEASE_SECONDS": "8",
             "NOTIFY_EMAIL_RETRY_BASE_SECONDS": "2",
+            "NOTIFY_DIGEST_WAIT_SECONDS": "3",
         },
     }
     outside = Process(
@@ -219,7 +232,13 @@ def compose(
             "SANDBOX_SOURCE_SECRETS": json.dumps(sources),
             "SANDBOX_OIDC_CLIENTS": json.dumps(
                 {
-                    name: {"secret": secret, "scope": " ".join(_CLIENT_SCOPES[name])}
+                    name: {
+                        "secret": secret,
+                        "scope": " ".join(_CLIENT_SCOPES[name]),
+                        "redirect_uris": [f"{urls['dept-adapter']}/desk/callback"]
+                        if name == "review-desk"
+                        else [],
+                    }
                     for name, secret in clients.items()
                 }
             ),
@@ -236,6 +255,7 @@ def compose(
             settings = {**common, **own[service], f"{prefix}_HTTP_PORT": str(port)}
             if service == "dept-adapter":  # departments call back the replica that pushed
                 settings["DEPT_ADAPTER_PUBLIC_URL"] = url
+                settings["DEPT_ADAPTER_DESK_URL"] = urls[service]
             processes.append(
                 Process(
                     service if number == 1 else f"{service}-{number}",

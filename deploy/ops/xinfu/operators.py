@@ -29,19 +29,19 @@ class Services:
     """The services of an installation, asked as an operator."""
 
     def __init__(self, client: Client, urls: Mapping[str, str]) -> None:
-        self._client = client
+        self.client = client
         self.urls = urls
 
     async def ask(self, shape: type[S], service: str, path: str, **query: Any) -> S:
         """The answer to a GET. Raises what ``UNANSWERED`` names."""
         given = {name: value for name, value in query.items() if value is not None}
         url = f"{self.urls[service]}/v1/operations/{path}?{urlencode(given)}"
-        return shape.model_validate(await self._client.call("GET", url))
+        return shape.model_validate(await self.client.call("GET", url))
 
     async def post(self, shape: type[S], service: str, path: str, body: BaseModel) -> S:
         """The answer to a POST of ``body``."""
         url = f"{self.urls[service]}/v1/operations/{path}"
-        answer = await self._client.call("POST", url, body.model_dump(mode="json", exclude_none=True))
+        answer = await self.client.call("POST", url, body.model_dump(mode="json", exclude_none=True))
         return shape.model_validate(answer)
 
 

@@ -104,3 +104,8 @@ def departments(settings: Settings) -> dict[str, Department]:
         )
         for slug, secret in secrets.items()
     }
+
+
+def department_codes(settings: Settings) -> dict[str, str]:
+    """Slug -> code of every department of the catalogue."""
+    return {row["slug"]: row["code"] for row in _load(settings, "departments.yaml", "departments")}

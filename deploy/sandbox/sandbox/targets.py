@@ -53,6 +53,7 @@ CREATE INDEX IF NOT EXISTS target_push_page ON target_push (target_id, seq);
 CREATE TABLE IF NOT EXISTS target_held (
   seq INTEGER PRIMARY KEY, target_id TEXT NOT NULL, record_seq INTEGER NOT NULL UNIQUE, push TEXT NOT NULL, due REAL NOT NULL
 );
+CREATE TABLE IF NOT EXISTS target_stubborn (record_seq INTEGER PRIMARY KEY, manner TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS target_held_due ON target_held (target_id, due);
 """
 
@@ -103,6 +104,21 @@ class Forget(BaseModel):
     subject_code: str | None = None
 
 
+class Manner(StrEnum):
+    """What a target that shows a record again does with pushes: does as told, refuses them, or says yes and changes nothing."""
+
+    REPAIR = "repair"
+    REFUSE = "refuse"
+    IGNORE = "ignore"
+
+
+class Republish(BaseModel):
+    """Body of POST /targets/{id}/sandbox/republish: records of this subject are shown again."""
+
+    subject_code: str
+    then: Manner = Manner.REFUSE
+
+
 def looks_like_id_number(code: str) -> bool:
     """Whether a subject code looks like a natural person's ID number. A USCC of digits alone does not."""
     if not _ID_NUMBER.fullmatch(code):
@@ -132,6 +148,13 @@ def _decide(
     stored = connection.execute(f"SELECT * FROM target_record WHERE {_AT}", where).fetchone()  # noqa: S608
     if stored is None:
         return RepairStatus.REJECTED, "查无此记录：请核对主体代码、文号和处罚机关", None
+    stubborn = connection.execute(
+        "SELECT manner FROM target_stubborn WHERE record_seq = ?", (stored["seq"],)
+    ).fetchone()
+    if stubborn:
+        if stubborn["manner"] == Manner.IGNORE:
+            return RepairStatus.APPLIED, None, None
+        return RepairStatus.REJECTED, "数据来自其他渠道，暂不处理", None
     reused = connection.execute(
         "SELECT 1 FROM target_push WHERE target_id = ? AND idempotency_key = ? AND status = 'applied'"
         " AND (subject_code != ? OR version != ?)",
@@ -402,6 +425,23 @@ def router(db: Database, faults: Faults, targets: Mapping[str, Target], delay_se
                 (target.id, body.subject_code),
             ).fetchall()
             return {"forgotten": _forget(connection, [row["seq"] for row in chosen])}
+
+    @api.post("/sandbox/republish")
+    def republish(target_id: str, body: Republish) -> dict[str, int]:
+        target = find(target_id)
+        with db.transaction() as connection:
+            chosen = connection.execute(
+                "SELECT seq FROM target_record WHERE target_id = ? AND subject_code = ?",
+                (target.id, body.subject_code),
+            ).fetchall()
+            seqs = [row["seq"] for row in chosen]
+            connection.executemany("DELETE FROM target_stubborn WHERE record_seq = ?", [(s,) for s in seqs])
+            if body.then is not Manner.REPAIR:
+                connection.executemany(
+                    "INSERT INTO target_stubborn VALUES (?, ?)", [(seq, body.then) for seq in seqs]
+                )
+                _forget(connection, seqs)
+            return {"republished": len(seqs)}
 
     @api.get("/sandbox/log")
     def log(

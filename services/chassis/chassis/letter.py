@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from chassis.typesetting import Typesetter
+from chassis.typesetting import Attachment, Typesetter
 
 _TEMPLATES = Environment(
     loader=PackageLoader("chassis"),
@@ -56,7 +56,7 @@ class Letter(BaseModel):
 
     ``issuer``: the office named above the title and below the text; ``number``: 文号; ``addressee``: whom it is to;
     ``paragraphs``: its body before the ``table``, ``closing`` after it; ``basis``: rules it rests on, each with its article;
-    ``remedy``: what the addressee can do against it; ``contact``: of the issuing office; ``copies_to``: 抄送; ``note``: small print.
+    ``remedy``: what the addressee can do against it; ``contact``: of the issuing office; ``copies_to``: 抄送; ``note``: small print; ``letterhead``: the issuer's name in red at the head, as offices have it (false: of people and companies).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,6 +76,7 @@ class Letter(BaseModel):
     copies_to: tuple[str, ...] = ()
     verification: Verification | None = None
     note: str | None = None
+    letterhead: bool = True
 
     @property
     def dated_text(self) -> str:
@@ -89,15 +90,15 @@ class Letter(BaseModel):
 
 
 class LetterPress:
-    """Prints letters as PDF/A-2b, one after another; ``max_at_work``: being printed or waiting, one more is refused."""
+    """Prints letters as PDF/A-2b (with an attachment PDF/A-3b), one after another; ``max_at_work``: being printed or waiting, one more is refused."""
 
     def __init__(self, max_at_work: int = 64) -> None:
         template = files("chassis").joinpath("templates", "letter.typ").read_bytes()
         self._typesetter = Typesetter(template, max_at_work, archival=True)
 
-    async def print(self, letter: Letter) -> bytes:
+    async def print(self, letter: Letter, attachment: Attachment | None = None) -> bytes:
         """The letter as PDF. Raises TypesetterBusyError."""
-        return await self._typesetter.set(_data(letter), "pdf")
+        return await self._typesetter.set(_data(letter), "pdf", attachment)
 
 
 def as_html(letter: Letter) -> Markup:

@@ -8,6 +8,7 @@ import asyncio
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any, Literal
@@ -15,7 +16,18 @@ from typing import Any, Literal
 import typst
 
 Format = Literal["svg", "pdf", "png"]
+Standard = Literal["a-2b", "a-3b"]
 _FONT_PACKAGE = "manimgx_fonts_cjk"
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A file inside a PDF that says the same as its pages, for machines. ``text``: its content."""
+
+    name: str
+    media_type: str
+    description: str
+    text: str
 
 
 class TypesetterBusyError(Exception):
@@ -25,8 +37,8 @@ class TypesetterBusyError(Exception):
 class Typesetter:
     """Sets documents of one template, one after another; ``max_at_work``: being set or waiting, one more is refused.
 
-    ``archival``: PDFs are PDF/A-2b (ISO 19005-2), except where a text holds a character that the font does not have: then there is
-    an empty box in its place, which the standard forbids.
+    ``archival``: PDFs are PDF/A-2b (ISO 19005-2), with an attachment PDF/A-3b (ISO 19005-3), except where a text holds a character
+    that the font does not have: then there is an empty box in its place, which the standard forbids.
     """
 
     def __init__(self, template: bytes, max_at_work: int, *, archival: bool = False) -> None:
@@ -37,30 +49,37 @@ class Typesetter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="typesetter")
         self._compiler: typst.Compiler | None = None
 
-    async def set(self, data: dict[str, Any], form: Format) -> bytes:
+    async def set(self, data: dict[str, Any], form: Format, attachment: Attachment | None = None) -> bytes:
         """The document as a file; svg and png have one page. Raises TypesetterBusyError."""
         if self._at_work >= self._max:
             raise TypesetterBusyError
         self._at_work += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._set, data, form)
+            return await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._set, data, form, attachment
+            )
         finally:
             self._at_work -= 1
 
-    def _set(self, data: dict[str, Any], form: Format) -> bytes:
-        text = json.dumps(printable(data), ensure_ascii=False)
+    def _set(self, data: dict[str, Any], form: Format, attachment: Attachment | None) -> bytes:
+        inputs = {"data": json.dumps(printable(data), ensure_ascii=False)}
+        if attachment:
+            inputs |= {f"attachment-{name}": value for name, value in vars(attachment).items()}
+        standard: Standard | None = None
+        if self._archival and form == "pdf":
+            standard = "a-3b" if attachment else "a-2b"
         try:
-            made = self._compile(text, form, archival=self._archival and form == "pdf")
+            made = self._compile(inputs, form, standard)
         except typst.TypstError as error:
             # a rare character of a name must not keep a letter from its reader
             if "could not be displayed" not in str(error):
                 raise
-            made = self._compile(text, form, archival=False)
+            made = self._compile(inputs, form, None)
         if not isinstance(made, bytes):
             raise TypeError("a picture of more than one page")
         return made
 
-    def _compile(self, text: str, form: Format, *, archival: bool) -> Any:
+    def _compile(self, inputs: dict[str, str], form: Format, standard: Standard | None) -> Any:
         # made when the first document is asked for: most processes never set one, and the fonts take memory
         if self._compiler is None:
             fonts = typst.Fonts(
@@ -72,10 +91,10 @@ class Typesetter:
         return self._compiler.compile(
             input=self._template,
             format=form,
-            sys_inputs={"data": text},
+            sys_inputs=inputs,
             # the same document is the same file
             timestamp=datetime(2000, 1, 1, tzinfo=UTC),
-            pdf_standards="a-2b" if archival else None,
+            pdf_standards=standard,
         )
 
 

@@ -14,7 +14,7 @@ from chassis.unit_of_work import UnitOfWork
 from chassis.webhooks import verify
 from contracts.errors import ProblemCode
 from contracts.http.department import CallbackReceipt, DecisionCallback, ReviewSubmission
-from dept_adapter.materials import material_response
+from dept_adapter.materials import commitment_response, material_response
 from dept_adapter.settings import DeptAdapterSettings
 from dept_adapter.store import StoredReview
 from dept_adapter.tellings import submission
@@ -63,7 +63,7 @@ async def take_callback(
 @router.get("/{code}/reviews/{item_id}", summary="部门系统读取事项")
 async def read_review(request: Request, code: str, item_id: str) -> ReviewSubmission:
     """Signed by Standard Webhooks with an empty body: what a system that heard of the item on the bus is not told there."""
-    stored = await _own_review(request, code, item_id)
+    stored = await _of_department(request, code, item_id)
     cases: CaseDirectory = request.app.state.cases
     application_id = stored.review.application_id
     try:
@@ -86,11 +86,24 @@ async def read_review(request: Request, code: str, item_id: str) -> ReviewSubmis
 )
 async def read_material(request: Request, code: str, item_id: str, material_id: str) -> StreamingResponse:
     """Signed by Standard Webhooks like a callback, with an empty body."""
-    stored = await _own_review(request, code, item_id)
+    stored = await _of_department(request, code, item_id)
     return await material_response(request.app.state.cases, stored.review.application_id, material_id)
 
 
-async def _own_review(request: Request, code: str, item_id: str) -> StoredReview:
+@router.get(
+    "/{code}/reviews/{item_id}/commitment",
+    summary="部门系统读取承诺书",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/pdf": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def read_commitment(request: Request, code: str, item_id: str) -> StreamingResponse:
+    """Signed by Standard Webhooks like a callback, with an empty body."""
+    stored = await _of_department(request, code, item_id)
+    return await commitment_response(request.app.state.cases, stored.review.application_id)
+
+
+async def _of_department(request: Request, code: str, item_id: str) -> StoredReview:
+    """The review a department's system asks about with an empty body. Raises Problem."""
     secrets: Mapping[str, SecretStr] = request.app.state.secrets
     if code not in secrets:
         raise Problem(ProblemCode.NOT_FOUND, f"本服务未接入代码为 {code} 的部门系统，请核对地址。")

@@ -1,6 +1,7 @@
 """What the words of systems and the desk have in common: a command changes a review and publishes its events, in the review's trace."""
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from opentelemetry.trace import Link, SpanKind
 from opentelemetry.trace import get_current_span as current_span
@@ -14,21 +15,38 @@ from dept_adapter.domain import (
     DecisionConflictError,
     NotAllowedError,
     NotAtDeskError,
+    Review,
     Transition,
     decide,
 )
+from dept_adapter.states import Act
 from dept_adapter.store import Change, Reviews, StoredReview
 
 
+def attempt(review: Review, command: Command, now: datetime) -> Transition:
+    """What a command leads to. Raises Problem when it contradicts the decision made, is not allowed now, or not the desk's to give."""
+    try:
+        return decide(review, command, now)
+    except DecisionConflictError as error:
+        raise Problem(ProblemCode.DECISION_CONFLICT, str(error)) from None
+    except (NotAtDeskError, NotAllowedError) as error:
+        raise Problem(ProblemCode.INVALID_TRANSITION, str(error)) from None
+
+
 async def apply(
-    unit: UnitOfWork, reviews: Reviews, stored: StoredReview, command: Command, *, cause: str
+    unit: UnitOfWork,
+    reviews: Reviews,
+    stored: StoredReview,
+    command: Command,
+    *,
+    cause: str,
+    act: Act | None = None,
 ) -> Transition:
-    """Decide, store and publish. Raises Problem when the command contradicts the decision made, is not allowed now, or not the desk's to give."""
+    """Decide, store and publish. Raises Problem as ``attempt``."""
     transition = decide_in_trace(unit, stored, command, cause=cause)
     if transition.events:
-        await reviews.save(
-            [Change(stored, transition.review, command.by, command.text)], unit.now, unit.session
-        )
+        change = Change(stored, transition.review, command.by, command.text, act)
+        await reviews.save([change], unit.now, unit.session)
     return transition
 
 
@@ -60,12 +78,7 @@ def decide_in_trace(
             "xinfu.department": stored.review.department.slug,
         },
     ):
-        try:
-            transition = decide(stored.review, command, unit.now)
-        except DecisionConflictError as error:
-            raise Problem(ProblemCode.DECISION_CONFLICT, str(error)) from None
-        except (NotAtDeskError, NotAllowedError) as error:
-            raise Problem(ProblemCode.INVALID_TRANSITION, str(error)) from None
+        transition = attempt(stored.review, command, unit.now)
         for event in transition.events:
             unit.emit(event, cause=cause)
     return transition

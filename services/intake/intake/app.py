@@ -5,6 +5,7 @@ from fastapi import FastAPI
 from chassis.auth import ServiceToken
 from chassis.background import Loop
 from chassis.consumer import ConsumerSpec
+from chassis.letter import LetterPress
 from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.catalogue import load_catalogue
@@ -12,6 +13,8 @@ from contracts.tokens import Scope
 from contracts.topics import APPLICATIONS, DECISIONS, PROPAGATION, RECORDS, ROUTING
 from intake import (
     api,
+    certificate_api,
+    commitment_api,
     feed_api,
     follow_ups,
     follow_ups_api,
@@ -21,10 +24,12 @@ from intake import (
     mandates_api,
     materials,
     materials_api,
+    notice_api,
     rules_api,
 )
 from intake import invariants as checks
 from intake.acts import Acts
+from intake.certificates import CertificateClient
 from intake.follow_ups import FollowUps
 from intake.guide_picture import Painter
 from intake.handlers import ProgressHandler
@@ -63,7 +68,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             catalogue,
             store,
             Submission(store, files, runtime.outbox, catalogue, settings),
-            Acts(store, runtime.outbox),
+            Acts(store, files, runtime.outbox),
             files,
             Mandates(runtime.database),
             asked_later,
@@ -71,17 +76,13 @@ def build(settings: IntakeSettings) -> FastAPI:
             TimelineWakeups(store.settled_timeline, settings.max_event_streams),
             gate,
             Painter(settings.max_pictures_at_work),
-            LetterFetcher(
-                runtime.http,
-                str(settings.dept_adapter_url),
-                ServiceToken(
-                    runtime.http,
-                    settings.oidc_issuer,
-                    settings.client_id,
-                    settings.client_secret,
-                    Scope.LETTERS_READ,
-                ),
+            CertificateClient(
+                runtime.http, str(settings.sync_url), _token(runtime, settings, Scope.PROPAGATION_READ)
             ),
+            LetterFetcher(
+                runtime.http, str(settings.dept_adapter_url), _token(runtime, settings, Scope.LETTERS_READ)
+            ),
+            LetterPress(settings.max_pictures_at_work),
         )
         return [ConsumerSpec(NAME, [topic.name for topic in _CONSUMED], ProgressHandler(store, asked_later))]
 
@@ -96,11 +97,14 @@ def build(settings: IntakeSettings) -> FastAPI:
         {topic.name: topic for topic in (APPLICATIONS, *_CONSUMED)},
         routers=[
             api.router,
+            commitment_api.router,
             materials_api.router,
             letters_api.router,
+            notice_api.router,
             mandates_api.router,
             rules_api.router,
             guide_api.router,
+            certificate_api.router,
             follow_ups_api.router,
             feed_api.router,
             checks.router,
@@ -118,6 +122,10 @@ def build(settings: IntakeSettings) -> FastAPI:
         unlimited_body_paths=frozenset({feed_api.IMPORT_PATH, materials_api.UPLOAD_PATH}),
     )
     return app
+
+
+def _token(runtime: Runtime, settings: IntakeSettings, scope: Scope) -> ServiceToken:
+    return ServiceToken(runtime.http, settings.oidc_issuer, settings.client_id, settings.client_secret, scope)
 
 
 def main() -> None:

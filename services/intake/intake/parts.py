@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 
 from chassis.auth import require
+from chassis.letter import LetterPress
 from chassis.problems import Problem
 from contracts.catalogue import Catalogue
 from contracts.clock import china_date
@@ -17,6 +18,7 @@ from contracts.identifiers import normalise_id_number, normalise_uscc
 from contracts.records import SubjectType
 from contracts.tokens import Claims, Scope
 from intake.acts import Acts
+from intake.certificates import CertificateClient
 from intake.domain import subject_id
 from intake.follow_ups import FollowUps
 from intake.guide_picture import Painter
@@ -47,7 +49,9 @@ class Intake:
     wakeups: TimelineWakeups
     gate: Gate
     painter: Painter
+    certificates: CertificateClient
     letters: LetterFetcher
+    press: LetterPress
 
     @property
     def subject_key(self) -> bytes:

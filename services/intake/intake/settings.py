@@ -22,11 +22,19 @@ class IntakeSettings(ChassisSettings):
         min_length=32,
         description="Key of the pseudonyms (HMAC-SHA256). Changing it gives every subject another id: never change it",
     )
+    sync_url: AnyHttpUrl = Field(description="Base URL of sync, which issues repair certificates")
     dept_adapter_url: AnyHttpUrl = Field(
         description="Where letters are fetched for the applicants they are addressed to"
     )
-    client_id: str = Field("intake", description="OAuth 2.0 client with scope letters.read")
+    client_id: str = Field(
+        "intake", min_length=1, description="OAuth 2.0 client with scopes letters.read and propagation.read"
+    )
     client_secret: SecretStr
+    require_commitment: bool = Field(
+        True,
+        description="Whether an application needs the commitment its applicant was shown (commitment_hash); false only where a"
+        " front-end cannot show it yet: then the department has to ask for it",
+    )
     transition: Transition = Field(
         Transition.EITHER,
         description="whose day the rules are of, for a record decided before they changed: either (refused only when both"
@@ -78,7 +86,7 @@ class IntakeSettings(ChassisSettings):
     max_pictures_at_work: int = Field(
         16,
         ge=1,
-        description="pictures of the guide drawn or waited for at once in one process; one more is answered 429",
+        description="pictures of the guide, and commitments and notices, drawn or waited for at once in one process; one more is answered 429",
     )
     max_event_streams: int = Field(1000, ge=1, description="open event streams of one process")
     event_heartbeat_seconds: float = Field(

@@ -13,6 +13,7 @@ from contracts.events import (
     ItemReferred,
     ItemStarted,
     ItemWithdrawn,
+    LetterChannel,
     PropagationCompleted,
     RepairGranted,
     RepairRecognised,
@@ -23,6 +24,7 @@ from contracts.events import (
     ReviewNotAccepted,
     ReviewWithdrawn,
     SupplementRequested,
+    VendorLetterIssued,
 )
 
 CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
@@ -42,9 +44,10 @@ CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
     RepairRevoked: (Channel.IN_APP, Channel.EMAIL),
     PropagationCompleted: (Channel.IN_APP,),
     ApplicationCompleted: (Channel.IN_APP, Channel.EMAIL),
+    VendorLetterIssued: (Channel.IN_APP, Channel.EMAIL),
 }
 """The facts that are told. Everything is in the app; an e-mail goes out when a case begins, ends, when the
-applicant has to act, or a right to object arises."""
+applicant has to act, or a right to object arises. The e-mail about a vendor letter is the letter itself, to the vendor."""
 
 TellableEvent = (
     ApplicationSubmitted
@@ -63,6 +66,7 @@ TellableEvent = (
     | RepairRevoked
     | PropagationCompleted
     | ApplicationCompleted
+    | VendorLetterIssued
 )
 
 
@@ -96,6 +100,8 @@ def fact_id(event: TellableEvent) -> str:
             return f"{event.TYPE}~{event.application_id}"
         case PropagationCompleted():
             return f"{event.TYPE}~{event.item_id}~{event.version}"
+        case VendorLetterIssued():
+            return f"{event.TYPE}~{event.letter_id}"
         case FollowUpDue():
             return f"{event.TYPE}~{event.item_id}~{event.days}"
         case _:
@@ -107,7 +113,12 @@ def notices(event: Event) -> list[Notice]:
     if not isinstance(event, TellableEvent):
         return []
     fact = fact_id(event)
-    return [Notice(fact, channel, event) for channel in CHANNELS[type(event)]]
+    by_hand = isinstance(event, VendorLetterIssued) and event.channel is not LetterChannel.EMAIL
+    return [
+        Notice(fact, channel, event)
+        for channel in CHANNELS[type(event)]
+        if not (by_hand and channel is Channel.EMAIL)
+    ]
 
 
 def distinct(events: Iterable[Event]) -> dict[str, tuple[int, Notice]]:

@@ -31,8 +31,11 @@ class NotifySettings(ChassisSettings):
 
     # --- intake: pseudonyms of callers, addresses of applicants
     intake_url: str = Field(pattern=r"^https?://", description="Base URL of intake")
+    sync_url: str = Field(pattern=r"^https?://", description="Base URL of sync, for letters to vendors")
     client_id: str = "notify"
-    client_secret: SecretStr = Field(description="Secret of notify's client at the issuer; scope cases.read")
+    client_secret: SecretStr = Field(
+        description="Secret of notify's client at the issuer; scopes cases.read and propagation.read"
+    )
     identity_cache_seconds: float = Field(3600.0, ge=0)
     identity_cache_size: int = Field(10_000, ge=1, description="subjects kept in memory")
 
@@ -55,6 +58,9 @@ class NotifySettings(ChassisSettings):
     )
     email_retry_base_seconds: float = Field(30.0, gt=0)
     email_retry_max_seconds: float = Field(3600.0, gt=0)
+    digest_wait_seconds: float = Field(
+        300.0, ge=0, description="What an office has to be told waits this long for more, to be in one mail"
+    )
     email_max_attempts: int = Field(
         125, ge=1, description="With the defaults about 4 days (RFC 5321, 4.5.4.1 asks for 4 to 5)"
     )

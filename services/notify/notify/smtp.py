@@ -24,8 +24,10 @@ _START_TLS = {StartTls.AUTO: None, StartTls.ALWAYS: True, StartTls.NEVER: False}
 BAD_ADDRESS = Failure("电子邮箱地址有误", permanent=True)
 
 
-def compose(mail: Mail, sender: Address, address: str, now: datetime) -> EmailMessage:
-    """The message as it is sent. Raises ValueError when ``address`` is not one mailbox or a header would hold a line break."""
+def compose(
+    mail: Mail, sender: Address, address: str, now: datetime, letter: bytes | None = None
+) -> EmailMessage:
+    """The message as it is sent; ``letter``: a PDF to attach. Raises ValueError when ``address`` is not one mailbox or a header would hold a line break."""
     mailbox, at, domain = address.rpartition("@")
     if not (mailbox and at and domain) or len(address) > 254:
         raise ValueError("not an address")
@@ -40,6 +42,8 @@ def compose(mail: Mail, sender: Address, address: str, now: datetime) -> EmailMe
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office replies
     message["Content-Language"] = "zh-CN"
     message.set_content(mail.text, cte="base64")  # goes through servers without 8BITMIME
+    if letter is not None:
+        message.add_attachment(letter, maintype="application", subtype="pdf", filename="letter.pdf")
     return message
 
 

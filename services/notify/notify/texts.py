@@ -3,7 +3,7 @@
 A text is made of its event alone, so that it does not depend on what else has arrived.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import NamedTuple
 
@@ -11,8 +11,9 @@ from jinja2 import PackageLoader, StrictUndefined, select_autoescape
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from contracts.clock import china_date
-from contracts.events import Event
+from contracts.events import Channel, Event, OfficeNotified, VendorLetterIssued
 from notify.domain import CHANNELS, TellableEvent
+from notify.offices import OfficeMail
 
 
 class Text(NamedTuple):
@@ -51,9 +52,21 @@ class Texts:
         )
         environment.filters["day"] = chinese_date
         environment.filters["target_name"] = lambda target_id: target_names.get(target_id, target_id)
-        self._templates = {cls: environment.get_template(template_name(cls)) for cls in CHANNELS}
+        self._to_vendor = environment.get_template("vendorletter.issued.v1.vendor.txt")
+        told: tuple[type[Event], ...] = (*CHANNELS, OfficeNotified)
+        self._templates = {cls: environment.get_template(template_name(cls)) for cls in told}
 
-    def render(self, event: TellableEvent) -> Text:
-        """Title and text for an event."""
-        title, _, text = self._templates[type(event)].render(event=event).partition("\n")
-        return Text(" ".join(title.split()), text.strip())
+    def render(self, event: TellableEvent, channel: Channel = Channel.IN_APP) -> Text:
+        """Title and text for an event. The e-mail of a vendor letter is to the vendor, not to the applicant."""
+        to_vendor = isinstance(event, VendorLetterIssued) and channel is Channel.EMAIL
+        template = self._to_vendor if to_vendor else self._templates[type(event)]
+        return _text(template.render(event=event))
+
+    def office(self, mail: OfficeMail, lines: Sequence[str]) -> Text:
+        """Title and text of a mail to an office."""
+        return _text(self._templates[OfficeNotified].render(mail=mail, lines=lines))
+
+
+def _text(rendered: str) -> Text:
+    title, _, text = rendered.partition("\n")
+    return Text(" ".join(title.split()), text.strip())

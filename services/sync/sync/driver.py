@@ -37,6 +37,8 @@ from sync.domain import (
     settled,
     shows,
 )
+from sync.facts import answer_fact
+from sync.history import Fact
 from sync.metrics import BREAKER, DRIFTS, PUSHES, READ_BACKS
 from sync.settings import SyncSettings
 from sync.store import Lease, Store
@@ -127,6 +129,12 @@ class Driver:
         DRIFTS.labels(self.target.id).inc(drifts)
         self._count(action, [record for _, record in batch], answers)
 
+    async def look(self, batch: Sequence[tuple[Delivery, Record]]) -> Answers:
+        """What the public sees now of records that need not be due, by delivery id; a Failure where nobody can tell."""
+        if self.breaker.state(time.monotonic()) is BreakerState.OPEN:
+            return {delivery.id: Failure("the target is left alone for a while") for delivery, _ in batch}
+        return await self._ask(Action.READ_BACK, batch)
+
     # --- asking
 
     async def _ask(self, action: Action, batch: Sequence[tuple[Delivery, Record]]) -> Answers:
@@ -213,11 +221,14 @@ class Driver:
         async def work(unit: UnitOfWork) -> int:
             drifts = 0
             changed: list[Delivery] = []
+            facts: list[Fact] = []
             newly_settled: dict[str, Delivery] = {}
             for delivery in await self._store.held(lease, by_id, unit.session):
                 record, answer = by_id[delivery.id], answers[delivery.id]
                 after, events = self._after(action, delivery, record, answer, unit.now)
                 changed.append(after)
+                if fact := answer_fact(action, delivery, record, answer):
+                    facts.append(fact)
                 drifts += after.drifts > delivery.drifts
                 for event in events:
                     unit.emit(event, cause=cause_of(after), trace=headers_of(spans[after.id]))
@@ -227,6 +238,7 @@ class Driver:
                     newly_settled[after.record_id] = after
             if changed:
                 await self._store.save_and_release(lease, changed, unit.session)
+                await self._store.history.append(facts, unit.now, unit.session)
             if newly_settled:
                 await self._complete(unit, newly_settled, spans)
             return drifts

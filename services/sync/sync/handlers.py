@@ -7,6 +7,8 @@ from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Catalogue
 from contracts.events import RepairGranted, RepairRecognised, RepairRevoked
 from sync.domain import Policy, Record, delivery_id, on_decision, redirect
+from sync.facts import decision_fact
+from sync.history import Fact
 from sync.store import Store
 
 
@@ -29,6 +31,7 @@ class DecisionHandler:
             return
         records = await self._store.records({event.record_id for _, event in decisions}, unit.session)
         changed: dict[str, Record] = {}
+        facts: list[Fact] = []
         for received, event in decisions:
             targets = self._catalogue.targets_for(event.record.category, event.record.subject_type)
             record, events = on_decision(
@@ -42,6 +45,7 @@ class DecisionHandler:
             if record is None:
                 continue
             records[record.record_id] = changed[record.record_id] = record
+            facts.append(decision_fact(record))
             for each in events:
                 unit.emit(each, cause=received.id, trace=received.trace)
         if not changed:
@@ -53,3 +57,4 @@ class DecisionHandler:
             for target in record.targets
         ]
         await self._store.save_decided(list(changed.values()), deliveries, unit.session)
+        await self._store.history.append(facts, unit.now, unit.session)

@@ -11,8 +11,11 @@ from pydantic_settings import SettingsConfigDict
 
 from chassis.settings import ChassisSettings
 from chassis.webhooks import sign
+from contracts.canonical import Digest
 from contracts.catalogue import Target
+from contracts.signatures import KeySet, PublicKey, SigningKey, key_set
 from sync.domain import Policy
+from sync.vendor_letters import LetterPolicy
 
 
 def _webhook_secret(secret: SecretStr) -> SecretStr:
@@ -26,7 +29,13 @@ def _webhook_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _signing_key(secret: SecretStr) -> SecretStr:
+    SigningKey.read(secret.get_secret_value())
+    return secret
+
+
 WebhookSecret = Annotated[SecretStr, AfterValidator(_webhook_secret)]
+SigningSecret = Annotated[SecretStr, AfterValidator(_signing_key)]
 Pause = Annotated[float, Field(gt=0, le=31_536_000)]
 
 
@@ -70,6 +79,40 @@ class SyncSettings(ChassisSettings):
     breaker_failures: int = Field(5, ge=1, description="calls failed in a row before a target is left alone")
     breaker_seconds: float = Field(10.0, gt=0, description="before it is tried again with one batch")
     max_concurrency: int = Field(4, ge=1, le=100, description="batches under way at once, for each target")
+    public_url: AnyHttpUrl = Field(
+        description="Base URL at which everybody reaches the pages of sync: in QR codes and letters"
+    )
+    issuer_name: str = Field(
+        "杭州市信用修复“一件事”平台", min_length=1, description="who issues certificates and vendor letters"
+    )
+    signing_key: SigningSecret = Field(
+        description="of heads and certificates: ed25519:<hex>, sm2:<hex> (xinfu keys new) or an Ed25519 key as PEM"
+    )
+    retired_keys: tuple[PublicKey, ...] = Field(
+        (), description="JSON list of public keys (JWK, as GET /v1/keys shows them) that have signed before"
+    )
+    history_digest: Digest = Field(Digest.SHA256, description="sha256 or sm3")
+    head_seconds: float = Field(
+        60.0, gt=0, description="between signed heads of the history; what is younger has no head yet"
+    )
+    vendor_letter_series: str = Field(
+        "信复函", min_length=1, max_length=40, description="before 〔year〕number号"
+    )
+    vendor_letter_contact: str | None = Field(
+        None, max_length=200, description="whom a vendor may ask, printed on letters"
+    )
+    vendor_letter_automatic: bool = Field(
+        False, description="release letters without a person; the report on suspending never"
+    )
+    vendor_letter_again_working_days: int = Field(
+        5, ge=1, le=250, description="working days from the first letter to the second"
+    )
+    vendor_letter_report_working_days: int = Field(
+        5, ge=1, le=250, description="working days from the second letter to the report on suspending sharing"
+    )
+    vendor_letter_poll_seconds: float = Field(
+        600.0, gt=0, description="pause between looking for vendors past their time limit"
+    )
     poll_ms: int = Field(200, ge=10, description="milliseconds between looks for work that is due")
 
     @model_validator(mode="after")
@@ -77,6 +120,24 @@ class SyncSettings(ChassisSettings):
         if self.backoff_max_seconds < self.backoff_base_seconds:
             raise ValueError("SYNC_BACKOFF_MAX_SECONDS must not be smaller than SYNC_BACKOFF_BASE_SECONDS")
         return self
+
+    def signing(self) -> SigningKey:
+        """The key that signs."""
+        return SigningKey.read(self.signing_key.get_secret_value())
+
+    def keys(self) -> KeySet:
+        """The keys to publish."""
+        return key_set(self.signing(), self.retired_keys)
+
+    def letter_policy(self) -> LetterPolicy:
+        """How vendors are written to."""
+        return LetterPolicy(
+            self.issuer_name,
+            self.vendor_letter_contact,
+            self.vendor_letter_series,
+            self.vendor_letter_again_working_days,
+            self.vendor_letter_report_working_days,
+        )
 
     def policy(self, target: Target) -> Policy:
         """How a target of the catalogue is treated."""

@@ -10,7 +10,10 @@ from pydantic import TypeAdapter
 from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from chassis.db import CollectionSpec, Database, Document, Session
+from contracts.canonical import Digest
+from sync import history
 from sync.domain import Delivery, Record, delivery_id
+from sync.history import History
 
 COLLECTIONS = [
     CollectionSpec("records"),
@@ -25,6 +28,7 @@ COLLECTIONS = [
             ),
         ],
     ),
+    *history.COLLECTIONS,
 ]
 
 _RECORD: TypeAdapter[Record] = TypeAdapter(Record)
@@ -42,22 +46,26 @@ class Lease:
 
 @dataclass(frozen=True)
 class Difference:
-    """Deliveries of one target: ``desired`` all of them, of which so many are ``acknowledged`` and ``seen`` right."""
+    """Deliveries of one target: ``desired`` all of them, of which so many are ``acknowledged`` and ``seen`` right; ``drifting``: not right after they had been."""
 
     desired: int
     acknowledged: int
     seen: int
+    drifting: int
     oldest: Delivery | None
 
 
 class Store:
     """Records have the record id as ``_id``, deliveries ``<target>|<record>``.
 
+    ``history``: what is written down for ever of both, in the same transactions; ``digest``: of its entries.
+
     A record is a JSON document (its times are text: MongoDB would cut microseconds off, and decisions are compared by them); a
     delivery has real dates, to be searched by.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, digest: Digest = Digest.SHA256) -> None:
+        self.history = History(database, digest)
         self._records = database.collection("records")
         self._deliveries = database.collection("deliveries")
 
@@ -161,7 +169,23 @@ class Store:
         desired = await self._deliveries.count_documents({"target_id": target_id})
         behind = await self._deliveries.count_documents(differing)
         unseen = await self._deliveries.count_documents({**differing, **same}) if behind else 0
-        return Difference(desired, desired - behind + unseen, desired - behind, await self.oldest(target_id))
+        drifting = (
+            await self._deliveries.count_documents({**differing, "drifts": {"$gt": 0}}) if behind else 0
+        )
+        oldest = await self.oldest(target_id)
+        return Difference(desired, desired - behind + unseen, desired - behind, drifting, oldest)
+
+    async def differing(
+        self, target_id: str, until: datetime, after: tuple[datetime, str] | None, limit: int
+    ) -> list[Delivery]:
+        """Deliveries that differ since ``until`` or earlier, the oldest first, after (since, id) of the last one seen."""
+        query: Document = {"target_id": target_id, "differs_since": {"$type": "date", "$lte": until}}
+        if after is not None:
+            since, id_ = after
+            query["$or"] = [{"differs_since": {"$gt": since}}, {"differs_since": since, "_id": {"$gt": id_}}]
+        order = [("differs_since", ASCENDING), ("_id", ASCENDING)]
+        found = await self._deliveries.find(query).sort(order).limit(limit).to_list(limit)
+        return [_DELIVERY.validate_python(document) for document in found]
 
     async def oldest(self, target_id: str) -> Delivery | None:
         """The delivery that has differed for longest."""

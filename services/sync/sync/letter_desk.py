@@ -1,0 +1,398 @@
+"""Drafts letters to vendors that keep showing what was repaired, and carries out what a person makes of them.
+
+Before anything is drafted or released the vendor's page is looked at once more: a letter tells what was seen, not what is supposed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+from aiohttp import ClientError
+
+from chassis.background import Loop
+from chassis.cases import CaseDirectory
+from chassis.letter import Letter, LetterPress
+from chassis.logs import get_logger
+from chassis.outbox import Outbox
+from chassis.problems import Problem
+from chassis.typesetting import TypesetterBusyError
+from chassis.unit_of_work import UnitOfWork
+from contracts.canonical import Digest
+from contracts.catalogue import Catalogue, LetterOffice, Target
+from contracts.clock import china_date
+from contracts.errors import ProblemCode
+from contracts.events import LetterChannel, VendorLetterIssued
+from contracts.history import HistoryEntry, Kind
+from contracts.http.intake import Subject
+from contracts.http.target import RecordView
+from contracts.records import DisplayState
+from sync.domain import Action, Delivery, Policy, Record, delivery_id, settled
+from sync.driver import Driver
+from sync.facts import answer_fact
+from sync.history import Fact
+from sync.letter_store import LetterStore
+from sync.store import Store
+from sync.vendor_letters import (
+    Answer,
+    LetterPolicy,
+    LetterState,
+    LetterStep,
+    Sighting,
+    VendorLetter,
+    answer_by,
+    compose,
+    ended,
+    finding_id,
+    letter_id,
+    next_step,
+)
+
+log = get_logger(__name__)
+_PAGE = 50
+
+
+class LetterDesk:
+    """Letters to the vendors of the catalogue that have an office for them. ``automatic``: released without a person."""
+
+    def __init__(
+        self,
+        letters: LetterStore,
+        store: Store,
+        outbox: Outbox,
+        directory: CaseDirectory,
+        catalogue: Catalogue,
+        policies: Mapping[str, Policy],
+        drivers: Sequence[Driver],
+        policy: LetterPolicy,
+        *,
+        automatic: bool,
+        poll_seconds: float,
+    ) -> None:
+        self.letters = letters
+        self._store = store
+        self._outbox = outbox
+        self._directory = directory
+        self._catalogue = catalogue
+        self._policies = policies
+        self._drivers = {driver.target.id: driver for driver in drivers}
+        self._policy = policy
+        self._automatic = automatic
+        self._press = LetterPress()
+        self.loop = Loop("vendor letters", self.step, poll_seconds)
+
+    # --- finding
+
+    async def step(self) -> bool:
+        """Close what is over, draft what is due. Whether there is more to do at once: never, it is a matter of days."""
+        await self._close_ended()
+        for target in self._catalogue.targets:
+            if target.letters is not None:
+                await self._draft_due(target)
+        return False
+
+    async def _close_ended(self) -> None:
+        after = ""
+        while page := await self.letters.open(after, _PAGE):
+            after = page[-1].id
+            for letter in page:
+                await self._outbox.run(lambda unit, id_=letter.id: self._close(unit, id_))  # type: ignore[misc]
+
+    async def _close(self, unit: UnitOfWork, id_: str) -> None:
+        letter = await self.letters.get(id_, unit.session)
+        if letter is None or letter.closed_at is not None:
+            return
+        record, delivery = await self._current(letter, unit)
+        if ended(letter, delivery, record):
+            state = LetterState.LAPSED if letter.state is LetterState.DRAFT else letter.state
+            closed = replace(letter, state=state, closed_at=unit.now)
+            await self.letters.save(closed, unit.session)
+            await self._tell(unit, closed, "closed")
+
+    async def _draft_due(self, target: Target) -> None:
+        today = china_date(datetime.now(UTC))
+        before = datetime.now(UTC) - timedelta(days=target.time_limit_working_days)
+        after: tuple[datetime, str] | None = None
+        while page := await self._store.differing(target.id, before, after, _PAGE):
+            last = page[-1]
+            assert last.differs_since is not None  # noqa: S101 (it was searched by)
+            after = (last.differs_since, last.id)
+            records = await self._store.records(delivery.record_id for delivery in page)
+            pairs = [(d, records[d.record_id]) for d in page if d.record_id in records]
+            known = await self.letters.of_findings(
+                finding_id(d, r) for d, r in pairs if d.differs_since is not None
+            )
+            due = [
+                (delivery, record)
+                for delivery, record in pairs
+                if next_step(
+                    delivery,
+                    record,
+                    target,
+                    known.get(finding_id(delivery, record), {}),
+                    self._policy,
+                    today,
+                )
+            ]
+            if due:
+                await self._look_and_draft(target, due, today)
+
+    async def _look_and_draft(
+        self, target: Target, due: Sequence[tuple[Delivery, Record]], today: date
+    ) -> None:
+        views = await self._drivers[target.id].look(due)
+        for delivery, record in due:
+            view = views.get(delivery.id)
+            if not isinstance(view, RecordView):
+                log.warning("no letter without having looked", delivery=delivery.id, answer=str(view)[:200])
+                continue
+            drafted = await self._draft(target, delivery, record, view, today)
+            if drafted is not None and self._automatic and drafted.step is not LetterStep.REPORT:
+                await self.release(drafted.id, "自动签发")
+
+    async def _draft(
+        self, target: Target, delivery: Delivery, record: Record, view: RecordView, today: date
+    ) -> VendorLetter | None:
+        async def work(unit: UnitOfWork) -> VendorLetter | None:
+            current = (await self._store.records([record.record_id], unit.session)).get(record.record_id)
+            if current is None or current.version != record.version:
+                return None
+            deliveries = await self._store.deliveries([current], unit.session)
+            now_at = deliveries[delivery.id]
+            if now_at.differs_since is None:
+                return None
+            seen = await self._sighting(unit, now_at, current, view)
+            finding = finding_id(now_at, current)
+            letters = (await self.letters.of_findings([finding], unit.session)).get(finding, {})
+            step = next_step(now_at, current, target, letters, self._policy, today)
+            official = await self._official(current, deliveries)
+            if step is None or official is None or view.state is not DisplayState.PUBLISHED:
+                return None
+            letter = VendorLetter(
+                id=letter_id(finding, step),
+                finding=finding,
+                step=step,
+                state=LetterState.DRAFT,
+                target_id=target.id,
+                record_id=current.record_id,
+                version=current.version,
+                application_id=current.application_id,
+                item_id=current.item_id,
+                subject_id=current.subject_id,
+                since=now_at.differs_since,
+                seen=seen,
+                official=official,
+                drafted_at=unit.now,
+            )
+            await self.letters.save(letter, unit.session)
+            await self._tell(unit, letter, "drafted")
+            return letter
+
+        return await self._outbox.run(work)
+
+    async def _sighting(
+        self, unit: UnitOfWork, delivery: Delivery, record: Record, view: RecordView
+    ) -> Sighting:
+        fact = answer_fact(Action.READ_BACK, delivery, record, view)
+        assert fact is not None  # noqa: S101 (only a failure may tell nothing)
+        (entry,) = await self._store.history.append([fact], unit.now, unit.session)
+        return Sighting(view.state, unit.now, entry.hash)
+
+    async def _official(self, record: Record, deliveries: Mapping[str, Delivery]) -> Sighting | None:
+        """What the national site was last seen showing, if that is what was decided: vendors have to agree with it."""
+        for target in self._catalogue.targets:
+            delivery = deliveries.get(delivery_id(target.id, record.record_id))
+            if target.kind != "national" or delivery is None or delivery.seen_at is None:
+                continue
+            reading: HistoryEntry | None = await self._store.history.last_reading(delivery.id)
+            if reading is not None and settled(delivery, self._policies[target.id]):
+                return Sighting(delivery.seen_state, delivery.seen_at, reading.hash)
+        return None
+
+    async def _current(self, letter: VendorLetter, unit: UnitOfWork) -> tuple[Record | None, Delivery | None]:
+        record = (await self._store.records([letter.record_id], unit.session)).get(letter.record_id)
+        if record is None:
+            return None, None
+        deliveries = await self._store.deliveries([record], unit.session)
+        return record, deliveries.get(delivery_id(letter.target_id, letter.record_id))
+
+    # --- what a person decides
+
+    async def get(self, id_: str) -> VendorLetter:
+        """Raises Problem NOT_FOUND."""
+        letter = await self.letters.get(id_)
+        if letter is None:
+            raise Problem(ProblemCode.NOT_FOUND, "没有这份函告，请在 GET /v1/vendor-letters 中核对编号。")
+        return letter
+
+    async def release(self, id_: str, by: str) -> VendorLetter:
+        """Number and issue a draft, after one more look. Repeated, it changes nothing. Raises Problem."""
+        letter = await self.get(id_)
+        if letter.state is LetterState.RELEASED:
+            return letter
+        record, target, office, subject = await self._parts(letter)
+        delivery = (await self._store.deliveries([record])).get(delivery_id(target.id, record.record_id))
+        view = (
+            (await self._drivers[target.id].look([(delivery, record)])).get(delivery.id) if delivery else None
+        )
+        if not isinstance(view, RecordView):
+            raise Problem(
+                ProblemCode.UNAVAILABLE,
+                f"现在看不到{target.name}的展示，签发前须再看一次：请稍后再签发。",
+                headers={"Retry-After": "30"},
+            )
+
+        async def work(unit: UnitOfWork) -> VendorLetter | None:
+            current = await self.letters.get(id_, unit.session)
+            if current is None or current.state is not LetterState.DRAFT:
+                return current
+            latest, at = await self._current(current, unit)
+            if latest is None or at is None or ended(current, at, latest):
+                return None
+            seen = await self._sighting(unit, at, latest, view)
+            if view.state is not DisplayState.PUBLISHED:
+                return None
+            day = china_date(unit.now)
+            number = await self.letters.next_number(day.year, unit.session)
+            released = replace(
+                current,
+                state=LetterState.RELEASED,
+                seen=seen,
+                number=f"{self._policy.series}〔{day.year}〕{number}号",
+                released_at=unit.now,
+                due_on=answer_by(current.step, self._policy, day),
+                decided_by=by,
+            )
+            before = (await self.letters.of_findings([current.finding], unit.session))[current.finding]
+            printed = self._compose(released, latest, target, office, subject, before, day)
+            released = replace(released, printed=printed.model_dump_json())
+            await self.letters.save(released, unit.session)
+            await self._tell(unit, released, "released", document=f"sha256:{printed.content_hash}")
+            if released.step is not LetterStep.REPORT:
+                unit.emit(_issued(released, target, office, unit.now), cause=released.id, trace=latest.trace)
+            return released
+
+        done = await self._outbox.run(work)
+        if done is None:
+            raise Problem(
+                ProblemCode.INVALID_TRANSITION,
+                f"{target.name}现已不再展示这条记录，不必发函；草稿会自动失效。",
+            )
+        if done.state is not LetterState.RELEASED:
+            raise Problem(ProblemCode.INVALID_TRANSITION, "这份草稿已不采用或已失效，不能签发。")
+        return done
+
+    async def discard(self, id_: str, by: str, reason: str) -> VendorLetter:
+        """Not to be written, with the reason; nothing more is drafted for this finding. Raises Problem."""
+
+        async def work(unit: UnitOfWork) -> VendorLetter | None:
+            letter = await self.letters.get(id_, unit.session)
+            if letter is None or letter.state is not LetterState.DRAFT:
+                return letter
+            discarded = replace(letter, state=LetterState.DISCARDED, decided_by=by, reason=reason)
+            await self.letters.save(discarded, unit.session)
+            await self._tell(unit, discarded, "discarded")
+            return discarded
+
+        await self.get(id_)
+        done = await self._outbox.run(work)
+        if done is None or done.state is not LetterState.DISCARDED:
+            raise Problem(ProblemCode.INVALID_TRANSITION, "只有草稿可以不采用：这份函已签发或已失效。")
+        return done
+
+    async def answer(self, id_: str, by: str, text: str, received_on: date) -> VendorLetter:
+        """Note what the vendor answered; the last note counts. It does not end the finding: what is seen does. Raises Problem."""
+
+        async def work(unit: UnitOfWork) -> VendorLetter | None:
+            letter = await self.letters.get(id_, unit.session)
+            if letter is None or letter.state is not LetterState.RELEASED:
+                return None
+            answered = replace(letter, answer=Answer(text, received_on, by, unit.now))
+            await self.letters.save(answered, unit.session)
+            await self._tell(unit, answered, "answered")
+            return answered
+
+        await self.get(id_)
+        done = await self._outbox.run(work)
+        if done is None:
+            raise Problem(ProblemCode.INVALID_TRANSITION, "这份函还没有签发，没有可登记的答复。")
+        return done
+
+    async def shown(self, id_: str) -> Letter:
+        """A released letter as it was issued, a draft as it would be. Raises Problem."""
+        letter = await self.get(id_)
+        if letter.printed is not None:
+            return Letter.model_validate_json(letter.printed)
+        record, target, office, subject = await self._parts(letter)
+        before = (await self.letters.of_findings([letter.finding])).get(letter.finding, {})
+        return self._compose(letter, record, target, office, subject, before, china_date(datetime.now(UTC)))
+
+    async def print(self, id_: str) -> bytes:
+        """The letter as PDF. Raises Problem."""
+        try:
+            return await self._press.print(await self.shown(id_))
+        except TypesetterBusyError:
+            raise Problem(
+                ProblemCode.BUSY, "正在排版的函太多，请稍后再试。", headers={"Retry-After": "5"}
+            ) from None
+
+    async def _parts(self, letter: VendorLetter) -> tuple[Record, Target, LetterOffice, Subject]:
+        target = self._catalogue.target(letter.target_id)
+        record = (await self._store.records([letter.record_id])).get(letter.record_id)
+        if target is None or target.letters is None or record is None:
+            raise Problem(ProblemCode.INVALID_TRANSITION, "平台目录中已没有该平台的函告联系方式，请先补上。")
+        try:
+            subject = (await self._directory.subjects([letter.subject_id])).get(letter.subject_id)
+        except (ClientError, TimeoutError, OSError, ValueError):
+            subject = None
+        if subject is None:
+            raise Problem(
+                ProblemCode.UNAVAILABLE, "暂时查不到主体信息，请稍后再试。", headers={"Retry-After": "5"}
+            )
+        return record, target, target.letters, subject
+
+    def _compose(
+        self,
+        letter: VendorLetter,
+        record: Record,
+        target: Target,
+        office: LetterOffice,
+        subject: Subject,
+        before: Mapping[LetterStep, VendorLetter],
+        day: date,
+    ) -> Letter:
+        national = next((t.name for t in self._catalogue.targets if t.kind == "national"), None)
+        return compose(letter, record, target, office, subject, national, before, self._policy, day)
+
+    async def _tell(self, unit: UnitOfWork, letter: VendorLetter, what: str, **more: str) -> None:
+        """Into the history of the record."""
+        facts = {
+            "letter_id": letter.id,
+            "number": letter.number,
+            "step": letter.step.value,
+            "target_id": letter.target_id,
+            "what": what,
+            "by": letter.decided_by,
+            "seen": letter.seen.evidence,
+            **more,
+        }
+        if what in ("discarded", "answered"):
+            words = letter.reason if what == "discarded" else (letter.answer.text if letter.answer else None)
+            facts["words"] = Digest.SHA256.of((words or "").encode())
+        fact = Fact(letter.record_id, letter.record_id, Kind.LETTER, facts)
+        await self._store.history.append([fact], unit.now, unit.session)
+
+
+def _issued(letter: VendorLetter, target: Target, office: LetterOffice, now: datetime) -> VendorLetterIssued:
+    return VendorLetterIssued(
+        application_id=letter.application_id,
+        item_id=letter.item_id,
+        record_id=letter.record_id,
+        subject_id=letter.subject_id,
+        letter_id=letter.id,
+        number=letter.number or "",
+        step=letter.step.value,
+        target_id=target.id,
+        target_name=target.name,
+        channel=LetterChannel.EMAIL if office.email else LetterChannel.DOWNLOAD,
+        issued_at=now,
+    )

@@ -1,0 +1,108 @@
+"""Documents of the letters to vendors, and their numbers."""
+
+from collections.abc import Iterable
+
+from pydantic import TypeAdapter
+from pymongo import ASCENDING, IndexModel, ReturnDocument
+
+from chassis.db import CollectionSpec, Database, Document, Session
+from sync.vendor_letters import LetterState, LetterStep, VendorLetter
+
+COLLECTIONS = [
+    CollectionSpec(
+        "vendor_letters",
+        [
+            IndexModel([("finding", ASCENDING)], name="by_finding"),
+            IndexModel([("record_id", ASCENDING), ("drafted_at", ASCENDING)], name="by_record"),
+            IndexModel(
+                [("state", ASCENDING), ("drafted_at", ASCENDING), ("_id", ASCENDING)], name="by_state"
+            ),
+            IndexModel(
+                [("open", ASCENDING), ("_id", ASCENDING)],
+                name="open",
+                partialFilterExpression={"open": True},
+            ),
+        ],
+    ),
+    CollectionSpec("vendor_letter_numbers"),
+]
+_LETTER: TypeAdapter[VendorLetter] = TypeAdapter(VendorLetter)
+
+
+class LetterStore:
+    """``vendor_letters`` by letter id, ``vendor_letter_numbers`` by year. Times are text, but ``drafted_at``, to be sorted by."""
+
+    def __init__(self, database: Database) -> None:
+        self._letters = database.collection("vendor_letters")
+        self._numbers = database.collection("vendor_letter_numbers")
+
+    async def get(self, letter_id: str, session: Session | None = None) -> VendorLetter | None:
+        """One letter."""
+        found = await self._letters.find_one({"_id": letter_id}, session=session)
+        return None if found is None else _read(found)
+
+    async def of_findings(
+        self, findings: Iterable[str], session: Session | None = None
+    ) -> dict[str, dict[LetterStep, VendorLetter]]:
+        """Letters by finding and step; a finding without any is missing."""
+        found: dict[str, dict[LetterStep, VendorLetter]] = {}
+        async for document in self._letters.find({"finding": {"$in": list(findings)}}, session=session):
+            letter = _read(document)
+            found.setdefault(letter.finding, {})[letter.step] = letter
+        return found
+
+    async def of_record(self, record_id: str) -> list[VendorLetter]:
+        """Letters about a record, the oldest first."""
+        cursor = self._letters.find({"record_id": record_id}).sort("drafted_at", ASCENDING)
+        return [_read(document) async for document in cursor]
+
+    async def page(self, state: LetterState | None, after: str | None, limit: int) -> list[VendorLetter]:
+        """Letters of a state, or all, in order of their ids, after the given one."""
+        query: Document = {"state": state.value} if state else {}
+        if after:
+            query["_id"] = {"$gt": after}
+        cursor = self._letters.find(query).sort("_id", ASCENDING).limit(limit)
+        return [_read(document) async for document in cursor]
+
+    async def open(self, after: str, limit: int) -> list[VendorLetter]:
+        """Letters whose finding is not over, in order of their ids."""
+        query = {"open": True, "_id": {"$gt": after}}
+        cursor = self._letters.find(query).sort("_id", ASCENDING).limit(limit)
+        return [_read(document) async for document in cursor]
+
+    async def save(self, letter: VendorLetter, session: Session) -> None:
+        """Store a letter, new or changed."""
+        document: Document = _LETTER.dump_python(letter, mode="json")
+        document.pop("id")
+        document["drafted_at"] = letter.drafted_at
+        document["open"] = letter.closed_at is None and letter.state in (
+            LetterState.DRAFT,
+            LetterState.RELEASED,
+        )
+        await self._letters.replace_one({"_id": letter.id}, document, upsert=True, session=session)
+
+    async def next_number(self, year: int, session: Session) -> int:
+        """The next number of a year. Taken in the transaction of the release, so that none is left out and none used twice."""
+        found = await self._numbers.find_one_and_update(
+            {"_id": str(year)},
+            {"$inc": {"last": 1}},
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+            session=session,
+        )
+        return int(found["last"])
+
+    async def counts(self, target_ids: Iterable[str]) -> dict[str, dict[LetterState, int]]:
+        """Open letters of each target by state."""
+        pipeline = [
+            {"$match": {"open": True, "target_id": {"$in": list(target_ids)}}},
+            {"$group": {"_id": {"target": "$target_id", "state": "$state"}, "count": {"$sum": 1}}},
+        ]
+        found: dict[str, dict[LetterState, int]] = {}
+        async for row in self._letters.aggregate(pipeline):
+            found.setdefault(row["_id"]["target"], {})[LetterState(row["_id"]["state"])] = row["count"]
+        return found
+
+
+def _read(document: Document) -> VendorLetter:
+    return _LETTER.validate_python({**document, "id": document["_id"]})

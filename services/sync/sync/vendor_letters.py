@@ -1,0 +1,251 @@
+"""函告: when a vendor that still shows a repaired record is written to, and what the letters say. Pure.
+
+A finding is one stretch of time in which a vendor shows something else than what was decided; a later drift is another finding. A
+finding has at most one letter of each step. A letter asks; it never threatens (domain notes, section 7).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import IntEnum, StrEnum
+
+from chassis.letter import Letter, LetterTable
+from contracts.catalogue import LetterOffice, Target
+from contracts.clock import CHINA_STANDARD_TIME, china_date
+from contracts.http.intake import Subject
+from contracts.records import DisplayState, SubjectType
+from contracts.working_days import working_days_after
+from sync.domain import Delivery, Record
+
+
+class LetterStep(IntEnum):
+    """First letter; second, of which the supervisor gets a copy; report that prepares a decision to suspend sharing (暂停共享)."""
+
+    FIRST = 1
+    SECOND = 2
+    REPORT = 3
+
+
+STEP_TEXT = {
+    LetterStep.FIRST: "函告",
+    LetterStep.SECOND: "再次函告（抄送主管部门）",
+    LetterStep.REPORT: "暂停共享建议报告",
+}
+_TITLES = {
+    LetterStep.FIRST: "关于商请停止展示已修复失信记录的函",
+    LetterStep.SECOND: "关于再次商请停止展示已修复失信记录的函",
+    LetterStep.REPORT: "关于是否暂停共享信用信息的建议报告",
+}
+
+
+class LetterState(StrEnum):
+    """``draft`` waits for a person; ``released`` and ``discarded`` are what a person made of it; ``lapsed``: right before that."""
+
+    DRAFT = "draft"
+    RELEASED = "released"
+    DISCARDED = "discarded"
+    LAPSED = "lapsed"
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What the public was seen being shown, when; ``evidence``: hash of the reading's entry in the history."""
+
+    shown: DisplayState | None
+    at: datetime
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the vendor answered, as a person noted it."""
+
+    text: str
+    received_on: date
+    noted_by: str
+    noted_at: datetime
+
+
+@dataclass(frozen=True)
+class VendorLetter:
+    """One letter of one finding. ``since``: from when on the vendor shows something else. ``printed``: the letter as it was released.
+
+    ``due_on``: by when an answer is asked for. ``closed_at``: when the vendor was seen right, which ends the finding.
+    """
+
+    id: str
+    finding: str
+    step: LetterStep
+    state: LetterState
+    target_id: str
+    record_id: str
+    version: int
+    application_id: str
+    item_id: str
+    subject_id: str
+    since: datetime
+    seen: Sighting
+    official: Sighting | None
+    drafted_at: datetime
+    number: str | None = None
+    released_at: datetime | None = None
+    due_on: date | None = None
+    decided_by: str | None = None
+    reason: str | None = None
+    printed: str | None = None
+    answer: Answer | None = None
+    closed_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class LetterPolicy:
+    """``again_after``, ``report_after``: working days from a letter's release to the next step, if the vendor still shows the record."""
+
+    issuer: str
+    contact: str | None
+    series: str
+    again_after: int
+    report_after: int
+
+
+def finding_id(delivery: Delivery, record: Record) -> str:
+    """The same as long as the vendor differs from the same decision without having been right in between."""
+    since = delivery.differs_since
+    return f"{delivery.id}|v{record.version}|{since:%Y%m%dT%H%M%S%f}"
+
+
+def letter_id(finding: str, step: LetterStep) -> str:
+    """``vlt_`` and 32 hex digits: there is one letter of each step of a finding."""
+    return "vlt_" + hashlib.sha256(f"{finding}#{step.value}".encode()).hexdigest()[:32]
+
+
+def next_step(
+    delivery: Delivery,
+    record: Record,
+    target: Target,
+    letters: Mapping[LetterStep, VendorLetter],
+    policy: LetterPolicy,
+    today: date,
+) -> LetterStep | None:
+    """Which letter of the finding is due to be drafted. Whether the vendor still shows the record has to be looked at then.
+
+    A draft waits for a person, and what a person discarded is not written again.
+    """
+    if record.state is not DisplayState.PUBLICATION_ENDED or delivery.differs_since is None:
+        return None
+    if not letters:
+        told = max(delivery.differs_since, record.decided_at)
+        due = working_days_after(china_date(told), target.time_limit_working_days)
+        return LetterStep.FIRST if today > due.on else None
+    last = letters[max(letters)]
+    if last.state is not LetterState.RELEASED or last.released_at is None or last.step is LetterStep.REPORT:
+        return None
+    days = policy.again_after if last.step is LetterStep.FIRST else policy.report_after
+    due = working_days_after(china_date(last.released_at), days)
+    return LetterStep(last.step + 1) if today > due.on else None
+
+
+def ended(letter: VendorLetter, delivery: Delivery | None, record: Record | None) -> bool:
+    """Whether the finding of a letter is over: the vendor was seen right, or something else was decided."""
+    if delivery is None or record is None or delivery.differs_since is None:
+        return True
+    return finding_id(delivery, record) != letter.finding
+
+
+def compose(
+    letter: VendorLetter,
+    record: Record,
+    target: Target,
+    office: LetterOffice,
+    subject: Subject,
+    official_name: str | None,
+    before: Mapping[LetterStep, VendorLetter],
+    policy: LetterPolicy,
+    today: date,
+) -> Letter:
+    """The letter as it would be, or is, released. ``before``: the released letters of the finding."""
+    report = letter.step is LetterStep.REPORT
+    due = letter.due_on or answer_by(letter.step, policy, today)
+    paragraphs = [_decided(record, subject)]
+    paragraphs.append(
+        f"自{_time(max(letter.since, record.decided_at))}起，{target.name}的展示与上述决定不一致，我平台持续推送修复结果；"
+        f"截至{_time(letter.seen.at)}查看，{target.name}仍向公众展示该记录。"
+    )
+    written = [before[step] for step in sorted(before) if step < letter.step]
+    if written:
+        told = "、".join(f"{_day(each.released_at)}（{each.number}）" for each in written)
+        answers = [each.answer for each in written if each.answer]
+        said = f"，{target.name}答复：“{answers[-1].text}”" if answers else "，至今未收到答复"
+        already = "已先后于" if len(written) > 1 else "已于"
+        paragraphs.append(f"我平台{already}{told}函告{said}。")
+    if report:
+        closing = (
+            f"建议：请研究是否由“信用中国”暂停向{target.name}共享信用信息，直至其展示与“信用中国”一致。"
+            "是否暂停、何时恢复，由有权单位决定。"
+        )
+    else:
+        closing = (
+            f"为使公众所见与“信用中国”网站一致，商请贵单位核对，并于{_day(due)}前停止展示该记录（或将其标注为已修复），"
+            "将处理结果函复我平台。如所述与贵单位掌握的情况不符，也请函告，以便共同核实。"
+        )
+    return Letter(
+        issuer=policy.issuer,
+        title=_TITLES[letter.step],
+        number=letter.number or "（编号待签发）",
+        addressee=(office.supervisor or "信用主管部门") if report else office.office,
+        paragraphs=tuple(paragraphs),
+        table=_evidence(letter, target, official_name),
+        closing=(closing,),
+        basis=()
+        if report
+        else (
+            "《信用修复管理办法》（国家发展改革委令第36号）关于第三方信用服务机构与“信用中国”网站保持一致的规定",
+        ),
+        dated=china_date(letter.released_at) if letter.released_at else today,
+        contact=policy.contact,
+        copies_to=(office.supervisor,) if letter.step is LetterStep.SECOND and office.supervisor else (),
+        note="本报告由平台根据事实整理，供负责人研究；未经负责人决定，不送任何单位。"
+        if report
+        else "时间均为北京时间。证据摘要是该次查看在我平台防篡改历史中的记录摘要（前16位），需要时可提供全文核对。",
+    )
+
+
+def answer_by(step: LetterStep, policy: LetterPolicy, released_on: date) -> date:
+    """By when an answer is asked for: the last day before the next step."""
+    days = policy.again_after if step is LetterStep.FIRST else policy.report_after
+    return working_days_after(released_on, days).on
+
+
+def _decided(record: Record, subject: Subject) -> str:
+    # a vendor is never told of natural persons (catalogue), and no ID number is ever written
+    code = "" if subject.subject_type is SubjectType.NATURAL_PERSON else f"（统一社会信用代码{subject.code}）"
+    return (
+        f"{subject.name}{code}因{record.facts.authority_name}{_day(record.facts.decided_on)}作出的"
+        f"{record.facts.document_number}被记入失信记录，已于{_day(record.decided_at)}经信用修复决定（{record.decision_number}）"
+        "准予修复，应当终止公示。"
+    )
+
+
+def _evidence(letter: VendorLetter, target: Target, official_name: str | None) -> LetterTable:
+    rows = [] if letter.official is None else [_row(official_name or "信用中国", letter.official)]
+    rows.append(_row(target.name, letter.seen))
+    return LetterTable(head=("网站", "查看时间", "所见", "证据摘要"), rows=tuple(rows))
+
+
+def _row(name: str, sighting: Sighting) -> tuple[str, str, str, str]:
+    shown = "仍在公示" if sighting.shown is DisplayState.PUBLISHED else "已不公示"
+    return name, _time(sighting.at), shown, sighting.evidence.rpartition(":")[2][:16]
+
+
+def _time(moment: datetime) -> str:
+    local = moment.astimezone(CHINA_STANDARD_TIME)
+    return f"{_day(local)}{local:%H:%M}"
+
+
+def _day(day: date | datetime | None) -> str:
+    if day is None:
+        return "—"
+    if isinstance(day, datetime):
+        day = china_date(day)
+    return f"{day.year}年{day.month}月{day.day}日"
