@@ -4,16 +4,16 @@ Source: AsyncAPI Specification 3.0.0; Kafka bindings 0.5.0; CloudEvents Kafka Pr
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from contracts.catalogue import Catalogue
+from contracts.catalogue import Catalogue, Department
 from contracts.envelope import CONTENT_TYPE, SPEC_VERSION, dataschema
 from contracts.events import Event
 from contracts.glossary import EVENT_MEANINGS, EVENT_TITLES
 from contracts.schemas import event_schema
-from contracts.topics import DAY_MS, RECORDS, TOPICS, Topic
+from contracts.topics import DAY_MS, INBOUND, RECORDS, TOPICS, Topic
 
 Node = dict[str, Any]
 
@@ -24,7 +24,7 @@ _INFO = """\
 **信复**（信用修复“一件事”）各环节之间的事件。读懂并接入，只需本文档和任一 Kafka 客户端；不需要我们的代码。
 Events of xinfu, one-stop credit repair. This document and any Kafka client are all an integrator needs.
 
-**方向** 本文档从平台的角度书写：操作 `send` 由平台发布，您可以订阅；操作 `receive` 由平台接收，您可以发布（仅 `xinfu.records`）。
+**方向** 本文档从平台的角度书写：操作 `send` 由平台发布，您可以订阅；操作 `receive` 由平台接收，您可以发布（`xinfu.records`；直连的认定单位还有自己的 `xinfu.inbound.*`）。
 
 **消息格式** CloudEvents 1.0，Kafka 绑定，binary 模式：属性在 `ce_*` 消息头中，消息值是 UTF-8 JSON，媒体类型在 `content-type` 中。\
 链路追踪用 W3C Trace Context（`traceparent`、`tracestate`）。一条消息的值不超过 900,000 字节。
@@ -94,7 +94,10 @@ def build(catalogue: Catalogue, examples: Mapping[str, Node]) -> Node:
         schemas[cls.__name__] = payload
         messages[cls.__name__] = _message(cls, payload, examples[cls.TYPE])
     operations = {f"send{_camel(topic)}": _operation(topic, "send") for topic in TOPICS}
-    operations[f"receive{_camel(RECORDS)}"] = _operation(RECORDS, "receive")
+    # what others write, we do not
+    del operations[f"send{_camel(INBOUND)}"]
+    for topic in (RECORDS, INBOUND):
+        operations[f"receive{_camel(topic)}"] = _operation(topic, "receive")
     return {
         "asyncapi": "3.0.0",
         "id": "urn:xinfu:events",
@@ -173,13 +176,14 @@ def _channel(topic: Topic, catalogue: Catalogue) -> Node:
         },
     }
     if topic.per_department:
-        channel["parameters"] = {"department": _department_parameter(catalogue)}
+        departments = [d for d in catalogue.departments if topic is not INBOUND or d.mode == "events"]
+        channel["parameters"] = {"department": _department_parameter(departments)}
     return channel
 
 
-def _department_parameter(catalogue: Catalogue) -> Node:
-    names = "、".join(f"`{d.slug}` {d.name}" for d in catalogue.departments)
-    slugs = [d.slug for d in catalogue.departments]
+def _department_parameter(departments: Sequence[Department]) -> Node:
+    names = "、".join(f"`{d.slug}` {d.name}" for d in departments)
+    slugs = [d.slug for d in departments]
     return {
         "description": f"认定单位的短标识，每个单位一个主题：{names}",
         "enum": slugs,
@@ -192,6 +196,12 @@ def _operation(topic: Topic, action: str) -> Node:
     if action == "send":
         title = f"平台发布：{topic.description}"
         text = f"由 {topic.owner} 发布，获准的一方可用自己的消费组订阅；不认识的类型和字段请忽略。"
+    elif topic is INBOUND:
+        title = f"平台接收：{topic.description}"
+        text = (
+            "由该认定单位自己发布，只能说自己的事项；别的单位的事项成为死信。`ce_source` 用您自己的 URI，重发同一事件时 `ce_id` 不变；"
+            "请把 `ReviewRequested` 消息的 `traceparent` 原样带回。"
+        )
     else:
         title = "平台接收：失信记录的公示与撤回"
         text = (

@@ -39,8 +39,9 @@ class ManifestEntry(Shape):
 
 
 class Manifest(Shape):
-    """The manifest of a batch: written last."""
+    """The manifest of a batch: written last. ``sequence``: where batches are numbered, from 1 without gaps."""
 
     batch_id: BatchId
+    sequence: int | None = None
     created_at: Timestamp
     files: Annotated[list[ManifestEntry], Field(min_length=1, max_length=100)]

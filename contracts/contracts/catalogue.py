@@ -79,9 +79,21 @@ class InForce(Row):
         return self
 
 
-class Department(InForce):
-    """A 认定单位. ``issues_letters``: its own system issues the letters of what is decided there, ours only tell of them.
+DepartmentMode = Literal["desk", "api", "files", "events"]
 
+
+class FileForm(Row):
+    """What the batch files for a department look like. ``encoding``: of CSV; XLSX has one of its own."""
+
+    format: Literal["csv", "xlsx"] = "csv"
+    encoding: Literal["utf-8", "gb18030"] = "utf-8"
+
+
+class Department(InForce):
+    """A 认定单位. ``mode``: how it takes part (docs/departments.md).
+
+    ``callbacks``: false for a system of mode api that cannot call back, so it is asked. ``files``: of mode files. ``issues_letters``:
+    its own system issues the letters of what is decided there, ours only tell of them.
     ``contact``: where its letters say that it can be asked. ``four_eyes``: decisions that an officer proposes and another confirms
     (复核); an own arrangement of the department. ``contact_email``: of its officers, ``approver_email``: of those who approve there,
     for reminders; null: not known.
@@ -95,7 +107,9 @@ class Department(InForce):
     slug: Slug
     region: Region
     level: Literal["national", "provincial", "municipal", "district"]
-    mode: Literal["desk", "api"]
+    mode: DepartmentMode
+    callbacks: bool = True
+    files: FileForm | None = None
     four_eyes: tuple[Literal["grant", "refuse", "revoke"], ...] = ()
     categories: tuple[str, ...] = Field(min_length=1)
     aliases: tuple[Text, ...]
@@ -103,6 +117,14 @@ class Department(InForce):
     contact: Text | None = None
     source: Text
     evidence: Evidence
+
+    @model_validator(mode="after")
+    def _fits_its_mode(self) -> Self:
+        if not self.callbacks and self.mode != "api":
+            raise ValueError("callbacks: false 只用于 mode: api")
+        if (self.files is not None) != (self.mode == "files"):
+            raise ValueError("mode: files 必须且只有此时填写 files")
+        return self
 
 
 class HumanQueue(Row):

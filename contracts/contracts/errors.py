@@ -12,6 +12,7 @@ class DeadLetterReason(StrEnum):
     KEY_MISMATCH = "key_mismatch"
     TOO_LARGE = "too_large"
     UNKNOWN_AGGREGATE = "unknown_aggregate"
+    CONTRADICTION = "contradiction"
 
 
 class ProblemCode(StrEnum):

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from contracts.decisions import ReportedDecision
 from contracts.records import (
     ApplicationId,
     DepartmentRef,
@@ -435,6 +436,26 @@ class ExpiryForwarded(ReviewEvent):
 
     ended_on: date = Field(description="First day on which the record is no longer to be shown")
     requested_at: Timestamp
+
+
+# --- xinfu.inbound.<department> --------------------------------------------------------------------------
+
+
+class DecisionReported(ReportedDecision, Event):
+    """A department that lives on the bus tells what it did about an item: the same words as a callback.
+
+    It is taken at its word only for its own items; what follows is told by the events of xinfu.decisions.
+    """
+
+    TYPE = "cn.xinfu.decision.reported.v1"
+    TOPIC = "xinfu.inbound.{department}"
+    KEY = "item_id"
+
+    department: DepartmentRef
+
+    @property
+    def topic(self) -> str:
+        return self.TOPIC.format(department=self.department.slug)
 
 
 # --- xinfu.decisions -------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ EVENT_TITLES: dict[str, str] = {
     "ExpiryForwarded": "公示期满，请停止审核",
     "ReviewExpired": "事项因公示期满结束",
     "FollowUpAnswered": "回访已答复",
+    "DecisionReported": "认定单位报来的受理与决定",
     "ReviewReminded": "催办",
     "ReferralOverdue": "人工分派超期",
     "OfficeNotified": "已告知单位",
@@ -120,6 +121,7 @@ EVENT_MEANINGS: dict[str, str] = {
     "ItemReopened": "对不予受理或不予修复的异议成立，事项由认定单位在新的期限内重新办理。",
     "FalseMaterialFound": "事项所依据的材料在另一事项中被认定虚假：已准予的撤销，在办的提示审核员；认定被推翻的恢复。",
     "FalseMaterialForwarded": "该认定单位的一个事项依据了被认定虚假的材料；或该认定已被推翻。",
+    "DecisionReported": "直连 Kafka 的认定单位就自己的事项报来受理、补正、延期或决定；内容与回调相同。",
     "LetterIssued": "该事项一步办理（受理、补正、延期、决定等）的文书已出具，申请人和审核员可以下载。",
 }
 """Event class name -> what happened, in one sentence."""
@@ -134,6 +136,7 @@ SHAPE_TITLES: dict[str, str] = {
     "LetterChannel": "函件送达方式",
     "ReferralReason": "转人工的原因",
     "SubjectType": "信用主体类别",
+    "Outcome": "认定单位告知的结果",
     "ReviewStep": "应办的步骤",
     "WithdrawalReason": "撤回的原因",
     "ReminderLevel": "催办的层级",
@@ -227,6 +230,7 @@ FIELD_TITLES: dict[str, str] = {
     "decide_working_days": "决定的工作日数（自送审之日）",
     "calendar_version": "工作日历版本",
     "confirmed_at": "确定时间",
+    "occurred_at": "发生时间",
     "at_desk": "在审核工作台办理",
     "item_ids": "事项编号",
     "level": "催办的层级",

@@ -51,6 +51,12 @@ REVIEWS = _topic(
     "送各认定单位审核的事项及其补正、撤回、异议, 每个部门一个主题",
     partitions=2,
 )
+INBOUND = _topic(
+    "xinfu.inbound.{department}",
+    "dept-adapter",
+    "直连 Kafka 的认定单位自己写入的受理与决定，只有这样的单位（mode: events）才有",
+    partitions=2,
+)
 DECISIONS = _topic("xinfu.decisions", "dept-adapter", "认定单位的受理、补正、延期与决定，以及对异议的决定")
 PROPAGATION = _topic("xinfu.propagation", "sync", "各公示平台的确认与核验结果")
 NOTIFICATIONS = _topic("xinfu.notifications", "notify", "告知结果")
@@ -61,6 +67,7 @@ TOPICS: tuple[Topic, ...] = (
     APPLICATIONS,
     ROUTING,
     REVIEWS,
+    INBOUND,
     DECISIONS,
     PROPAGATION,
     NOTIFICATIONS,
@@ -73,14 +80,16 @@ def review_topic(slug: str) -> str:
     return REVIEWS.name.format(department=slug)
 
 
-def expand(slugs: Iterable[str]) -> dict[str, Topic]:
-    """Real topic name -> declaration, with one review topic for each department slug."""
-    names = list(slugs)
-    return {
-        real: topic
-        for topic in TOPICS
-        for real in ([review_topic(slug) for slug in names] if topic.per_department else [topic.name])
-    }
+def inbound_topic(slug: str) -> str:
+    """Name of the topic to which the department with this slug, of mode events, writes its decisions."""
+    return INBOUND.name.format(department=slug)
+
+
+def expand(slugs: Iterable[str], inbound: Iterable[str] = ()) -> dict[str, Topic]:
+    """Real topic name -> declaration, with one review topic for each department slug, and an inbound one for those of mode events."""
+    real = {topic.name: topic for topic in TOPICS if not topic.per_department}
+    real |= {review_topic(slug): REVIEWS for slug in slugs}
+    return real | {inbound_topic(slug): INBOUND for slug in inbound}
 
 
 def declaration(real: str) -> Topic | None:

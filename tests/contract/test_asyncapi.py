@@ -92,9 +92,13 @@ def test_every_topic_is_a_channel_with_its_settings() -> None:
     assert departments == [department.slug for department in load_catalogue().departments]
 
 
-def test_integrators_may_send_records_only() -> None:
+def test_integrators_may_send_records_and_departments_their_own_words() -> None:
     received = [o["channel"]["$ref"] for o in DOCUMENT["operations"].values() if o["action"] == "receive"]
-    assert received == ["#/channels/records"]
+    assert received == ["#/channels/records", "#/channels/inbound"]
+    sent = [o["channel"]["$ref"] for o in DOCUMENT["operations"].values() if o["action"] == "send"]
+    assert "#/channels/inbound" not in sent
+    writers = DOCUMENT["channels"]["inbound"]["parameters"]["department"]["enum"]
+    assert writers == [d.slug for d in load_catalogue().departments if d.mode == "events"]
 
 
 @pytest.mark.parametrize("cls", EVENTS.values(), ids=list(EVENTS))

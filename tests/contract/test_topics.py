@@ -9,7 +9,17 @@ from chassis.settings import ChassisSettings
 from contracts import topics
 from contracts.catalogue import load_catalogue
 from contracts.events import EVENTS, Event
-from contracts.topics import DAY_MS, REVIEWS, TOPICS, Topic, expand, review_topic
+from contracts.topics import (
+    DAY_MS,
+    INBOUND,
+    REVIEWS,
+    TOPICS,
+    Topic,
+    declaration,
+    expand,
+    inbound_topic,
+    review_topic,
+)
 
 SLUGS = [department.slug for department in load_catalogue().departments]
 
@@ -43,6 +53,7 @@ def test_names_keys_and_owners_are_those_of_the_architecture() -> None:
         "xinfu.applications": ("application_id", "intake"),
         "xinfu.reviews.{department}": ("item_id", "routing"),
         "xinfu.routing": ("application_id", "routing"),
+        "xinfu.inbound.{department}": ("item_id", "dept-adapter"),
         "xinfu.decisions": ("item_id", "dept-adapter"),
         "xinfu.propagation": ("record_id", "sync"),
         "xinfu.notifications": ("subject_id", "notify"),
@@ -88,7 +99,12 @@ def test_expand_gives_each_department_a_topic_of_its_own() -> None:
 
 def test_expand_takes_any_iterable_and_no_department() -> None:
     assert expand(iter(["a1", "b2"])).keys() - expand([]).keys() == {"xinfu.reviews.a1", "xinfu.reviews.b2"}
-    assert len(expand([])) == len(TOPICS) - 1
+    assert len(expand([])) == len(TOPICS) - 2
+
+
+def test_only_departments_that_live_on_the_bus_have_an_inbound_topic() -> None:
+    assert expand(["a1", "b2"], ["b2"]).keys() - expand(["a1", "b2"]).keys() == {inbound_topic("b2")}
+    assert declaration(inbound_topic("b2")) is INBOUND
 
 
 def test_real_names_are_legal_for_kafka() -> None:

@@ -48,9 +48,12 @@ def test_shipped_catalogue_has_the_departments_it_promises(catalogue: Catalogue)
     assert len(municipal) >= 35  # the founding article: 35 departments
     assert {d.level for d in catalogue.departments} == {"national", "provincial", "municipal", "district"}
     assert sum(d.level == "district" for d in catalogue.departments) >= 6
-    assert sorted(d.name for d in catalogue.departments if d.mode == "api") == [
-        "杭州市市场监督管理局",
-        "杭州市生态环境局",
+    assert {d.mode for d in catalogue.departments} == {"desk", "api", "files", "events"}
+    # the two that call back, and one that has to be asked
+    assert sorted((d.name, d.callbacks) for d in catalogue.departments if d.mode == "api") == [
+        ("杭州市市场监督管理局", True),
+        ("杭州市烟草专卖局", False),
+        ("杭州市生态环境局", True),
     ]
     assert (catalogue.human_queue.id, catalogue.human_queue.name) == (
         "hz-credit-centre",

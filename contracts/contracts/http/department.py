@@ -15,16 +15,32 @@ minutes tolerance) with a secret for each department.
    200 with CallbackReceipt, also for a repeated callback; 409 when it contradicts an earlier decision. A revocation needs its
    grant: before that was taken it is a 409 too, so send it after the grant was answered. What is missing is told once and
    before the acceptance (``supplement_requested``); the decision may be put off once, before it is due (``extended``).
+3. A system that cannot call (``callbacks: false`` in the catalogue) is asked instead: ``GET {department}/decisions?after=CURSOR&limit=N``,
+   signed with an empty body and the webhook-id ``decisions:CURSOR`` (CURSOR is empty at first). Answer 200 with PolledDecisions, signed
+   the same way under the same webhook-id. What is answered once may be asked for again.
 """
 
 from datetime import date
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from contracts.decisions import NUMBERED, REASONED, Outcome, ReportedDecision
 from contracts.http.intake import Commitment, Contact, Material, Subject
-from contracts.records import ApplicationId, ItemId, MaterialId, RecordFacts, Shape, Timestamp
+from contracts.records import ApplicationId, ItemId, MaterialId, RecordFacts, Shape
+
+__all__ = [
+    "NUMBERED",
+    "REASONED",
+    "CallbackReceipt",
+    "DecisionCallback",
+    "Outcome",
+    "PolledDecision",
+    "PolledDecisions",
+    "ReviewCancellation",
+    "ReviewReceipt",
+    "ReviewSubmission",
+]
 
 
 class ReviewSubmission(Shape):
@@ -66,45 +82,25 @@ class ReviewReceipt(Shape):
     receipt_number: str
 
 
-class Outcome(StrEnum):
-    """What a department can tell about an item."""
-
-    ACCEPTED = "accepted"
-    NOT_ACCEPTED = "not_accepted"
-    SUPPLEMENT_REQUESTED = "supplement_requested"
-    EXTENDED = "extended"
-    GRANTED = "granted"
-    REFUSED = "refused"
-    REVOKED = "revoked"
-
-
-NUMBERED = frozenset({Outcome.GRANTED, Outcome.REFUSED, Outcome.REVOKED})
-"""What needs the number of its letter."""
-REASONED = frozenset({Outcome.REFUSED, Outcome.REVOKED, Outcome.NOT_ACCEPTED, Outcome.EXTENDED})
-"""What needs its reason, which the applicant is told."""
-
-
-class DecisionCallback(Shape):
+class DecisionCallback(ReportedDecision):
     """A department's word about an item: see NUMBERED and REASONED; a supplement needs the list of what is missing."""
 
-    item_id: ItemId
-    outcome: Outcome
-    decision_number: str | None = Field(default=None, max_length=128)
-    reason: str | None = Field(default=None, max_length=2000)
-    missing: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=500)], ...], Field(max_length=20)
-    ] = ()
-    occurred_at: Timestamp
 
-    @model_validator(mode="after")
-    def _complete(self) -> "DecisionCallback":
-        if self.outcome in NUMBERED and not self.decision_number:
-            raise ValueError("decision_number is required for granted, refused and revoked")
-        if self.outcome in REASONED and not self.reason:
-            raise ValueError("reason is required for refused, revoked, not_accepted and extended")
-        if self.outcome is Outcome.SUPPLEMENT_REQUESTED and not self.missing:
-            raise ValueError("missing is required for supplement_requested: everything at once")
-        return self
+class PolledDecision(DecisionCallback):
+    """The same, fetched. ``webhook_id`` is stable: a decision that is fetched again is recognised by it."""
+
+    webhook_id: str = Field(min_length=1, max_length=200)
+
+
+class PolledDecisions(Shape):
+    """Answer of GET {department}/decisions: PolledDecision objects, the oldest first.
+
+    ``next``: where to go on; the same as ``after`` when there is nothing new. Each decision is read alone, so that a malformed one
+    holds up no other.
+    """
+
+    decisions: Annotated[tuple[dict[str, Any], ...], Field(max_length=500)]
+    next: str = Field(max_length=150)
 
 
 class CallbackReceipt(Shape):

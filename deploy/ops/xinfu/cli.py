@@ -17,10 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from contracts.clock import CHINA_STANDARD_TIME
+from xinfu.acls import acls_command
 from xinfu.audit import audit_app
 from xinfu.certificate import certificate_app
 from xinfu.client import Citizenry, Client, RefusedError
 from xinfu.compose import KAFKA_PORT, MONGODB_PORT, Endpoints, compose, replay_outboxes
+from xinfu.conformance import conformance_app
 from xinfu.convergence import convergence_command
 from xinfu.demo import Demo, DemoFailedError
 from xinfu.dlq import dlq_app
@@ -45,6 +47,7 @@ app.add_typer(records_app, name="records")
 app.add_typer(dlq_app, name="dlq")
 app.add_typer(outbox_app, name="outbox")
 app.add_typer(rules_app, name="rules")
+app.add_typer(conformance_app, name="conformance")
 app.add_typer(audit_app, name="audit")
 app.add_typer(keys_app, name="keys")
 app.add_typer(letters_app, name="letters")
@@ -55,6 +58,7 @@ app.command("verify")(verify_command)
 app.command()(doctor)
 app.command("convergence")(convergence_command)
 app.command("guide")(guide_command)
+app.command("acls")(acls_command)
 
 
 def _with_session(work: Callable[[ClientSession], Awaitable[None]]) -> None:

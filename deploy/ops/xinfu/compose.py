@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import asyncssh
 from pymongo import MongoClient
 
 from contracts.catalogue import load_catalogue
@@ -21,6 +22,7 @@ SERVICES = ("intake", "routing", "dept-adapter", "sync", "notify")
 _PREFERRED_PORTS = {
     "sandbox": 8090,
     "smtp": 8025,
+    "sftp": 8022,
     "intake": 8101,
     "routing": 8102,
     "dept-adapter": 8103,
@@ -95,12 +97,17 @@ def _kept_secrets(data_dir: Path) -> dict[str, str]:
     kept: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
     catalogue = load_catalogue()
     targets = [f"target:{target.id}" for target in catalogue.targets]
-    departments = [f"department:{d.slug}" for d in catalogue.departments if d.mode == "api"]
+    departments = [f"department:{d.slug}" for d in catalogue.departments if d.mode in ("api", "events")]
+    exchanging = [f"sftp:{d.slug}" for d in catalogue.departments if d.mode == "files"]
     sources = [f"source:{source.id}" for source in catalogue.sources]
     for name in [*targets, *departments, *sources]:
         kept.setdefault(name, "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode())
     for name in ["subject-key", *(f"client:{client}" for client in _CLIENT_SCOPES)]:
         kept.setdefault(name, secrets.token_hex(32))
+    for name in exchanging:
+        kept.setdefault(name, secrets.token_hex(16))
+    if "sftp-host-key" not in kept:
+        kept["sftp-host-key"] = asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
     kept.setdefault("signing-key", new_secret("ed25519"))
     data_dir.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
@@ -133,9 +140,13 @@ def compose(
     ports = {name: free_port(port) for name, port in _PREFERRED_PORTS.items()}
     urls = {name: f"http://127.0.0.1:{ports[name]}" for name in (*SERVICES, "sandbox")}
     sandbox = urls.pop("sandbox")
-    targets, departments, sources, clients = (
-        _named(kept, kind) for kind in ("target", "department", "source", "client")
+    targets, departments, passwords, sources, clients = (
+        _named(kept, kind) for kind in ("target", "department", "sftp", "source", "client")
     )
+    host_key = asyncssh.import_private_key(kept["sftp-host-key"]).export_public_key().decode().strip()
+    interfaces = {d.slug for d in load_catalogue().departments if d.mode == "api"}
+    addresses = {slug: f"{sandbox}/departments/{slug}" for slug in departments if slug in interfaces}
+    addresses |= {slug: f"sftp://{slug}@127.0.0.1:{ports['sftp']}/" for slug in passwords}
     common = {
         "KAFKA_ENABLE_IDEMPOTENCE": str(broker.supports_idempotence).lower(),
         "XINFU_OIDC_ISSUER": f"{sandbox}/oidc",
@@ -165,16 +176,19 @@ def compose(
         "routing": {"ROUTING_DEADLINE_POLL_SECONDS": "2"},
         "dept-adapter": {
             **client("dept-adapter"),
-            "DEPT_ADAPTER_DEPARTMENT_URLS": json.dumps(
-                {s: f"{sandbox}/departments/{s}" for s in departments}
-            ),
-            "DEPT_ADAPTER_DEPARTMENT_SECRETS": json.dumps(departments),
+            "DEPT_ADAPTER_DEPARTMENT_URLS": json.dumps(addresses),
+            "DEPT_ADAPTER_DEPARTMENT_SECRETS": json.dumps({**departments, **passwords}),
+            "DEPT_ADAPTER_DEPARTMENT_HOST_KEYS": json.dumps(dict.fromkeys(passwords, host_key)),
             "DEPT_ADAPTER_SOURCE_URLS": json.dumps({s: f"{sandbox}/sources/{s}" for s in sources}),
             "DEPT_ADAPTER_SOURCE_SECRETS": json.dumps(sources),
             "DEPT_ADAPTER_AUTO_GRANT": json.dumps({"hz-mzhj": {"tiers": ["minor"], "sample_percent": 50}}),
             "DEPT_ADAPTER_DESK_CLIENT_SECRET": clients["review-desk"],
             # sooner than the default: here somebody waits to see it
             "DEPT_ADAPTER_DEADLINE_POLL_SECONDS": "2",
+            "DEPT_ADAPTER_DECISION_POLL_SECONDS": "1",
+            "DEPT_ADAPTER_FILES_POLL_SECONDS": "1",
+            "DEPT_ADAPTER_FILES_LEASE_SECONDS": "15",
+            "DEPT_ADAPTER_FILES_TIMEOUT_SECONDS": "10",
             "DEPT_ADAPTER_REMIND_HOUR": "0",
         },
         "sync": {
@@ -213,6 +227,10 @@ def compose(
             "SANDBOX_DATA_DIR": str(data_dir / "sandbox"),
             "SANDBOX_TARGET_SECRETS": json.dumps(targets),
             "SANDBOX_DEPARTMENT_SECRETS": json.dumps(departments),
+            "SANDBOX_SFTP_PORT": str(ports["sftp"]),
+            "SANDBOX_SFTP_PASSWORDS": json.dumps(passwords),
+            "SANDBOX_SFTP_HOST_KEY": kept["sftp-host-key"],
+            "SANDBOX_DEPT_ADAPTER_URL": urls["dept-adapter"],
             "SANDBOX_SOURCE_SECRETS": json.dumps(sources),
             "SANDBOX_OIDC_CLIENTS": json.dumps(
                 {

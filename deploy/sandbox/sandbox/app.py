@@ -11,7 +11,10 @@ from fastapi.responses import HTMLResponse
 from standardwebhooks import Webhook
 
 from sandbox import catalogue, departments, faults, mail, officers, oidc, scanner, sources, targets, telemetry
+from sandbox.batch import BatchSystem, serve
+from sandbox.bus import BusSystem
 from sandbox.callbacks import Callbacks
+from sandbox.cases import Cases
 from sandbox.db import Database
 from sandbox.problems import add_problem_handlers
 from sandbox.requests import MAX_BODY_BYTES
@@ -47,7 +50,7 @@ def _index(served: dict[str, catalogue.Target], offices: dict[str, catalogue.Dep
 def _stop_when_dead(worker: asyncio.Task[None]) -> None:
     """A sandbox that takes reviews but never calls back would look like a silent department: stop instead."""
     if not worker.cancelled() and (error := worker.exception()):
-        log.critical("callback worker died", exc_info=error)
+        log.critical("a department's worker died", exc_info=error)
         signal.raise_signal(signal.SIGTERM)
 
 
@@ -59,17 +62,43 @@ def create_app(settings: Settings) -> FastAPI:
     switches = faults.Faults(
         db,
         dict.fromkeys(served, faults.TARGET)
-        | dict.fromkeys(offices, faults.DEPARTMENT)
+        | {slug: faults.DEPARTMENTS[office.mode] for slug, office in offices.items()}
         | dict.fromkeys(settings.source_secrets, faults.SOURCE)
         | {scanner.PART: faults.SOURCE, mail.PART: faults.SMTP, oidc.PART: faults.OIDC},
     )
-    callbacks = Callbacks(db, offices)
+    callers = {slug: o for slug, o in offices.items() if o.mode == "api" and o.callbacks}
+    exchanging = {slug: o for slug, o in offices.items() if o.mode == "files"}
+    callbacks = Callbacks(db, callers)
+    book = Cases(db, switches, callbacks, settings.decision_delay_seconds)
+    batches = [
+        BatchSystem(office, settings.data_dir, db, switches, callbacks, book)
+        for office in exchanging.values()
+    ]
+    on_the_bus = [
+        BusSystem(
+            office, settings.kafka_bootstrap_servers, settings.dept_adapter_url, switches, callbacks, book
+        )
+        for office in offices.values()
+        if office.mode == "events" and settings.kafka_bootstrap_servers
+    ]
     smtp = mail.controller(db, switches, settings.host, settings.smtp_port)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(smtp.start)
-        workers = [asyncio.create_task(callbacks.run(slug)) for slug in offices]
+        sftp = None
+        if exchanging:
+            sftp = await serve(
+                exchanging,
+                settings.data_dir,
+                switches,
+                settings.host,
+                settings.sftp_port,
+                settings.sftp_host_key,
+            )
+        workers = [asyncio.create_task(callbacks.run(slug)) for slug in callers]
+        workers += [asyncio.create_task(batch.run()) for batch in batches]
+        workers += [asyncio.create_task(system.run()) for system in on_the_bus]
         for worker in workers:
             worker.add_done_callback(_stop_when_dead)
         try:
@@ -78,6 +107,8 @@ def create_app(settings: Settings) -> FastAPI:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
+            if sftp is not None:
+                sftp.close()
             await asyncio.to_thread(smtp.stop)
             db.close()
 
@@ -88,7 +119,7 @@ def create_app(settings: Settings) -> FastAPI:
     add_problem_handlers(app)
     app.include_router(faults.router(switches))
     app.include_router(targets.router(db, switches, served, settings.target_delay_seconds))
-    app.include_router(departments.router(db, switches, offices, callbacks, settings.decision_delay_seconds))
+    app.include_router(departments.router(db, switches, offices, callbacks, book))
     webhooks = {source: Webhook(secret) for source, secret in settings.source_secrets.items()}
     app.include_router(sources.router(db, switches, webhooks))
     app.include_router(scanner.router(switches))

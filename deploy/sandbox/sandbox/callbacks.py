@@ -6,7 +6,7 @@ In order per item, unless told otherwise.
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -22,6 +22,9 @@ CREATE TABLE IF NOT EXISTS department_callback (
   url TEXT NOT NULL, body TEXT NOT NULL, copies INTEGER NOT NULL, ordered INTEGER NOT NULL, duplicate INTEGER NOT NULL,
   due REAL NOT NULL,
   attempts INTEGER NOT NULL DEFAULT 0, last_status INTEGER, last_error TEXT, settled_at TEXT
+);
+CREATE TABLE IF NOT EXISTS department_told (
+  position INTEGER PRIMARY KEY AUTOINCREMENT, slug TEXT NOT NULL, seq INTEGER NOT NULL UNIQUE
 );
 CREATE INDEX IF NOT EXISTS department_callback_due ON department_callback (slug, due) WHERE settled_at IS NULL;
 CREATE INDEX IF NOT EXISTS department_callback_item ON department_callback (slug, item_id);
@@ -89,7 +92,8 @@ class Callbacks:
 
     def wake(self, slug: str) -> None:
         """Let the worker look again. Call from the event loop, after the commit."""
-        self._wakes[slug].set()
+        if slug in self._wakes:
+            self._wakes[slug].set()
 
     def of(self, slug: str, item_id: str) -> list[Row]:
         """Callbacks of an item, in order."""
@@ -105,6 +109,48 @@ class Callbacks:
             "SELECT count(*) AS n FROM department_callback WHERE slug = ? AND settled_at IS NULL", (slug,)
         )
         return int(counted["n"]) if counted else 0
+
+    def told(self, slug: str, after: int, limit: int) -> list[Row]:
+        """What a department that is asked tells from a position on. What is due gets its position now, so none is ever skipped.
+
+        Whoever asks from a position has what is before it.
+        """
+        now = datetime.now(UTC)
+        with self._db.transaction() as connection:
+            connection.execute(
+                "INSERT INTO department_told (slug, seq) SELECT slug, seq FROM department_callback"
+                " WHERE slug = ? AND settled_at IS NULL AND due <= ? AND seq NOT IN (SELECT seq FROM department_told)"
+                " ORDER BY due, seq",
+                (slug, now.timestamp()),
+            )
+            connection.execute(
+                "UPDATE department_callback SET settled_at = ? WHERE settled_at IS NULL AND seq IN"
+                " (SELECT seq FROM department_told WHERE slug = ? AND position <= ?)",
+                (now.isoformat(), slug, after),
+            )
+            return connection.execute(
+                "SELECT position, webhook_id, body FROM department_told JOIN department_callback USING (seq)"
+                " WHERE department_told.slug = ? AND position > ? ORDER BY position LIMIT ?",
+                (slug, after, limit),
+            ).fetchall()
+
+    def due(self, slug: str, limit: int) -> list[Row]:
+        """What is due and not sent in any way, in order; for departments that do not call."""
+        now = datetime.now(UTC).timestamp()
+        return self._db.rows(
+            "SELECT c.*, traceparent FROM department_callback AS c JOIN department_case USING (slug, item_id)"
+            " WHERE slug = ? AND settled_at IS NULL AND attempts = 0 AND due <= ? ORDER BY due, seq LIMIT ?",
+            (slug, now, limit),
+        )
+
+    def sent(self, rows: Sequence[Row], *, settled: bool, note: str | None = None) -> None:
+        """These were sent; ``settled``: nothing more is to come."""
+        at = datetime.now(UTC).isoformat() if settled else None
+        with self._db.transaction() as connection:
+            connection.executemany(
+                "UPDATE department_callback SET attempts = attempts + 1, last_error = ?, settled_at = ? WHERE seq = ?",
+                [(note, at, row["seq"]) for row in rows],
+            )
 
     async def run(self, slug: str) -> None:
         """Send what is due for one department, for ever."""

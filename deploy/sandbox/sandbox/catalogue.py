@@ -10,6 +10,8 @@ from standardwebhooks import Webhook
 import contracts
 from sandbox.settings import Settings
 
+_UNUSED = "whsec_" + "A" * 32
+
 
 class CatalogueError(ValueError):
     """The settings and the catalogue do not fit; the text says what to change."""
@@ -30,12 +32,16 @@ class Target:
 
 @dataclass(frozen=True)
 class Department:
-    """A department with a system of its own (mode ``api``) that is served."""
+    """A department with a system of its own that is served. ``password``: of mode files, for SFTP; its ``webhook`` signs nothing."""
 
     slug: str
     code: str
     name: str
     webhook: Webhook
+    mode: str = "api"
+    callbacks: bool = True
+    encoding: str = "utf-8"
+    password: str = ""
 
 
 def _load(settings: Settings, file: str, key: str) -> list[dict[str, Any]]:
@@ -78,14 +84,25 @@ def targets(settings: Settings) -> dict[str, Target]:
 
 
 def departments(settings: Settings) -> dict[str, Department]:
-    """Departments of mode ``api`` with a secret, by slug. Raises CatalogueError for a secret of any other."""
-    rows = {
-        row["slug"]: row for row in _load(settings, "departments.yaml", "departments") if row["mode"] == "api"
-    }
-    _refuse_unknown("SANDBOX_DEPARTMENT_SECRETS", set(settings.department_secrets), set(rows))
+    """Departments with a system and a secret, by slug. Raises CatalogueError for a secret of any other."""
+    rows = {row["slug"]: row for row in _load(settings, "departments.yaml", "departments")}
+    signing = {slug for slug, row in rows.items() if row["mode"] in ("api", "events")}
+    _refuse_unknown("SANDBOX_DEPARTMENT_SECRETS", set(settings.department_secrets), signing)
+    exchanging = {slug for slug, row in rows.items() if row["mode"] == "files"}
+    _refuse_unknown("SANDBOX_SFTP_PASSWORDS", set(settings.sftp_passwords), exchanging)
+    secrets = {**settings.department_secrets, **dict.fromkeys(settings.sftp_passwords, _UNUSED)}
     return {
-        slug: Department(slug, rows[slug]["code"], rows[slug]["name"], Webhook(secret))
-        for slug, secret in settings.department_secrets.items()
+        slug: Department(
+            slug,
+            rows[slug]["code"],
+            rows[slug]["name"],
+            Webhook(secret),
+            rows[slug]["mode"],
+            rows[slug].get("callbacks", True),
+            (rows[slug].get("files") or {}).get("encoding", "utf-8"),
+            settings.sftp_passwords.get(slug, ""),
+        )
+        for slug, secret in secrets.items()
     }
 
 

@@ -1,53 +1,29 @@
-"""Departments with systems of their own: take reviews and decide on them (contracts.http.department)."""
+"""Departments with an HTTP interface: take reviews, and tell their decisions by callback or when asked (contracts.http.department)."""
 
 import json
-import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta, timezone
-from random import Random
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from contracts.decisions import Outcome
 from contracts.errors import ProblemCode
 from contracts.http.department import (
-    NUMBERED,
     DecisionCallback,
-    Outcome,
+    PolledDecisions,
     ReviewCancellation,
     ReviewReceipt,
     ReviewSubmission,
 )
-from sandbox.callbacks import Callback, Callbacks
+from sandbox.callbacks import Callbacks
+from sandbox.cases import Asked, Cases
 from sandbox.catalogue import Department
-from sandbox.db import Database, Row
-from sandbox.faults import Fault, Faults, Mode
+from sandbox.db import Database
+from sandbox.faults import Faults, Mode
 from sandbox.problems import Problem
 from sandbox.requests import parse, verified_body
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS department_case (
-  number INTEGER NOT NULL, slug TEXT NOT NULL, item_id TEXT NOT NULL, application_id TEXT NOT NULL,
-  record_id TEXT NOT NULL, receipt_number TEXT NOT NULL, received_at TEXT NOT NULL, submission TEXT NOT NULL,
-  cancelled INTEGER NOT NULL DEFAULT 0,
-  PRIMARY KEY (slug, item_id), UNIQUE (slug, number)
-);
-"""
-
-_CHINA = timezone(timedelta(hours=8), "CST")
-_DUTIES_DONE = re.compile("履行|整改|缴纳")
-_MISSING = ("罚款缴纳凭证", "整改完成情况的说明")
-_NO_DUTIES = "申请材料未说明行政处罚决定确定的义务已经履行，请补充履行、整改或者缴纳罚款的情况后重新申请"
-_REASONS = {
-    Outcome.REFUSED: "经核查，不符合信用修复条件",
-    Outcome.REVOKED: "经核查，申请信用修复时提供的材料虚假",
-    Outcome.NOT_ACCEPTED: "申请事项不属于本机关职权范围",
-    Outcome.EXTENDED: "案情复杂，需要进一步核查",
-}
-
-# 机关代字 of decision letters: ours, for the sandbox; the catalogue has none.
-_PREFIXES = {"hz-samr": "杭市监", "hz-sthj": "杭环"}
 
 
 class OfficerDecision(BaseModel):
@@ -58,64 +34,15 @@ class OfficerDecision(BaseModel):
     reason: str | None = Field(default=None, max_length=2000)
 
 
-def _callback(
-    department: Department, case: Row, outcome: Outcome, reason: str | None, at: datetime
-) -> DecisionCallback:
-    number = None
-    if outcome in NUMBERED:
-        kind = {Outcome.GRANTED: "信修", Outcome.REFUSED: "不予信修", Outcome.REVOKED: "撤销信修"}[outcome]
-        prefix = _PREFIXES.get(department.slug, department.name)
-        number = f"{prefix}{kind}〔{at.astimezone(_CHINA).year}〕{case['number']}号"
-    return DecisionCallback(
-        item_id=case["item_id"],
-        outcome=outcome,
-        decision_number=number,
-        reason=reason,
-        missing=_MISSING if outcome is Outcome.SUPPLEMENT_REQUESTED else (),
-        occurred_at=at,
-    )
-
-
-def _planned(
-    department: Department, url: str, bodies: list[DecisionCallback], fault: Fault | None
-) -> list[Callback]:
-    """When and how often the callbacks of a case are sent; without a fault, each when it says it happened, and once."""
-    mode = fault.mode if fault else Mode.OK
-    times = [body.occurred_at.timestamp() for body in bodies]
-    if fault is None or mode not in (Mode.REORDER, Mode.ANSWER_TWICE):
-        return [Callback(department.slug, url, body, due) for body, due in zip(bodies, times, strict=True)]
-    if mode is Mode.ANSWER_TWICE and fault.seconds is None:
-        return [
-            Callback(department.slug, url, body, due, copies=2)
-            for body, due in zip(bodies, times, strict=True)
-        ]
-    # Not security: the draws have to be repeatable.
-    random = Random(f"{fault.seed}/{bodies[0].item_id}")  # noqa: S311
-
-    def after(time: float) -> float:
-        return time + random.uniform(0, fault.wait_seconds)
-
-    reorder = mode is Mode.REORDER
-    planned = []
-    for body, time in zip(bodies, times, strict=True):
-        # when the last of them is due all are, so that any may be the first
-        due = after(max(times)) if reorder else time
-        again = after(due) if fault.twice or not reorder else None
-        planned.append(Callback(department.slug, url, body, due, ordered=not reorder, again=again))
-    return planned
-
-
 def router(
     db: Database,
     faults: Faults,
     departments: Mapping[str, Department],
     callbacks: Callbacks,
-    decision_delay_seconds: float,
+    book: Cases,
 ) -> APIRouter:
     """Endpoints under /departments/{slug}."""
-    db.create(SCHEMA)
     api = APIRouter(prefix="/departments/{slug}", tags=["departments"])
-    delay = timedelta(seconds=decision_delay_seconds)
 
     def find(slug: str) -> Department:
         if slug not in departments:
@@ -126,100 +53,33 @@ def router(
             )
         return departments[slug]
 
-    def known(department: Department, review: ReviewSubmission) -> ReviewReceipt | None:
-        case = db.one(
-            "SELECT * FROM department_case WHERE slug = ? AND item_id = ?", (department.slug, review.item_id)
-        )
-        if case is None:
-            return None
-        if (case["application_id"], case["record_id"]) != (review.application_id, review.record.record_id):
+    def served(slug: str) -> Department:
+        department = find(slug)
+        if department.mode != "api":
             raise Problem(
-                409,
-                ProblemCode.IDEMPOTENCY_CONFLICT,
-                f"item {review.item_id} was submitted before for another application or record",
+                404, ProblemCode.NOT_FOUND, f"{slug} has no HTTP interface: its mode is {department.mode}"
             )
-        return ReviewReceipt(item_id=case["item_id"], receipt_number=case["receipt_number"])
+        return department
 
-    def store(department: Department, review: ReviewSubmission, fault: Fault | None) -> ReviewReceipt:
-        """Keep the case and plan its callbacks, in one transaction: a restart in between loses neither."""
-        now = datetime.now(UTC)
-        mode = fault.mode if fault else Mode.OK
-        with db.transaction() as connection:
-            number = connection.execute(
-                "SELECT coalesce(max(number), 0) + 1 AS next FROM department_case WHERE slug = ?",
-                (department.slug,),
-            ).fetchone()["next"]
-            prefix = _PREFIXES.get(department.slug, department.name)
-            case = {
-                "number": number,
-                "slug": department.slug,
-                "item_id": review.item_id,
-                "application_id": review.application_id,
-                "record_id": review.record.record_id,
-                "receipt_number": f"{prefix}信修受〔{now.astimezone(_CHINA).year}〕{number}号",
-                "received_at": now.isoformat(),
-                "submission": review.model_dump_json(),
-            }
-            connection.execute(
-                "INSERT INTO department_case VALUES (:number, :slug, :item_id, :application_id, :record_id,"
-                " :receipt_number, :received_at, :submission, 0)",
-                case,
-            )
-            if mode is not Mode.SILENT:
-                outcome, reason = Outcome.GRANTED, None
-                if mode is Mode.REFUSE:
-                    outcome, reason = Outcome.REFUSED, _REASONS[Outcome.REFUSED]
-                elif not _DUTIES_DONE.search(review.statement):
-                    outcome, reason = Outcome.REFUSED, _NO_DUTIES
-                words = [(Outcome.ACCEPTED, None), (outcome, reason)]
-                if mode is Mode.SUPPLEMENT:
-                    words = [(Outcome.SUPPLEMENT_REQUESTED, None)]
-                bodies = [
-                    _callback(department, case, what, why, now + step * delay)
-                    for step, (what, why) in enumerate(words, start=1)
-                ]
-                for callback in _planned(department, review.callback_url, bodies, fault):
-                    callbacks.plan(connection, callback)
-        callbacks.wake(department.slug)
-        return ReviewReceipt(item_id=review.item_id, receipt_number=str(case["receipt_number"]))
-
-    def supplemented(department: Department, review: ReviewSubmission) -> None:
-        """What was missing has come: accept and grant, once."""
-        now = datetime.now(UTC)
-        with db.transaction() as connection:
-            fresh = connection.execute(
-                "UPDATE department_case SET submission = ? WHERE slug = ? AND item_id = ? AND submission <> ?"
-                " RETURNING *",
-                (review.model_dump_json(), department.slug, review.item_id, review.model_dump_json()),
-            ).fetchone()
-            if fresh is None:
-                return
-            steps = ((Outcome.ACCEPTED, None), (Outcome.GRANTED, None))
-            for step, (what, why) in enumerate(steps, start=1):
-                body = _callback(department, fresh, what, why, now + step * delay)
-                due = body.occurred_at.timestamp()
-                callbacks.plan(connection, Callback(department.slug, review.callback_url, body, due))
-        callbacks.wake(department.slug)
+    async def signed(department: Department, request: Request) -> bytes:
+        if faults.take(department.slug, frozenset({Mode.IGNORE_SIGNATURE})):
+            return await request.body()
+        return await verified_body(request, department.webhook)
 
     @api.post("/reviews/{item_id}/cancellation", status_code=202)
     async def cancellation(slug: str, item_id: str, request: Request) -> dict[str, bool]:
-        department = find(slug)
-        body = await verified_body(request, department.webhook)
+        department = served(slug)
+        body = await signed(department, request)
         await faults.outage(slug, request)
         cancelled = parse(ReviewCancellation, body)
         if cancelled.item_id != item_id:
             raise Problem(422, ProblemCode.VALIDATION, "item_id of the body has to be that of the path")
-        with db.transaction() as connection:
-            found = connection.execute(
-                "UPDATE department_case SET cancelled = 1 WHERE slug = ? AND item_id = ? RETURNING item_id",
-                (department.slug, item_id),
-            ).fetchone()
-        return {"known": found is not None}
+        return {"known": book.cancel(slug, item_id)}
 
     @api.post("/reviews", status_code=202)
     async def reviews(slug: str, request: Request) -> ReviewReceipt:
-        department = find(slug)
-        body = await verified_body(request, department.webhook)
+        department = served(slug)
+        body = await signed(department, request)
         await faults.outage(slug, request)
         review = parse(ReviewSubmission, body)
         if review.department_code != department.code:
@@ -232,20 +92,37 @@ def router(
             raise Problem(422, ProblemCode.VALIDATION, "webhook-id has to begin with the item_id of the body")
         if not review.callback_url.startswith(("http://", "https://")):
             raise Problem(422, ProblemCode.VALIDATION, "callback_url has to start with http:// or https://")
-        receipt = known(department, review)
         fault = faults.take(slug, frozenset({Mode.APPLY_THEN_FAIL}))
-        if receipt is None:
-            plan = faults.take(
-                slug,
-                frozenset({Mode.REFUSE, Mode.SILENT, Mode.ANSWER_TWICE, Mode.REORDER, Mode.SUPPLEMENT}),
-            )
-            # Nothing was awaited since known(): two pushes of one item cannot both come here.
-            receipt = store(department, review, plan)
-        elif review.supplement is not None:
-            supplemented(department, review)
+        # Nothing is awaited here: two pushes of one item cannot both be the first.
+        number = book.receive(department, Asked.of(review, review.callback_url))
         if fault:
             raise fault.failure()
-        return receipt
+        return ReviewReceipt(item_id=review.item_id, receipt_number=number)
+
+    @api.get("/decisions")
+    async def decisions(
+        slug: str, request: Request, after: str = "", limit: Annotated[int, Query(ge=1, le=500)] = 200
+    ) -> Response:
+        department = served(slug)
+        if department.callbacks:
+            raise Problem(404, ProblemCode.NOT_FOUND, f"{slug} calls back: it is not asked")
+        await signed(department, request)
+        await faults.outage(slug, request)
+        if request.headers.get("webhook-id") != f"decisions:{after}" or not (after or "0").isdigit():
+            raise Problem(422, ProblemCode.VALIDATION, "webhook-id has to be decisions: and the cursor")
+        rows = callbacks.told(slug, int(after or 0), limit)
+        page = PolledDecisions(
+            decisions=tuple({**json.loads(row["body"]), "webhook_id": row["webhook_id"]} for row in rows),
+            next=str(rows[-1]["position"]) if rows else after,
+        )
+        body, now = page.model_dump_json(), datetime.now(UTC)
+        message_id = f"decisions:{after}"
+        headers = {
+            "webhook-id": message_id,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": department.webhook.sign(message_id, now, body),
+        }
+        return Response(body, media_type="application/json", headers=headers)
 
     @api.get("/cases")
     def cases(
@@ -277,17 +154,9 @@ def router(
     @api.post("/sandbox/decisions", status_code=202)
     async def decide(slug: str, decision: OfficerDecision) -> DecisionCallback:
         department = find(slug)
-        case = db.one(
-            "SELECT * FROM department_case WHERE slug = ? AND item_id = ?", (slug, decision.item_id)
-        )
+        case = book.find(slug, decision.item_id)
         if case is None:
             raise Problem(404, ProblemCode.UNKNOWN_ITEM, f"no case {decision.item_id} here; see GET cases")
-        reason = decision.reason or _REASONS.get(decision.outcome)
-        body = _callback(department, case, decision.outcome, reason, datetime.now(UTC))
-        url = ReviewSubmission.model_validate_json(case["submission"]).callback_url
-        with db.transaction() as connection:
-            callbacks.plan(connection, Callback(slug, url, body, body.occurred_at.timestamp()))
-        callbacks.wake(slug)
-        return body
+        return book.decide(department, case, decision.outcome, decision.reason)
 
     return api

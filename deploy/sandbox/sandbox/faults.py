@@ -36,6 +36,13 @@ class Mode(StrEnum):
     FORGET = "forget"
     REORDER = "reorder"
     SUPPLEMENT = "supplement"
+    IGNORE_SIGNATURE = "ignore_signature"
+    CHANGE_MIND = "change_mind"
+    TRUNCATED = "truncated"
+    WRONG_COUNT = "wrong_count"
+    TWICE = "twice"
+    GONE = "gone"
+    LATE = "late"
 
 
 OUTAGES = frozenset({Mode.SLOW, Mode.FAIL, Mode.TIMEOUT})
@@ -43,7 +50,11 @@ OIDC = OUTAGES | {Mode.OK}
 SMTP = OIDC | {Mode.APPLY_THEN_FAIL}
 TARGET = SMTP | {Mode.ANSWER_TWICE, Mode.PARTIAL, Mode.OUT_OF_ORDER, Mode.FORGET}
 SOURCE = OUTAGES | {Mode.OK}
-DEPARTMENT = SMTP | {Mode.ANSWER_TWICE, Mode.REFUSE, Mode.SILENT, Mode.REORDER, Mode.SUPPLEMENT}
+_OFFICE = frozenset({Mode.OK, Mode.REFUSE, Mode.SILENT, Mode.SUPPLEMENT, Mode.LATE, Mode.CHANGE_MIND})
+DEPARTMENT = SMTP | _OFFICE | {Mode.ANSWER_TWICE, Mode.REORDER, Mode.IGNORE_SIGNATURE}
+FILES = _OFFICE | {Mode.FAIL, Mode.TRUNCATED, Mode.WRONG_COUNT, Mode.TWICE, Mode.GONE}
+EVENTS = _OFFICE | {Mode.ANSWER_TWICE}
+DEPARTMENTS = {"api": DEPARTMENT, "files": FILES, "events": EVENTS}
 
 
 class Fault(BaseModel):

@@ -43,7 +43,24 @@ class Settings(BaseSettings):
         default=None, description="Directory of targets.yaml and departments.yaml; default: that of contracts"
     )
     department_secrets: dict[str, WebhookSecret] = Field(
-        default_factory=dict, description='JSON {slug: "whsec_…"}; the slug has mode api in departments.yaml'
+        default_factory=dict,
+        description='JSON {slug: "whsec_…"}; the slug has mode api or events in departments.yaml',
+    )
+    sftp_port: Port = 8022
+    sftp_passwords: dict[str, str] = Field(
+        default_factory=dict, description="JSON {slug: password}; the slug has mode files in departments.yaml"
+    )
+    sftp_host_key: str = Field(
+        default="",
+        description="Private key of the SFTP server, OpenSSH form; default: a new one at each start",
+    )
+    kafka_bootstrap_servers: str = Field(
+        default="",
+        validation_alias="KAFKA_BOOTSTRAP_SERVERS",
+        description="The bus of the departments of mode events; without it they are not served",
+    )
+    dept_adapter_url: str = Field(
+        default="", description="Where departments of mode events read what an event does not say"
     )
     target_secrets: dict[str, WebhookSecret] = Field(
         default_factory=dict, description='JSON {target id: "whsec_…"}'

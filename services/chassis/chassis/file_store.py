@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 import asyncssh
 
 PART = ".part"
+_BLOCK = 64 * 1024
 
 Connect = Callable[[str, int], Awaitable[socket.socket]]
 """Connects to (host, port); for who wants to look at the address first. Raises OSError."""
@@ -32,8 +33,25 @@ class FileTooLargeError(Exception):
     """A file is longer than may be read."""
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A complete file of a folder: ``size`` in bytes; ``look`` changes when it is written again, as far as size and time tell."""
+
+    name: str
+    size: int
+    look: str
+
+
 class Files(Protocol):
-    """What can be done in a store. All raise FilesUnavailableError; ``read`` also FileTooLargeError."""
+    """What can be done in a store. All raise FilesUnavailableError; ``read`` and ``fetch`` also FileTooLargeError."""
+
+    async def entries(self, folder: str) -> dict[str, Entry]:
+        """The complete files in a folder by name; none when there is no such folder."""
+        ...
+
+    async def fetch(self, path: str, to: Path, max_bytes: int) -> None:
+        """Copy a file here, block by block: for what is too large for the memory."""
+        ...
 
     async def names(self, folder: str) -> list[str]:
         """Names of the complete files in a folder, sorted; none when there is no such folder."""
@@ -111,6 +129,29 @@ class _Folder:
 
         with _told(folder):
             return await asyncio.to_thread(look)
+
+    async def entries(self, folder: str) -> dict[str, Entry]:
+        def look() -> dict[str, Entry]:
+            # a root that is gone is a mount that is gone, and no empty folder
+            if not self._root.is_dir():
+                raise FileNotFoundError("the folder is not there")
+            path = self._root / folder
+            found = [each for each in path.iterdir() if each.is_file()] if path.is_dir() else []
+            stats = {each.name: each.stat() for each in found if each.suffix != PART}
+            return {n: Entry(n, s.st_size, f"{s.st_size}:{s.st_mtime_ns}") for n, s in stats.items()}
+
+        with _told(folder):
+            return await asyncio.to_thread(look)
+
+    async def fetch(self, path: str, to: Path, max_bytes: int) -> None:
+        def copy() -> None:
+            with (self._root / path).open("rb") as source, to.open("wb") as target:
+                while block := source.read(_BLOCK):
+                    target.write(block)
+                    _within(path, target.tell(), max_bytes)
+
+        with _told(path):
+            await asyncio.to_thread(copy)
 
     async def read(self, path: str, max_bytes: int) -> bytes:
         def look() -> bytes:
@@ -200,6 +241,27 @@ class _Sftp:
             n for n, kind in names if kind != asyncssh.FILEXFER_TYPE_DIRECTORY and not n.endswith(PART)
         )
 
+    async def entries(self, folder: str) -> dict[str, Entry]:
+        async with self._in_time(folder):
+            try:
+                found = await self._client.readdir(f"{self._root}/{folder}")
+            except asyncssh.SFTPNoSuchFile:
+                return {}
+        entries = {}
+        for each in found:
+            name, attributes = str(each.filename), each.attrs
+            if attributes.type == asyncssh.FILEXFER_TYPE_REGULAR and not name.endswith(PART):
+                size = attributes.size or 0
+                entries[name] = Entry(name, size, f"{size}:{attributes.mtime}:{attributes.mtime_ns}")
+        return entries
+
+    async def fetch(self, path: str, to: Path, max_bytes: int) -> None:
+        async with self._in_time(path), self._client.open(f"{self._root}/{path}", "rb") as file:
+            with to.open("wb") as target:
+                while block := await file.read(_BLOCK):
+                    target.write(block.encode() if isinstance(block, str) else block)
+                    _within(path, target.tell(), max_bytes)
+
     async def read(self, path: str, max_bytes: int) -> bytes:
         async with self._in_time(path), self._client.open(f"{self._root}/{path}", "rb") as file:
             content = await file.read(max_bytes + 1)
@@ -237,6 +299,10 @@ class _Sftp:
 
 
 def _short(path: str, content: bytes, max_bytes: int) -> bytes:
-    if len(content) > max_bytes:
-        raise FileTooLargeError(f"{path} is longer than {max_bytes} bytes")
+    _within(path, len(content), max_bytes)
     return content
+
+
+def _within(path: str, size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise FileTooLargeError(f"{path} is longer than {max_bytes} bytes")

@@ -25,12 +25,21 @@ from contracts.errors import ProblemCode
 from contracts.events import FalseMaterial
 from contracts.records import DepartmentRef, MaterialId
 from contracts.tokens import Claims, Scope
+from dept_adapter.kinds import Kind
+from dept_adapter.kinds.channels import Channels
 from dept_adapter.materials import commitment_response, material_response
 from dept_adapter.officers import Officers, Order, own
-from dept_adapter.push import Pusher
 from dept_adapter.states import Action, State
 from dept_adapter.store import Reviews, StoredReview
-from dept_adapter.views import DepartmentView, ReviewDetail, ReviewPage, ReviewSummary, detail, summary
+from dept_adapter.views import (
+    DepartmentView,
+    RefusedDecisionView,
+    ReviewDetail,
+    ReviewPage,
+    ReviewSummary,
+    detail,
+    summary,
+)
 
 log = get_logger(__name__)
 router = APIRouter(prefix="/v1", tags=["审核工作台"])
@@ -110,7 +119,10 @@ class SpotCheck(BaseModel):
 async def list_departments(request: Request, _officer: Officer) -> list[DepartmentView]:
     """The served departments with the number of their reviews by state."""
     departments: Mapping[str, Department] = request.app.state.departments
-    pushers: Mapping[str, Pusher] = request.app.state.pushers
+    kinds: Mapping[str, Kind] = request.app.state.kinds
+    channels: Channels = request.app.state.channels
+    refused = await channels.refused_counts([d.slug for d in departments.values()])
+    healths = {code: kind.health() for code, kind in kinds.items()}
     reviews: Reviews = request.app.state.reviews
     counts: dict[str, dict[State, int]] = defaultdict(dict)
     for (code, state), number in (await reviews.counts(list(departments))).items():
@@ -121,7 +133,9 @@ async def list_departments(request: Request, _officer: Officer) -> list[Departme
                 "department": DepartmentRef(code=d.code, slug=d.slug, name=d.name),
                 "mode": d.mode,
                 "reviews": counts[d.code],
-                "breaker": pushers[d.code].breaker_state().value if d.code in pushers else None,
+                "breaker": healths[d.code].breaker if d.code in healths else None,
+                "problem": healths[d.code].problem if d.code in healths else None,
+                "refused": refused.get(d.slug, 0),
             }
         )
         for d in departments.values()
@@ -149,6 +163,20 @@ async def list_reviews(
         reviews=[summary(stored) for stored in found],
         next=f"{last.decide_due_on.isoformat()}~{last.item_id}" if last else None,
     )
+
+
+@router.get("/departments/{code}/refused-decisions", summary="部门系统所报而未生效的")
+async def list_refused_decisions(
+    request: Request, officer: Officer, code: str, limit: Annotated[int, Query(ge=1, le=200)] = 50
+) -> list[RefusedDecisionView]:
+    """What its system said in answers to polling or in files and what could not take effect, the newest first."""
+    own(officer, code)
+    department: Department | None = request.app.state.departments.get(code)
+    if department is None:
+        raise Problem(ProblemCode.NOT_FOUND, f"本服务未接入代码为 {code} 的部门，请核对后重试。")
+    channels: Channels = request.app.state.channels
+    found = await channels.refused_lately(department.slug, limit)
+    return [RefusedDecisionView.model_validate(document) for document in found]
 
 
 @router.get("/reviews/{item_id}", summary="事项详情")

@@ -1,4 +1,4 @@
-"""Puts dept-adapter together: one deployable for some or all departments, each api department with a pusher of its own."""
+"""Puts dept-adapter together: one deployable for some or all departments, each with a system of its own by its kind."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -13,7 +13,7 @@ from chassis.letter import LetterPress
 from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.tokens import Scope
-from contracts.topics import DECISIONS, REVIEWS, Topic, review_topic
+from contracts.topics import DECISIONS, INBOUND, REVIEWS, Topic, inbound_topic, review_topic
 from dept_adapter import api, callbacks, figures_api, letters_api, objections, panels, reminders_api
 from dept_adapter import invariants as checks
 from dept_adapter.clock import Clock, Reminding
@@ -22,11 +22,15 @@ from dept_adapter.desk.signin import Issuer
 from dept_adapter.figures import ReviewFigures
 from dept_adapter.handlers import ReviewHandler
 from dept_adapter.issuing import LetterIssuer, Letters
+from dept_adapter.kinds import Kind, Parts, kind_of
+from dept_adapter.kinds.channels import Channels
+from dept_adapter.kinds.channels import collections as channel_collections
+from dept_adapter.kinds.files.ledger import COLLECTIONS as FILE_COLLECTIONS
 from dept_adapter.officers import Officers
-from dept_adapter.push import Pusher
 from dept_adapter.settings import DeptAdapterSettings
 from dept_adapter.store import Callbacks, Reviews, collections
 from dept_adapter.verifier import Verifier
+from dept_adapter.words import Listener
 
 NAME = "dept-adapter"
 FETCH_MAX_WAIT_MS = 100
@@ -38,6 +42,9 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
     served = settings.served
     topics: dict[str, Topic] = {DECISIONS.name: DECISIONS}
     topics |= {review_topic(department.slug): REVIEWS for department in served}
+    topics |= {
+        inbound_topic(department.slug): INBOUND for department in served if department.mode == "events"
+    }
 
     def consumers(runtime: Runtime) -> Sequence[ConsumerSpec]:
         desk_codes = {d.code for d in settings.catalogue.departments if d.mode == "desk"}
@@ -46,9 +53,15 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             runtime.http, settings.oidc_issuer, settings.client_id, settings.client_secret, Scope.CASES_READ
         )
         cases = CaseDirectory(runtime.http, str(settings.intake_url), token)
-        pushers = {
-            d.code: Pusher(d, settings, reviews, cases, runtime.http) for d in served if d.mode == "api"
-        }
+        listener = Listener(
+            reviews,
+            Callbacks(runtime.database),
+            settings.supplement_working_days,
+            settings.catalogue.calendar,
+        )
+        channels = Channels(runtime.database)
+        parts = Parts(settings, runtime, reviews, cases, listener, channels)
+        kinds = {d.code: kind for d in served if (kind := kind_of(d, parts)) is not None}
         app.state.settings = settings
         calendar = settings.catalogue.calendar
         app.state.objections = objections.Objections(runtime.database)
@@ -79,9 +92,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
         app.state.letter_press = LetterPress(settings.max_letters_at_work)
         app.state.departments = {d.code: d for d in served}
         app.state.secrets = {
-            d.code: settings.department_secrets[d.slug]
-            for d in served
-            if d.slug in settings.department_secrets
+            d.code: settings.department_secrets[d.slug] for d in served if d.mode in ("api", "events")
         }
         app.state.reviews = reviews
         app.state.officers = Officers(
@@ -111,14 +122,15 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             )
         app.state.figures = ReviewFigures(runtime.database)
         app.state.panels = panels.Panels(runtime.database, calendar)
-        app.state.callbacks = Callbacks(runtime.database)
+        app.state.listener = listener
+        app.state.channels = channels
         app.state.cases = cases
-        app.state.pushers = pushers
+        app.state.kinds = kinds
         handler = ReviewHandler(
             {d.slug: d for d in served},
             reviews,
             app.state.objections,
-            {pusher.department.slug: pusher.loop.wake for pusher in pushers.values()},
+            {kind.department.slug: kind.wake for kind in kinds.values()},
             app.state.verifier.loop.wake,
             calendar,
         )
@@ -127,24 +139,27 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
         return [
             ConsumerSpec(
                 NAME, [review_topic(d.slug) for d in served], handler, fetch_max_wait_ms=FETCH_MAX_WAIT_MS
-            )
+            ),
+            *(consumer for kind in kinds.values() for consumer in kind.consumers),
         ]
 
     def loops(_runtime: Runtime) -> Sequence[Loop]:
-        pushers: dict[str, Pusher] = app.state.pushers
+        kinds: dict[str, Kind] = app.state.kinds
         own = [
             app.state.clock.loop,
             app.state.reminding.loop,
             app.state.verifier.loop,
             app.state.letter_issuer.loop,
         ]
-        return [*own, *(pusher.loop for pusher in pushers.values())]
+        return [*own, *(loop for kind in kinds.values() for loop in kind.loops)]
 
     spec = ServiceSpec(
         NAME,
         "信复 · 部门审核",
         [
             *collections(settings.callback_retention_days),
+            *channel_collections(settings.callback_retention_days),
+            *FILE_COLLECTIONS,
             *panels.COLLECTIONS,
             *sessions.COLLECTIONS,
             *objections.COLLECTIONS,

@@ -1,36 +1,26 @@
 """HTTP for departments' own systems: signed callbacks (contracts.http.department)."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import Annotated
 
+from aiohttp import ClientError
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import StreamingResponse
 from pydantic import SecretStr, ValidationError
 
+from chassis.cases import CaseDirectory
 from chassis.problems import Problem
 from chassis.unit_of_work import UnitOfWork
 from chassis.webhooks import verify
 from contracts.errors import ProblemCode
-from contracts.http.department import NUMBERED, REASONED, CallbackReceipt, DecisionCallback, Outcome
-from dept_adapter.decisions import apply
-from dept_adapter.domain import Command
+from contracts.http.department import CallbackReceipt, DecisionCallback, ReviewSubmission
 from dept_adapter.materials import commitment_response, material_response
 from dept_adapter.settings import DeptAdapterSettings
-from dept_adapter.states import Action
-from dept_adapter.store import Callbacks, Reviews, StoredReview
+from dept_adapter.store import StoredReview
+from dept_adapter.tellings import submission
+from dept_adapter.words import Listener, Refused, Word, faults_of
 
 router = APIRouter(prefix="/v1/departments", tags=["部门系统回调"])
-
-_ACTIONS = {
-    Outcome.ACCEPTED: Action.ACCEPT,
-    Outcome.NOT_ACCEPTED: Action.NOT_ACCEPT,
-    Outcome.SUPPLEMENT_REQUESTED: Action.REQUEST_SUPPLEMENT,
-    Outcome.EXTENDED: Action.EXTEND,
-    Outcome.GRANTED: Action.GRANT,
-    Outcome.REFUSED: Action.REFUSE,
-    Outcome.REVOKED: Action.REVOKE,
-}
 
 
 @router.post(
@@ -57,35 +47,33 @@ async def take_callback(
     if not 0 < len(webhook_id) <= 200:
         raise Problem(ProblemCode.VALIDATION, "webhook-id 应为1至200个字符。")
     callback = _parse(body)
-    reviews: Reviews = request.app.state.reviews
-    callbacks: Callbacks = request.app.state.callbacks
-    digest = hashlib.sha256(callback.model_dump_json().encode()).hexdigest()
-    command = _command(callback, request.app.state.settings)
+    listener: Listener = request.app.state.listener
+    word = Word(callback, f"callback:{webhook_id}", webhook_id)
 
     async def work(unit: UnitOfWork) -> CallbackReceipt:
-        stored = await reviews.get(callback.item_id, unit.session)
-        if stored is None:
-            raise Problem(ProblemCode.UNKNOWN_ITEM, f"没有事项 {callback.item_id}，请核对 item_id。")
-        if stored.review.department.code != code:
-            raise Problem(ProblemCode.WRONG_DEPARTMENT, f"事项 {callback.item_id} 不是送该部门办理的。")
-        seen = await callbacks.digest(code, webhook_id, unit.session)
-        if seen is not None:
-            if seen != digest:
-                raise Problem(
-                    ProblemCode.IDEMPOTENCY_CONFLICT,
-                    f"webhook-id {webhook_id} 已用于另一次回调；每次回调请用新的 webhook-id，重发时才沿用。",
-                )
-            return CallbackReceipt(item_id=callback.item_id, state=stored.review.state, duplicate=True)
-        cause = f"callback:{webhook_id}"
-        calendar = request.app.state.settings.catalogue.calendar
-        transition = await apply(unit, reviews, stored, command, calendar, cause=cause)
-        await callbacks.add(code, webhook_id, digest, unit.now, unit.session)
-        return CallbackReceipt(
-            item_id=callback.item_id, state=transition.review.state, duplicate=not transition.events
-        )
+        (result,) = await listener.take(unit, code, [word])
+        if isinstance(result, Refused):
+            raise Problem(result.code, result.reason)
+        return CallbackReceipt(item_id=result.item_id, state=result.state, duplicate=result.duplicate)
 
     receipt: CallbackReceipt = await request.app.state.runtime.outbox.run(work)
     return receipt
+
+
+@router.get("/{code}/reviews/{item_id}", summary="部门系统读取事项")
+async def read_review(request: Request, code: str, item_id: str) -> ReviewSubmission:
+    """Signed by Standard Webhooks with an empty body: what a system that heard of the item on the bus is not told there."""
+    stored = await _of_department(request, code, item_id)
+    cases: CaseDirectory = request.app.state.cases
+    application_id = stored.review.application_id
+    try:
+        case = (await cases.cases([application_id])).get(application_id)
+    except (ClientError, TimeoutError, OSError, ValueError):
+        raise Problem(ProblemCode.UNAVAILABLE, "受理端未应答，事项暂时无法读取，请稍后重试。") from None
+    if case is None:
+        raise Problem(ProblemCode.NOT_FOUND, "受理端查无该申请，请联系平台管理员核实。")
+    settings: DeptAdapterSettings = request.app.state.settings
+    return submission(stored.review, case, settings.callback_url(request.app.state.departments[code]))
 
 
 @router.get(
@@ -143,23 +131,8 @@ def _parse(body: bytes) -> DecisionCallback:
     try:
         return DecisionCallback.model_validate_json(body)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False, include_context=False)
-        if faults[0]["type"] == "json_invalid":
+        if error.errors()[0]["type"] == "json_invalid":
             raise Problem(ProblemCode.MALFORMED_JSON, "请检查 JSON 语法后重新发送。") from None
-        errors = [{"field": ".".join(map(str, f["loc"])), "reason": f["msg"]} for f in faults]
         raise Problem(
-            ProblemCode.VALIDATION, "请按 errors 中各字段的说明更正后重新发送。", errors=errors
+            ProblemCode.VALIDATION, "请按 errors 中各字段的说明更正后重新发送。", errors=faults_of(error)
         ) from None
-
-
-def _command(callback: DecisionCallback, settings: DeptAdapterSettings) -> Command:
-    return Command(
-        _ACTIONS[callback.outcome],
-        by="callback",
-        from_desk=False,
-        number=callback.decision_number if callback.outcome in NUMBERED else None,
-        reason=callback.reason if callback.outcome in REASONED else None,
-        occurred_at=callback.occurred_at,
-        missing=callback.missing if callback.outcome is Outcome.SUPPLEMENT_REQUESTED else (),
-        supplement_working_days=settings.supplement_working_days,
-    )

@@ -1,9 +1,10 @@
-"""What callbacks and the desk have in common: a command changes a review and publishes its events, in the review's trace."""
+"""What the words of systems and the desk have in common: a command changes a review and publishes its events, in the review's trace."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
-from opentelemetry import trace
 from opentelemetry.trace import Link, SpanKind
+from opentelemetry.trace import get_current_span as current_span
 
 from chassis.problems import Problem
 from chassis.telemetry import remote_context, span_context, tracer
@@ -44,13 +45,34 @@ async def apply(
     act: Act | None = None,
 ) -> Transition:
     """Decide, store and publish. Raises Problem as ``attempt``."""
-    request = trace.get_current_span().get_span_context()
+    transition = decide_in_trace(unit, stored, command, calendar, cause=cause)
+    if transition.events:
+        change = Change(stored, transition.review, command.by, text=command.text, act=act)
+        await reviews.save([change], unit.now, unit.session)
+    return transition
+
+
+def decide_in_trace(
+    unit: UnitOfWork,
+    stored: StoredReview,
+    command: Command,
+    calendar: WorkCalendar,
+    *,
+    cause: str,
+    trace: Mapping[str, str] | None = None,
+) -> Transition:
+    """Decide and publish in the review's trace, store nothing. ``trace``: headers of what asks for it, the current span's by default.
+
+    Raises Problem as ``apply`` does; then nothing is published.
+    """
+    context = remote_context(trace) if trace else None
+    request = span_context(trace) if trace else current_span().get_span_context()
     own = span_context(stored.trace)
     # The request belongs to the review's trace when the caller carried it on. Otherwise the review's own goes on, linked.
     carried_on = not own.is_valid or request.trace_id == own.trace_id
     with tracer.start_as_current_span(
         f"{command.action.value} review",
-        None if carried_on else remote_context(stored.trace),
+        context if carried_on else remote_context(stored.trace),
         kind=SpanKind.INTERNAL,
         links=[] if carried_on or not request.is_valid else [Link(request)],
         attributes={
@@ -60,9 +82,6 @@ async def apply(
         },
     ):
         transition = attempt(stored.review, command, unit.now, calendar)
-        if transition.events:
-            change = Change(stored, transition.review, command.by, text=command.text, act=act)
-            await reviews.save([change], unit.now, unit.session)
         for event in transition.events:
             unit.emit(event, cause=cause)
     return transition

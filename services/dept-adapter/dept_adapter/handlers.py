@@ -1,6 +1,7 @@
 """Events in, domain, store."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
 from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
@@ -80,6 +81,7 @@ class ReviewHandler:
                 objections.setdefault(event.objection_id, (receive_objection(event), received.trace))
                 continue
             review = receive(event, at_desk=department.mode == "desk", calendar=self._calendar)
+            review = self._told(review, unit.now)
             new.setdefault(event.item_id, NewReview(review, department.mode, received.trace))
         await self._add(unit, new)
         if objections:
@@ -134,7 +136,7 @@ class ReviewHandler:
             for told in transition.events:
                 unit.emit(told, cause=received.id, trace=received.trace)
             if transition.review is not before:
-                now[event.item_id] = transition.review
+                now[event.item_id] = self._told(transition.review, unit.now)
         changes = [
             Change(
                 stored[item_id],
@@ -155,6 +157,13 @@ class ReviewHandler:
             serial = await self._reviews.next_serial(department.code, year, unit.session)
             number = decision_number(department.short_name, action, year, serial)
         return dispute(review, event, number, unit.now)
+
+    def _told(self, review: Review, now: datetime) -> Review:
+        """A department of mode events reads its topic itself: what is there has been handed over to it."""
+        department = self._departments[review.department.slug]
+        if department.mode != "events" or review.state is not State.RECEIVED:
+            return review
+        return decide(review, Command(Action.DELIVER, "bus", from_desk=False), now, self._calendar).review
 
     def _wake(self, unit: UnitOfWork, slugs: set[str]) -> None:
         for slug in slugs & set(self._wakes):

@@ -27,6 +27,7 @@ from contracts.http.intake import Case
 from dept_adapter.settings import DeptAdapterSettings
 from dept_adapter.states import State
 from dept_adapter.store import Claim, PushResult, Reviews, StoredReview
+from dept_adapter.tellings import cancellation, submission
 
 log = get_logger(__name__)
 
@@ -84,6 +85,11 @@ class Pusher:
             settings.push_poll_seconds,
             grace_seconds=settings.push_timeout_seconds + 5,
         )
+
+    @property
+    def problem(self) -> str | None:
+        """Why the last push was not answered; None when it was."""
+        return self._breaker.last_error
 
     def breaker_state(self) -> BreakerState:
         """Whether pushes are tried now; also refreshes the gauge."""
@@ -231,29 +237,8 @@ class Pusher:
     def _message(self, stored: StoredReview, case: Case) -> tuple[str, ReviewSubmission | ReviewCancellation]:
         review = stored.review
         if review.state is not State.RECEIVED:
-            cancellation = ReviewCancellation(
-                item_id=review.item_id,
-                application_id=review.application_id,
-                department_code=review.department.code,
-            )
-            return f"{self._url}/{review.item_id}/cancellation", cancellation
-        return self._url, ReviewSubmission(
-            item_id=review.item_id,
-            application_id=review.application_id,
-            department_code=review.department.code,
-            subject=case.subject,
-            contact=case.contact,
-            record=review.record,
-            statement=case.statement,
-            materials=case.materials,
-            supplement=case.supplements.get(review.item_id),
-            supplement_material_ids=case.supplement_materials.get(review.item_id, ()),
-            commitment=case.commitment,
-            accept_due_on=review.accept_due_on,
-            decide_due_on=review.decide_due_on,
-            due_provisional=review.missing_year is not None,
-            callback_url=self._callback_url,
-        )
+            return f"{self._url}/{review.item_id}/cancellation", cancellation(review)
+        return self._url, submission(review, case, self._callback_url)
 
     async def _answered(self, stored: StoredReview, case: Case, response: ClientResponse) -> PushResult:
         status = response.status

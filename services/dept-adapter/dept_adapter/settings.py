@@ -6,9 +6,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+from asyncssh import KeyImportError, import_public_key
 from pydantic import (
     AliasChoices,
     AnyHttpUrl,
+    AnyUrl,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -54,11 +56,46 @@ class DeptAdapterSettings(ChassisSettings):
         "all",
         description="Slugs of the departments to serve, separated by commas; all: every one of the catalogue",
     )
-    department_urls: dict[str, AnyHttpUrl] = Field(
-        default_factory=dict, description='Systems of departments of mode api: JSON {slug: "https://…"}'
+    department_urls: dict[str, AnyUrl] = Field(
+        default_factory=dict,
+        description='Systems of departments: JSON {slug: "https://…"} (mode api), "sftp://user@host:22/folder" or "file:///folder"'
+        " (mode files)",
     )
     department_secrets: dict[str, SecretStr] = Field(
-        default_factory=dict, description='Webhook secrets of departments of mode api: JSON {slug: "whsec_…"}'
+        default_factory=dict,
+        description='JSON {slug: "whsec_…"}: webhook secrets of modes api and events; of mode files the SFTP password',
+    )
+    department_key_files: dict[str, Path] = Field(
+        default_factory=dict,
+        description='JSON {slug: "/path"}: private keys for SFTP, in OpenSSH form, instead of a password',
+    )
+    department_host_keys: dict[str, str] = Field(
+        default_factory=dict,
+        description='JSON {slug: "ssh-ed25519 AAAA…"}: the public key an SFTP server must have',
+    )
+    decision_poll_seconds: float = Field(
+        5.0, gt=0, description="pause between asking a department that cannot call back for its decisions"
+    )
+    files_poll_seconds: float = Field(
+        60.0, gt=0, description="pause between exchanging batch files with a department"
+    )
+    files_batch_rows: int = Field(1000, ge=1, le=10_000, description="most rows of a batch file we write")
+    files_chunk_rows: int = Field(
+        500, ge=1, le=2000, description="rows of a department's file that take effect in one transaction"
+    )
+    files_max_rows: int = Field(100_000, ge=1, description="most rows of a department's file")
+    files_max_mb: int = Field(50, ge=1, le=2000, description="megabytes: largest file of a department")
+    files_max_unpacked_mb: int = Field(
+        200, ge=1, le=4000, description="megabytes: largest XLSX of a department when unpacked"
+    )
+    files_timeout_seconds: float = Field(
+        60.0, gt=0, le=600, description="of one file, and of connecting, over SFTP"
+    )
+    files_lease_seconds: float = Field(
+        120.0, ge=1, description="an exchange under way when its process died is taken over after this time"
+    )
+    files_manifest_patience_seconds: float = Field(
+        600.0, ge=0, description="a file that is without its manifest for so long is told to its department"
     )
     public_url: AnyHttpUrl = Field(description="Where departments reach this service, for callback_url")
     intake_url: AnyHttpUrl
@@ -194,6 +231,7 @@ class DeptAdapterSettings(ChassisSettings):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         named = [*self.department_urls, *self.department_secrets]
+        named += [*self.department_key_files, *self.department_host_keys]
         named += [] if self.departments == "all" else self.departments
         for slug in named:
             if self.catalogue.by_slug(slug) is None:
@@ -201,8 +239,7 @@ class DeptAdapterSettings(ChassisSettings):
         if not self.served:
             raise ValueError("DEPT_ADAPTER_DEPARTMENTS names no department: name one, or write all")
         for department in self.served:
-            if department.mode == "api":
-                self._check_api_department(department)
+            self._check_department(department)
         self._check_verification()
         if wrong := faults(self.remind_working_days):
             raise ValueError(f"DEPT_ADAPTER_REMIND_WORKING_DAYS: {wrong[0]}")
@@ -233,19 +270,49 @@ class DeptAdapterSettings(ChassisSettings):
                     f"DEPT_ADAPTER_AUTO_GRANT: {slug} has grants confirmed by a second officer (four_eyes in departments.yaml)"
                 )
 
-    def _check_api_department(self, department: Department) -> None:
-        slug = department.slug
-        if slug not in self.department_urls:
+    def _check_department(self, department: Department) -> None:
+        slug, mode = department.slug, department.mode
+        url, secret = self.department_urls.get(slug), self.department_secrets.get(slug)
+        if mode in ("api", "files") and url is None:
             raise ValueError(
-                f"department {slug} has mode api but no URL: add it to DEPT_ADAPTER_DEPARTMENT_URLS"
+                f"department {slug} has mode {mode} but no URL: add it to DEPT_ADAPTER_DEPARTMENT_URLS"
             )
-        if slug not in self.department_secrets:
+        if mode in ("api", "events"):
+            if secret is None:
+                raise ValueError(
+                    f"department {slug} has mode {mode} but no secret: add it to DEPT_ADAPTER_DEPARTMENT_SECRETS"
+                )
+            self._check_secret(secret, f"department {slug}", "DEPT_ADAPTER_DEPARTMENT_SECRETS")
+        if url is not None:
+            schemes = {"api": ("http", "https"), "files": ("sftp", "file")}.get(mode, ())
+            if url.scheme not in schemes:
+                raise ValueError(
+                    f"department {slug} has mode {mode}: its URL in DEPT_ADAPTER_DEPARTMENT_URLS begins with"
+                    f" {' or '.join(f'{scheme}://' for scheme in schemes) or 'nothing, take it away'}"
+                )
+            if url.scheme == "sftp":
+                self._check_sftp(slug, url)
+
+    def _check_sftp(self, slug: str, url: AnyUrl) -> None:
+        if not url.username or url.password:
             raise ValueError(
-                f"department {slug} has mode api but no secret: add it to DEPT_ADAPTER_DEPARTMENT_SECRETS"
+                f"department {slug}: write its URL as sftp://user@host/folder, the password in DEPT_ADAPTER_DEPARTMENT_SECRETS"
             )
-        self._check_secret(
-            self.department_secrets[slug], f"department {slug}", "DEPT_ADAPTER_DEPARTMENT_SECRETS"
-        )
+        if (slug in self.department_secrets) == (slug in self.department_key_files):
+            raise ValueError(
+                f"department {slug}: give a password in DEPT_ADAPTER_DEPARTMENT_SECRETS or a key in"
+                " DEPT_ADAPTER_DEPARTMENT_KEY_FILES, not both"
+            )
+        key_file = self.department_key_files.get(slug)
+        if key_file is not None and not key_file.is_file():
+            raise ValueError(f"DEPT_ADAPTER_DEPARTMENT_KEY_FILES: the key of {slug} is not a file")
+        try:
+            import_public_key(self.department_host_keys.get(slug, ""))
+        except KeyImportError:
+            raise ValueError(
+                f"department {slug} needs the public key of its server in DEPT_ADAPTER_DEPARTMENT_HOST_KEYS,"
+                " as ssh-keyscan shows it without the host's name"
+            ) from None
 
     @staticmethod
     def _check_secret(kept: SecretStr, owner: str, setting: str) -> None:

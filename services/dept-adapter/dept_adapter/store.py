@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReturnDocument, UpdateOne
 
 from chassis.db import CollectionSpec, Database, Document, Session
+from contracts.catalogue import DepartmentMode
 from contracts.events import FalseMaterial, ReminderLevel, ReviewStep
 from contracts.records import DepartmentRef, RecordFacts
 from contracts.working_days import Count
@@ -31,6 +32,9 @@ from dept_adapter.reminders import (
     next_on,
 )
 from dept_adapter.states import AWAITS_OFFICER, ENDED, Act, Action, State, changed_by
+
+HANDED_OVER = frozenset({"api", "files"})
+"""Modes of departments whose systems are told by us. One of mode events reads its topic itself."""
 
 
 def collections(callback_retention_days: int) -> list[CollectionSpec]:
@@ -121,16 +125,16 @@ class NewReview:
     """A review to store. ``trace``: trace headers of the event that asked for it."""
 
     review: Review
-    mode: Literal["desk", "api"]
+    mode: DepartmentMode
     trace: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class StoredReview:
-    """A review as it is stored. ``push``: None at a desk; ``verification``: None elsewhere. ``proposal``: awaits a second officer."""
+    """A review as it is stored. ``push``: None where nothing is handed over; ``verification``: None elsewhere. ``proposal``: awaits a second officer."""
 
     review: Review
-    mode: Literal["desk", "api"]
+    mode: DepartmentMode
     trace: Mapping[str, str]
     push: Mapping[str, Any] | None
     history: Sequence[Document]
@@ -219,7 +223,7 @@ class Reviews:
         return {doc["_id"] async for doc in cursor}
 
     async def add(self, new: Sequence[NewReview], now: datetime, session: Session) -> None:
-        """Store new reviews; those of mode api are due to be pushed at once."""
+        """Store new reviews; those that are handed over are due at once."""
         await self._reviews.bulk_write(
             [
                 InsertOne(
@@ -229,12 +233,12 @@ class Reviews:
                         "mode": added.mode,
                         "trace": dict(added.trace),
                         "push": {"attempts": 0, "round": 0, "next_attempt_at": now}
-                        if added.mode == "api"
+                        if added.mode in HANDED_OVER
                         else None,
                         "verification": {"attempts": 0, "next_attempt_at": now}
                         if added.mode == "desk"
                         else None,
-                        "history": [entry(now, State.RECEIVED, "routing")],
+                        "history": [entry(now, added.review.state, "routing")],
                     }
                 )
                 for added in new
@@ -591,23 +595,34 @@ class Reviews:
 
 
 class Callbacks:
-    """Callbacks that took effect."""
+    """Callbacks that took effect, and what was said in other ways, by department and id."""
 
     def __init__(self, database: Database) -> None:
         self._callbacks = database.collection("callbacks")
 
-    async def digest(self, department_code: str, webhook_id: str, session: Session) -> str | None:
-        """Digest of the callback that took effect under this id; None: there was none."""
-        found = await self._callbacks.find_one({"_id": f"{department_code}:{webhook_id}"}, session=session)
-        return None if found is None else str(found["digest"])
+    async def digests(
+        self, department_code: str, message_ids: Sequence[str], session: Session
+    ) -> dict[str, str]:
+        """Those of these ids under which something took effect -> the digest of its content."""
+        if not message_ids:
+            return {}
+        by_key = {f"{department_code}:{message_id}": message_id for message_id in message_ids}
+        cursor = self._callbacks.find({"_id": {"$in": list(by_key)}}, {"digest": 1}, session=session)
+        return {by_key[doc["_id"]]: str(doc["digest"]) async for doc in cursor}
 
     async def add(
-        self, department_code: str, webhook_id: str, digest: str, now: datetime, session: Session
+        self, department_code: str, digests: Mapping[str, str], now: datetime, session: Session
     ) -> None:
-        """Remember a callback with the digest of its content."""
-        await self._callbacks.insert_one(
-            {"_id": f"{department_code}:{webhook_id}", "digest": digest, "at": now}, session=session
-        )
+        """Remember, by id, the digests of what took effect."""
+        if digests:
+            await self._callbacks.insert_many(
+                [
+                    {"_id": f"{department_code}:{message_id}", "digest": digest, "at": now}
+                    for message_id, digest in digests.items()
+                ],
+                session=session,
+                ordered=False,
+            )
 
 
 def _document(review: Review) -> Document:
@@ -747,11 +762,11 @@ def _saving(change: Change, now: datetime, reminding: Document) -> UpdateOne:
     if review.state is not stored.review.state:
         removed["proposal"] = ""
     told_again = review.state is not stored.review.state and review.state in _TOLD
-    if told_again and stored.mode == "api" and not review.at_desk:
+    if told_again and stored.mode in HANDED_OVER and not review.at_desk:
         changed |= {"push.next_attempt_at": now, "push.attempts": 0}
         update["$inc"] = {"push.round": 1}
         removed["push.lease"] = ""
-    elif stored.mode == "api" and review.state not in _TOLD:
+    elif stored.mode in HANDED_OVER and review.state not in _TOLD:
         # nothing is left to tell: it must not stay among those that are due
         removed["push.next_attempt_at"] = ""
     return UpdateOne({"_id": review.item_id}, {**update, **({"$unset": removed} if removed else {})})

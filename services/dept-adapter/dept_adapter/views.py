@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from contracts.catalogue import DepartmentMode
 from contracts.events import FalseMaterial, Ground, ReminderLevel, ReviewStep
 from contracts.http.intake import Case
 from contracts.http.source import Fact
@@ -162,7 +163,7 @@ class ReviewSummary(BaseModel):
     item_id: str
     application_id: str
     department: DepartmentRef
-    mode: Literal["desk", "api"]
+    mode: DepartmentMode
     at_desk: bool
     state: State
     record: RecordFacts
@@ -207,12 +208,27 @@ class ReviewPage(BaseModel):
 
 
 class DepartmentView(BaseModel):
-    """A served department. ``breaker``: whether pushes to its system are tried now; null for mode desk."""
+    """A served department. ``breaker``: whether its system is tried now; null where we call nobody (desk, events).
+
+    ``problem`` (zh-CN): why its system could not be reached the last time. ``refused``: how much of what it said could not take effect
+    lately (``/refused-decisions``).
+    """
 
     department: DepartmentRef
-    mode: Literal["desk", "api"]
+    mode: DepartmentMode
     reviews: dict[State, int]
     breaker: Literal["closed", "half_open", "open"] | None
+    problem: str | None = None
+    refused: int = 0
+
+
+class RefusedDecisionView(BaseModel):
+    """What a department's system said and what could not take effect. ``reason`` (zh-CN). ``message_id``: its webhook-id, or file and row."""
+
+    message_id: str
+    item_id: str | None
+    reason: str
+    at: datetime
 
 
 def summary(stored: StoredReview) -> ReviewSummary:

@@ -1,0 +1,142 @@
+"""Departments that live on the bus: read their reviews from Kafka, ask for what events do not say, write their decisions to Kafka."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import aiohttp
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+from aiokafka.errors import KafkaError
+
+from contracts.envelope import Envelope
+from contracts.events import DecisionReported, ReviewCancelled, ReviewRequested, SupplementForwarded
+from contracts.http.department import ReviewSubmission
+from contracts.records import DepartmentRef
+from contracts.topics import inbound_topic, review_topic
+from sandbox.callbacks import Callbacks
+from sandbox.cases import Asked, Cases
+from sandbox.catalogue import Department
+from sandbox.db import Row
+from sandbox.faults import Faults, Mode
+
+LOOK_SECONDS = 0.2
+_PAUSE_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class BusSystem:
+    """The system of one department of mode events."""
+
+    def __init__(
+        self,
+        department: Department,
+        bootstrap_servers: str,
+        dept_adapter_url: str,
+        faults: Faults,
+        callbacks: Callbacks,
+        book: Cases,
+    ) -> None:
+        self._department = department
+        self._bootstrap_servers = bootstrap_servers
+        self._url = f"{dept_adapter_url.rstrip('/')}/v1/departments/{department.code}/reviews"
+        self._faults = faults
+        self._callbacks = callbacks
+        self._book = book
+
+    async def run(self) -> None:
+        """Read and write for ever, whatever becomes of the bus."""
+        while True:
+            try:
+                async with self._clients() as (consumer, producer), asyncio.TaskGroup() as group:
+                    group.create_task(self._read(consumer))
+                    group.create_task(self._write(producer))
+            except* (KafkaError, aiohttp.ClientError, OSError, RuntimeError) as errors:
+                log.warning(
+                    "%s: %s, again in %.0f s", self._department.slug, errors.exceptions[0], _PAUSE_SECONDS
+                )
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    @asynccontextmanager
+    async def _clients(self) -> AsyncIterator[tuple[AIOKafkaConsumer, AIOKafkaProducer]]:
+        slug = self._department.slug
+        consumer = AIOKafkaConsumer(
+            review_topic(slug),
+            bootstrap_servers=self._bootstrap_servers,
+            group_id=f"dept-{slug}",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            metadata_max_age_ms=2000,
+        )
+        producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap_servers, acks="all")
+        try:
+            await consumer.start()
+            await producer.start()
+            yield consumer, producer
+        finally:
+            await asyncio.gather(consumer.stop(), producer.stop(), return_exceptions=True)
+
+    async def _read(self, consumer: AIOKafkaConsumer) -> None:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+            async for message in consumer:
+                await self._take(session, message)
+                await consumer.commit()
+
+    async def _take(self, session: aiohttp.ClientSession, message: ConsumerRecord) -> None:
+        headers = {name: value.decode() for name, value in message.headers}
+        match headers.get("ce_type"):
+            case ReviewCancelled.TYPE:
+                event = ReviewCancelled.model_validate_json(message.value)
+                self._book.cancel(self._department.slug, event.item_id)
+            case ReviewRequested.TYPE | SupplementForwarded.TYPE:
+                item_id = message.key.decode()
+                review = await self._whole(session, item_id)
+                if review is None:
+                    return
+                if headers["ce_type"] == ReviewRequested.TYPE:
+                    review = review.model_copy(update={"supplement": None})
+                self._book.receive(self._department, Asked.of(review, traceparent=headers.get("traceparent")))
+
+    async def _whole(self, session: aiohttp.ClientSession, item_id: str) -> ReviewSubmission | None:
+        """The review with its applicant's side. dept-adapter may hear of it later than we do."""
+        while True:
+            now = datetime.now(UTC)
+            headers = {
+                "webhook-id": item_id,
+                "webhook-timestamp": str(int(now.timestamp())),
+                "webhook-signature": self._department.webhook.sign(item_id, now, ""),
+            }
+            async with session.get(f"{self._url}/{item_id}", headers=headers) as answer:
+                if answer.status == 200:
+                    return ReviewSubmission.model_validate_json(await answer.read())
+                log.info("%s: dept-adapter answers %d", item_id, answer.status)
+                if answer.status in (401, 403):
+                    return None
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _write(self, producer: AIOKafkaProducer) -> None:
+        slug = self._department.slug
+        while True:
+            for row in self._callbacks.due(slug, 100):
+                await self._send(producer, row)
+                if self._faults.take(slug, frozenset({Mode.ANSWER_TWICE})):
+                    await self._send(producer, row)
+                self._callbacks.sent([row], settled=True)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _send(self, producer: AIOKafkaProducer, row: Row) -> None:
+        department = self._department
+        ref = DepartmentRef(code=department.code, slug=department.slug, name=department.name)
+        event = DecisionReported.model_validate({**json.loads(row["body"]), "department": ref})
+        source = f"https://{department.slug}.example/credit"
+        envelope = Envelope(row["webhook_id"], event.TYPE, source, event.key, event.occurred_at)
+        trace = {"traceparent": row["traceparent"]} if row["traceparent"] else {}
+        await producer.send_and_wait(
+            inbound_topic(department.slug),
+            event.model_dump_json().encode(),
+            key=event.key.encode(),
+            headers=[(name, value.encode()) for name, value in envelope.headers(trace).items()],
+        )
