@@ -110,7 +110,7 @@ SERVICES: dict[str, tuple[set[str], Callable[[Database], Handler], Sequence[Coll
         routing_store.COLLECTIONS,
     ),
     "dept-adapter": ({"xinfu.reviews.{department}"}, _dept_adapter, dept_store.collections(30)),
-    "sync": ({"xinfu.decisions"}, _sync, sync_store.COLLECTIONS),
+    "sync": ({"xinfu.decisions"}, _sync, sync_store.collections(30, 30)),
     "notify": (
         {"xinfu.applications", "xinfu.routing", "xinfu.decisions", "xinfu.propagation"},
         _notify,
