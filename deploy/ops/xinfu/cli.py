@@ -19,6 +19,7 @@ from rich.table import Table
 from contracts.clock import CHINA_STANDARD_TIME
 from xinfu.client import Citizenry, Client, RefusedError
 from xinfu.compose import KAFKA_PORT, MONGODB_PORT, Endpoints, compose, replay_outboxes
+from xinfu.conformance import conformance_app
 from xinfu.demo import Demo, DemoFailedError
 from xinfu.dlq import dlq_app
 from xinfu.doctor import doctor
@@ -40,6 +41,7 @@ app.add_typer(records_app, name="records")
 app.add_typer(dlq_app, name="dlq")
 app.add_typer(outbox_app, name="outbox")
 app.add_typer(rules_app, name="rules")
+app.add_typer(conformance_app, name="conformance")
 app.command()(lag)
 app.command()(parity)
 app.command("verify")(verify_command)
