@@ -11,7 +11,7 @@ from html import escape
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, Field
 
 from contracts.errors import ProblemCode
@@ -355,7 +355,7 @@ def router(
         if target.protocol == "push_receipt" and batch.receipts_url:
             if mode is not Mode.SILENT:
                 receipts.plan(target.id, batch.receipts_url, results, foreign=mode is Mode.FOREIGN_RECEIPT)
-            return JSONResponse(None, 202)
+            return Response(status_code=202)
         answer = RepairBatchResult(results=results * 2 if mode is Mode.ANSWER_TWICE else results)
         return Response(answer.model_dump_json(), media_type="application/json")
 
