@@ -4,11 +4,12 @@ import calendar
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import date
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date, timedelta
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from contracts.events import ReferralReason
 from contracts.identifiers import normalise_uscc
+from contracts.letters import DECISIONS, OF_ITEMS, LetterKind, template_faults
 from contracts.records import SubjectType
 
 Months = Annotated[int, Field(ge=0, le=120)]
@@ -75,7 +77,10 @@ class InForce(Row):
 
 
 class Department(InForce):
-    """A 认定单位."""
+    """A 认定单位. ``issues_letters``: its own system issues the letters of what is decided there, ours only tell of them.
+
+    ``contact``: where its letters say that it can be asked.
+    """
 
     code: str
     name: Text
@@ -86,6 +91,8 @@ class Department(InForce):
     mode: Literal["desk", "api"]
     categories: tuple[str, ...] = Field(min_length=1)
     aliases: tuple[Text, ...]
+    issues_letters: bool = False
+    contact: Text | None = None
     source: Text
     evidence: Evidence
 
@@ -285,6 +292,112 @@ class Expert(Row):
     evidence: Evidence
 
 
+class Operator(Row):
+    """Who runs the platform: to whom commitments are made, and who issues what no department does."""
+
+    name: Text
+    contact: Text
+
+
+class LetterTemplate(InForce):
+    """What letters of one kind say. ``departments`` (slugs) and ``categories``: whose letters of what; empty is every one.
+
+    ``number_words``: what stands between the department's short name and 〔year〕; null: such letters have no number of their own,
+    and those of decisions bear the number of the decision.
+    ``notice_title``: where the department's own system issues the letter and ours only tells of it. ``default_text``: the officer's
+    words where the officer has none.
+    """
+
+    kind: LetterKind
+    departments: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    title: Text
+    notice_title: Text | None = None
+    number_words: Text | None
+    paragraphs: tuple[Text, ...] = Field(min_length=1)
+    closing: tuple[Text, ...] = ()
+    default_text: str = ""
+    remedy: str | None = None
+    source: Text
+    evidence: Evidence
+
+    @model_validator(mode="after")
+    def _placeholders_known(self) -> Self:
+        texts = (*self.paragraphs, *self.closing, self.default_text)
+        if faults := [fault for text in texts for fault in template_faults(text, self.kind)]:
+            raise ValueError("；".join(faults))
+        if "{text}" in self.default_text:
+            raise ValueError("default_text 不能引用 {text}")
+        if self.number_words and self.kind in DECISIONS | (frozenset(LetterKind) - OF_ITEMS):
+            raise ValueError("决定的文书用决定的文号，承诺书和告知书没有文号：number_words 应为 null")
+        if self.kind in OF_ITEMS and self.notice_title is None:
+            raise ValueError("事项的文书须填写 notice_title：部门以自有系统出具文书时使用")
+        return self
+
+
+class LetterBasis(InForce):
+    """A rule that letters of these kinds rest on. ``article``: null where it could not be read; ``categories`` empty: of all records."""
+
+    kinds: tuple[LetterKind, ...] = Field(min_length=1)
+    categories: tuple[str, ...] = ()
+    rule: Text
+    article: Text | None
+    source: Text
+    evidence: Evidence
+
+    @property
+    def text(self) -> str:
+        """As it is cited."""
+        return self.rule + (self.article or "")
+
+
+class Remedy(InForce):
+    """What can be done against a decision."""
+
+    id: Slug
+    text: Text
+    source: Text
+    evidence: Evidence
+
+
+class Letters(Row):
+    """Everything letters are made of."""
+
+    operator: Operator
+    templates: tuple[LetterTemplate, ...]
+    bases: tuple[LetterBasis, ...]
+    remedies: tuple[Remedy, ...]
+
+    def template(self, kind: LetterKind, department: str | None, category: str, on: date) -> LetterTemplate:
+        """The template in force on that day. The most exact row wins: of department and category, department, category, neither.
+
+        The catalogue has a row for every kind, department and category from the first day of the kind on; before it the first one.
+        """
+        found = {
+            key: row
+            for row in self.templates
+            if row.kind is kind and row.in_force(on)
+            for key in _letter_keys(row)
+        }
+        keys = ((department, category), (department, None), (None, category), (None, None))
+        row = next((found[key] for key in keys if key in found), None)
+        return row or min((r for r in self.templates if r.kind is kind), key=lambda r: r.effective_from)
+
+    def basis(self, kind: LetterKind, category: str, on: date) -> tuple[str, ...]:
+        """The rules in force on that day, as they are cited. Rows about the category stand instead of those about all."""
+        found = [row for row in self.bases if kind in row.kinds and row.in_force(on)]
+        own = [row for row in found if category in row.categories]
+        return tuple(row.text for row in own or [row for row in found if not row.categories])
+
+    def remedy(self, remedy: str | None, on: date) -> str | None:
+        """The text of a remedy on that day."""
+        return next((row.text for row in self.remedies if row.id == remedy and row.in_force(on)), None)
+
+
+def _letter_keys(row: LetterTemplate) -> list[tuple[str | None, str | None]]:
+    return [(d, c) for d in row.departments or (None,) for c in row.categories or (None,)]
+
+
 class Resolution(NamedTuple):
     """A department, or why there is none (``reason_code``, and ``reason`` in zh-CN)."""
 
@@ -330,6 +443,7 @@ class Catalogue(Row):
     targets: tuple[Target, ...]
     sources: tuple[Source, ...]
     experts: tuple[Expert, ...]
+    letters: Letters
 
     @cached_property
     def _by_code(self) -> dict[str, Department]:
@@ -534,6 +648,18 @@ def _rows(
                 problems.append(f"{where}: {field + ': ' if field else ''}{fault['msg']}")
 
 
+def _one(
+    file: str, section: str, content: Mapping[str, Any], model: type[_R], problems: list[str]
+) -> _R | None:
+    """The one row of a section, or None and a line in ``problems``."""
+    try:
+        return model.model_validate(content.get(section))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        problems.append(f"{file}: {section}: 缺少该部分或内容有误：{fault['loc']} {fault['msg']}")
+        return None
+
+
 def _check_unique(values: Iterable[tuple[str, str]], what: str) -> Iterator[str]:
     first: dict[str, str] = {}
     for where, value in values:
@@ -567,11 +693,50 @@ def _check_overlaps(rules: Iterable[tuple[str, Rule]]) -> Iterator[str]:
         for scope in rule.scopes or (None,):
             earlier = groups[rule.category, rule.tier, scope]
             for other_where, other in earlier:
-                if rule.effective_from <= (other.effective_to or date.max) and other.effective_from <= (
-                    rule.effective_to or date.max
-                ):
+                if _overlap(rule, other):
                     yield f"{where}: 有效期与同类别、同档次、同领域的 {other_where} 重叠"
             earlier.append((where, rule))
+
+
+def _check_letters(
+    templates: Sequence[tuple[str, LetterTemplate]],
+    slugs: Iterable[str],
+    categories: Iterable[str],
+    remedies: Sequence[tuple[str, Remedy]],
+) -> Iterator[str]:
+    """Every kind has a row for every department and category, on every day from its first on; no two rows hold for the same."""
+    seen: dict[tuple[LetterKind, str | None, str | None], list[tuple[str, LetterTemplate]]] = defaultdict(
+        list
+    )
+    ids = {remedy.id for _, remedy in remedies}
+    slugs, categories = set(slugs), set(categories)
+    for where, row in templates:
+        yield from _check_known(where, row.departments, slugs, "部门 slug ")
+        yield from _check_known(where, row.categories, categories, "记录类别")
+        yield from _check_known(where, [row.remedy] if row.remedy else [], ids, "救济")
+        for key in _letter_keys(row):
+            for other_where, other in seen[row.kind, *key]:
+                if _overlap(row, other):
+                    yield f"{where}: 有效期与同种类、同部门、同类别的 {other_where} 重叠"
+            seen[row.kind, *key].append((where, row))
+    for kind in LetterKind:
+        general = sorted((row for _, row in seen[kind, None, None]), key=lambda row: row.effective_from)
+        if not general:
+            yield f"letters.yaml: templates: 缺少“{kind.value}”的通用模板（departments、categories 为空）"
+        for row, following in pairwise(general):
+            if (
+                row.effective_to is not None
+                and row.effective_to + timedelta(days=1) < following.effective_from
+            ):
+                yield f"letters.yaml: templates: “{kind.value}”的通用模板在{row.effective_to}之后中断"
+        if general and general[-1].effective_to is not None:
+            yield f"letters.yaml: templates: “{kind.value}”的通用模板在{general[-1].effective_to}之后中断"
+
+
+def _overlap(one: InForce, other: InForce) -> bool:
+    return one.effective_from <= (other.effective_to or date.max) and other.effective_from <= (
+        one.effective_to or date.max
+    )
 
 
 def _check_circles(
@@ -621,7 +786,14 @@ def _load(directory: Path) -> Catalogue:
     problems: list[str] = []
     contents = {
         name: _read(directory / name, problems)
-        for name in ("departments.yaml", "rules.yaml", "targets.yaml", "sources.yaml", "experts.yaml")
+        for name in (
+            "departments.yaml",
+            "rules.yaml",
+            "targets.yaml",
+            "sources.yaml",
+            "experts.yaml",
+            "letters.yaml",
+        )
     }
     if problems:
         raise CatalogueError(problems)
@@ -639,15 +811,12 @@ def _load(directory: Path) -> Catalogue:
     rules = rows("rules.yaml", "rules", Rule)
     overlays = rows("rules.yaml", "overlays", Overlay)
     targets = rows("targets.yaml", "targets", Target)
+    templates = rows("letters.yaml", "templates", LetterTemplate)
+    bases = rows("letters.yaml", "bases", LetterBasis)
+    remedies = rows("letters.yaml", "remedies", Remedy)
 
-    queue: HumanQueue | None = None
-    try:
-        queue = HumanQueue.model_validate(contents["departments.yaml"].get("human_queue"))
-    except ValidationError as error:
-        fault = error.errors()[0]
-        problems.append(
-            f"departments.yaml: human_queue: 缺少人工分派席或内容有误：{fault['loc']} {fault['msg']}"
-        )
+    operator = _one("letters.yaml", "operator", contents["letters.yaml"], Operator, problems)
+    queue = _one("departments.yaml", "human_queue", contents["departments.yaml"], HumanQueue, problems)
 
     problems += _check_codes(departments)
     problems += _check_unique(((w, d.code) for w, d in departments), "代码")
@@ -690,11 +859,14 @@ def _load(directory: Path) -> Catalogue:
         )
     for where, source in sources:
         problems += _check_known(where, source.checks, condition_ids, "条件")
+    problems += _check_letters(templates, {d.slug for _, d in departments}, category_ids, remedies)
+    for where, basis in bases:
+        problems += _check_known(where, basis.categories, category_ids, "记录类别")
     problems += _check_circles(rules, conditions)
     problems += _check_order(targets, (d.slug for _, d in departments))
     problems += _check_rule_targets(rules, {t.id: t for _, t in targets})
     problems += _check_overlaps(rules)
-    if problems or queue is None:
+    if problems or queue is None or operator is None:
         raise CatalogueError(problems)
 
     def bare(pairs: list[tuple[str, _R]]) -> tuple[_R, ...]:
@@ -712,11 +884,14 @@ def _load(directory: Path) -> Catalogue:
         targets=bare(targets),
         sources=bare(sources),
         experts=bare(experts),
+        letters=Letters(
+            operator=operator, templates=bare(templates), bases=bare(bases), remedies=bare(remedies)
+        ),
     )
 
 
 def load_catalogue(directory: Path | None = None) -> Catalogue:
-    """Read and check ``departments.yaml``, ``rules.yaml`` and ``targets.yaml``; cached for each directory.
+    """Read and check all files of the catalogue; cached for each directory.
 
     Default: ``catalogue_data`` beside this module (in a wheel), else ``contracts/catalogue`` of the repository.
 

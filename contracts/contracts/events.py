@@ -16,6 +16,7 @@ from contracts.records import (
     DepartmentRef,
     DisplayState,
     ItemId,
+    LetterId,
     RecordFacts,
     RecordId,
     Shape,
@@ -522,6 +523,28 @@ class RepairRevoked(Decision):
     KEY = "item_id"
 
     reason: str = Field(min_length=1, max_length=2000)
+
+
+class LetterIssued(ItemEvent):
+    """The letter of a step of this item can be read. What it says, and to whom, is asked of dept-adapter over HTTP."""
+
+    TYPE = "cn.xinfu.letter.issued.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    letter_id: LetterId
+    # text, so that a reader built today takes the kinds of tomorrow
+    letter_kind: str = Field(max_length=40, description="Kind of letter, contracts.letters.LetterKind")
+    title: str = Field(max_length=100)
+    number: str | None = Field(max_length=256, description="文号 of the letter; null: it has none")
+    content_hash: str = Field(
+        pattern=r"^[0-9a-f]{64}$",
+        description="SHA-256 of what the letter says, as dept-adapter gives it as JSON",
+    )
+    verification_code: str = Field(max_length=19, description="By which anybody can check that it is genuine")
+    dated: date = Field(description="Day in China of the decision it tells of")
+    issued_at: Timestamp
 
 
 # --- xinfu.propagation -----------------------------------------------------------------------------------

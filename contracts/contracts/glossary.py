@@ -36,6 +36,7 @@ EVENT_TITLES: dict[str, str] = {
     "RepairRecognised": "认可别处的修复",
     "FollowUpDue": "回访",
     "FollowUpAnswered": "回访已答复",
+    "LetterIssued": "文书已出具",
 }
 """Event class name -> title."""
 
@@ -75,6 +76,7 @@ EVENT_MEANINGS: dict[str, str] = {
     "RepairRecognised": "认可别处的修复：各平台随之停止公示，来源平台只核验、不再推送。",
     "FollowUpDue": "修复之后满若干天，询问主体整改是否保持；只问一次。",
     "FollowUpAnswered": "主体或审核员答复了回访；又有失信的供监管使用。",
+    "LetterIssued": "该事项一步办理（受理、补正、延期、决定等）的文书已出具，申请人和审核员可以下载。",
 }
 """Event class name -> what happened, in one sentence."""
 
@@ -166,5 +168,13 @@ FIELD_TITLES: dict[str, str] = {
     "failing": "又有失信",
     "by_officer": "由审核员答复",
     "answered_at": "答复时间",
+    "letter_id": "文书编号",
+    "letter_kind": "文书种类",
+    "title": "文书名称",
+    "number": "文书文号",
+    "content_hash": "文书内容的 SHA-256",
+    "verification_code": "文书验证码",
+    "dated": "文书日期",
+    "issued_at": "文书出具时间",
 }
 """Field name -> title."""

@@ -15,6 +15,7 @@ RecordId = Annotated[str, Field(pattern=r"^rec_[0-9a-f]{32}$", examples=["rec_" 
 ItemId = Annotated[str, Field(pattern=r"^itm_[0-9a-f]{32}$", examples=["itm_" + "0" * 31 + "1"])]
 ApplicationId = Annotated[str, Field(pattern=r"^app_[0-9a-f]{32}$", examples=["app_" + "0" * 31 + "1"])]
 MaterialId = Annotated[str, Field(pattern=r"^mat_[0-9a-f]{32}$", examples=["mat_" + "0" * 31 + "1"])]
+LetterId = Annotated[str, Field(pattern=r"^let_[0-9a-f]{32}$", examples=["let_" + "0" * 31 + "1"])]
 MandateId = Annotated[str, Field(pattern=r"^man_[0-9a-f]{32}$", examples=["man_" + "0" * 31 + "1"])]
 # near the ends of the calendar a conversion to UTC overflows
 Timestamp = Annotated[

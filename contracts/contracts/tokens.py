@@ -15,6 +15,7 @@ class Scope(StrEnum):
     EXPERT = "expert"
     DESK = "desk"
     CASES_READ = "cases.read"
+    LETTERS_READ = "letters.read"
     RECORDS_WRITE = "records.write"
     ROUTING_ASSIGN = "routing.assign"
     OPERATIONS = "operations"

@@ -11,14 +11,23 @@ from chaos.population import API, Company, Population, Record
 from e2e.people import Document, World
 
 from contracts.catalogue import Protocol
-from contracts.events import ApplicationCompleted, ApplicationSubmitted, RepairRefused, RepairRevoked
+from contracts.events import (
+    ApplicationCompleted,
+    ApplicationSubmitted,
+    RepairRefused,
+    RepairRevoked,
+    SupplementRequested,
+)
 from contracts.records import DisplayState
 
 _CITIZENS_AT_ONCE = 16
 _PAGE_ROWS = 2_000
 _EXAMPLES = 5
-_ENDED_AS = {"granted": "repaired", "refused": "refused", "revoked": "revoked"}
-_ONCE = ("submitted", "referred", "routed", "accepted", "granted", "refused", "revoked", "completed")
+_ENDED_AS = {"granted": "repaired", "refused": "refused", "revoked": "revoked", "withdrawn": "withdrawn"}
+_ONCE = (
+    *("submitted", "referred", "routed", "accepted", "granted", "refused", "revoked", "completed"),
+    *("supplement_requested", "supplemented", "supplement_received", "withdrawal_requested", "withdrawn"),
+)
 
 Key = tuple[str, str]
 """Of a record at a target: subject code, 文号."""
@@ -132,10 +141,11 @@ class Judge:
     # --- what is true
 
     def decided(self, item_id: str) -> list[str]:
-        """What those responsible decided on an item, in order."""
+        """What those responsible decided on an item, in order. Withdrawn: its citizen did, before anybody had decided."""
         if self._citizens.items[item_id].slug in API:
             return outcomes(self._cases[item_id])
-        return self._officers.decided.get(item_id, [])
+        before = ["withdrawn"] if item_id in self._citizens.withdrawn else []
+        return self._officers.decided.get(item_id, before)
 
     def wanted(self, record: Record) -> DisplayState:
         """What every target has to show of a record."""
@@ -174,7 +184,7 @@ class Judge:
         broken += [
             f"{code}: {number} applications for one key" for code, number in doubled.items() if number > 1
         ]
-        broken += [*self._citizens.refused, *self._officers.problems]
+        broken += [*self._citizens.refused, *self._citizens.problems, *self._officers.problems]
         title = "every application is taken in the end, once, and nobody is refused what is right"
         return Finding("answered", title, len(self._population.companies), broken)
 
@@ -214,6 +224,8 @@ class Judge:
         if not decided:
             return f"{item['status']}: nobody has decided at {record.department}"
         expected = _ENDED_AS[decided[-1]]
+        if expected == "withdrawn" and item["item_id"] not in self._citizens.withdrawn:
+            return "refused as withdrawn, which nobody had asked for"
         return (
             None
             if item["status"] == expected
@@ -350,10 +362,12 @@ class Judge:
             if all(record.department for record in company.records):
                 yield f"{ApplicationCompleted.TYPE}~{application_id}", company.email
         for item_id, record in self._citizens.items.items():
+            email = self._population.owners[record.record_id].email
+            if item_id in self._officers.asked:
+                yield f"{SupplementRequested.TYPE}~{item_id}", email
             for outcome in self.decided(item_id):
                 if outcome in mailed:
-                    company = self._population.owners[record.record_id]
-                    yield f"{mailed[outcome].TYPE}~{item_id}", company.email
+                    yield f"{mailed[outcome].TYPE}~{item_id}", email
 
 
 def _by_record(lines: Iterable[Document]) -> dict[Key, Sequence[Document]]:

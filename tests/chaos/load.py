@@ -23,6 +23,12 @@ _LONGEST_PAUSE_SECONDS = 5.0
 _OFFICE_HOURS_SECONDS = 86_400
 _LATEST_REVOCATION_SECONDS = 20.0
 _REVOCATION = "经查，修复申请材料不实"
+_MISSING = ["罚款缴纳凭证", "整改完成的证明（加盖公章）"]
+_SUPPLEMENT = "凭证号 0001，证明已附"
+_CITIZEN_LOOK_SECONDS = 2.0
+_SECOND_THOUGHTS_SECONDS = 10.0
+ENDED = frozenset({"syncing", "repaired", "refused", "revoked", "not_accepted", "withdrawn"})
+"""Of an item: its citizen can do nothing about it any more."""
 _AGAIN = frozenset({401, 408, 425, 429})
 """401: a service whose clock is wrong refuses good tokens."""
 
@@ -73,7 +79,7 @@ class Persistent:
 
 
 class Citizens:
-    """Each company files one application for all its records, under one Idempotency-Key."""
+    """Each company files one application for all its records, under one Idempotency-Key, and does afterwards what is asked of it."""
 
     def __init__(self, world: World, population: Population, seed: int) -> None:
         self.http = Persistent(world)
@@ -85,9 +91,26 @@ class Citizens:
         """Definite answers other than 201."""
         self.replayed = 0
         """Repetitions that intake recognised."""
+        self.withdrawn: set[str] = set()
+        """Items whose withdrawal intake acknowledged."""
+        self.problems: list[str] = []
+        """Answers they should not have been given."""
         self._world = world
         self._population = population
+        self._seed = seed
         self._rng = random.Random(f"citizens {seed}")
+        self._in_hand: set[asyncio.Task[None]] = set()
+
+    @property
+    def busy(self) -> int:
+        """What they have begun and not ended."""
+        return len(self._in_hand)
+
+    async def stop(self) -> None:
+        """Give up what they have begun."""
+        for task in self._in_hand:
+            task.cancel()
+        await asyncio.gather(*self._in_hand, return_exceptions=True)
 
     async def apply_all(self, seconds: float) -> None:
         """File everything, spread over so many seconds; returns when all is answered. 0: as fast as intake takes it."""
@@ -114,7 +137,60 @@ class Citizens:
             self.replayed += answer.headers.get("idempotency-replayed") == "true"
             self.acknowledged[answer.body["application_id"]] = company
             for item in answer.body["items"]:
-                self.items[item["item_id"]] = self._population.records[item["record_id"]]
+                self._see_to(answer.body["application_id"], item["item_id"], item["record_id"], company)
+
+    def _see_to(self, application_id: str, item_id: str, record_id: str, company: Company) -> None:
+        if item_id in self.items:
+            return
+        record = self.items[item_id] = self._population.records[record_id]
+        works = []
+        if record.supplemented:
+            works.append(self._supplement(application_id, item_id, company))
+        if record.withdrawn:
+            works.append(self._withdraw(application_id, item_id, record, company))
+        for work in works:
+            task = asyncio.create_task(self._noting(work))
+            self._in_hand.add(task)
+            task.add_done_callback(self._in_hand.discard)
+
+    async def _noting(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            self.problems.append(f"{type(error).__name__}: {error}")
+
+    async def _status(self, application_id: str, item_id: str, company: Company) -> str:
+        url = self._world.url("intake", f"/v1/applications/{application_id}")
+        items = (await self.http.ok("GET", url, company.token))["items"]
+        return next(str(item["status"]) for item in items if item["item_id"] == item_id)
+
+    async def _supplement(self, application_id: str, item_id: str, company: Company) -> None:
+        """Provide what is missing, once it is asked for."""
+        while (status := await self._status(application_id, item_id, company)) not in ENDED:
+            if status == "supplement":
+                url = self._world.url("intake", f"/v1/items/{item_id}/supplement")
+                answer = await self.http.ask("POST", url, company.token, json={"text": _SUPPLEMENT})
+                if answer.status == 202:
+                    return
+                if not self.items[item_id].withdrawn:
+                    raise UnexpectedAnswerError(f"supplement {item_id} → {answer.status} {answer.body}")
+            await asyncio.sleep(_CITIZEN_LOOK_SECONDS)
+
+    async def _withdraw(self, application_id: str, item_id: str, record: Record, company: Company) -> None:
+        """Withdraw after a while, unless it has been decided: before it is routed there is nobody to withdraw it from."""
+        later = random.Random(f"{self._seed} withdraw {record.record_id}").random()
+        await asyncio.sleep(later * _SECOND_THOUGHTS_SECONDS)
+        url = self._world.url("intake", f"/v1/items/{item_id}/withdraw")
+        while True:
+            answer = await self.http.ask("POST", url, company.token)
+            if answer.status == 202:
+                self.withdrawn.add(item_id)
+                return
+            if answer.status != 409:
+                raise UnexpectedAnswerError(f"withdraw {item_id} → {answer.status} {answer.body}")
+            if await self._status(application_id, item_id, company) in ENDED:
+                return
+            await asyncio.sleep(_CITIZEN_LOOK_SECONDS)
 
 
 class Officers:
@@ -123,7 +199,9 @@ class Officers:
     def __init__(self, world: World, population: Population, citizens: Citizens, seed: int) -> None:
         self.http = Persistent(world)
         self.decided: dict[str, list[str]] = {}
-        """Item id -> what a desk decided on it, in order, as acknowledged: granted, refused, revoked."""
+        """Item id -> what a desk decided on it, in order, as acknowledged: granted, refused, revoked; or that it was withdrawn."""
+        self.asked: set[str] = set()
+        """Items of which a desk told what was missing."""
         self.assigned: dict[str, str] = {}
         """Item id -> slug of the department an operator named."""
         self.problems: list[str] = []
@@ -225,31 +303,45 @@ class Officers:
             rng.random(),
         )
         clicks = 2 if double else 1
+        # what its citizen withdraws may be gone at any moment
+        expected = {200, 409} if record.withdrawn else {200}
+        if record.supplemented and item_id not in self.asked:
+            if await self._command(item_id, "request-supplement", {"missing": _MISSING}, clicks, expected):
+                self.asked.add(item_id)
+            await self._until_supplemented(item_id)
         if not hasty:
-            await self._command(item_id, "accept", None, clicks)
+            await self._command(item_id, "accept", None, clicks, expected)
         refusal = {"reason": "经核查，整改未到位，不符合信用修复条件"}
-        if not record.granted:
-            await self._command(item_id, "refuse", refusal, clicks)
-            self.decided[item_id] = ["refused"]
+        action, body, word = ("grant", None, "granted") if record.granted else ("refuse", refusal, "refused")
+        taken = await self._command(item_id, action, body, clicks, expected)
+        self.decided[item_id] = [word if taken else "withdrawn"]
+        if self.decided[item_id] != ["granted"]:
             return
-        await self._command(item_id, "grant", None, clicks)
-        self.decided[item_id] = ["granted"]
         if contrary:
-            await self._command(item_id, "refuse", refusal, 1, expected=409)
+            await self._command(item_id, "refuse", refusal, 1, {409})
         if record.revoked:
             await asyncio.sleep(_revocation_pause(later))
-            await self._command(item_id, "revoke", {"reason": _REVOCATION}, clicks)
+            await self._command(item_id, "revoke", {"reason": _REVOCATION}, clicks, {200})
             self.decided[item_id].append("revoked")
 
-    async def _command(self, item_id: str, action: str, body: Any, clicks: int, expected: int = 200) -> None:
+    async def _until_supplemented(self, item_id: str) -> None:
+        url = self._world.url("dept-adapter", f"/v1/reviews/{item_id}")
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if (await self.http.ok("GET", url, self._token))["state"] != "supplement":
+                return
+
+    async def _command(self, item_id: str, action: str, body: Any, clicks: int, expected: set[int]) -> bool:
+        """Whether it was taken."""
         url = self._world.url("dept-adapter", f"/v1/reviews/{item_id}/{action}")
         async with self._slots:
             answers = await asyncio.gather(
                 *(self.http.ask("POST", url, self._token, json=body) for _ in range(clicks))
             )
         for answer in answers:
-            if answer.status != expected:
+            if answer.status not in expected:
                 raise UnexpectedAnswerError(f"{action} {item_id} → {answer.status} {answer.body}")
+        return any(answer.status == 200 for answer in answers)
 
     async def _assign(self, item_id: str, slug: str) -> None:
         url = self._world.url("routing", f"/v1/referrals/{item_id}/assign")

@@ -42,6 +42,8 @@ class Record:
     assigned_to: str | None
     granted: bool
     revoked: bool
+    supplemented: bool
+    withdrawn: bool
 
     @property
     def department(self) -> str | None:
@@ -79,7 +81,8 @@ class Population:
         """The same seed and size give the same companies. At most 900,000 of them.
 
         Seven in ten records belong to departments with systems of their own, two in a hundred to an authority nobody knows; one
-        company in ten has three records, one in twenty has not done its duties.
+        company in ten has three records, one in twenty has not done its duties. Of what comes to a desk by itself, a sixth is asked to
+        be supplemented and a tenth is to be withdrawn.
         """
         rng = random.Random(seed)
         return cls([_company(rng, number, catalogue) for number in range(1, size + 1)])
@@ -157,6 +160,7 @@ def _record(rng: random.Random, code: str, number: str, catalogue: Catalogue) ->
     slug = rng.choice(API) if draw < 0.7 else rng.choice(DESKS) if draw < 0.98 else None
     assigned_to = rng.choice(DESKS) if slug is None and rng.random() < 0.5 else None
     granted, revoked = rng.random() < 0.85, rng.random() < 0.1
+    supplemented, withdrawn = (slug in DESKS and rng.random() < share for share in (1 / 6, 1 / 10))
     department = catalogue.by_slug(slug) if slug else None
     authority = department.name if department else _UNKNOWN_AUTHORITY
     authority_code = department.code if department else _UNKNOWN_CODE
@@ -171,6 +175,8 @@ def _record(rng: random.Random, code: str, number: str, catalogue: Catalogue) ->
         assigned_to,
         granted,
         revoked,
+        supplemented,
+        withdrawn,
     )
 
 

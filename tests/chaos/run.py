@@ -76,6 +76,7 @@ class Run:
             await asyncio.to_thread(self._topology.stack.wait_ready, None, 120)
             result.drained = await self._drain()
             result.drain_seconds = time.monotonic() - draining
+            await self.citizens.stop()
         result.faults = {kind.value: number for kind, number in saboteur.done.items()}
         await self._judge()
         result.wall_seconds = time.monotonic() - started
@@ -149,6 +150,7 @@ class Run:
         left = {
             "open applications": count("intake", "applications", {"status": "open"}) - waiting,
             "in officers' hands": self.officers.busy,
+            "in citizens' hands": self.citizens.busy,
             "differing deliveries": count("sync", "deliveries", {"differs_since": {"$type": "date"}}),
             "deliveries not looked at": count("sync", "deliveries", {"seen_at": {"$lt": moment}}),
             "mails": count("notify", "emails", {"state": {"$in": ["pending", "sending"]}}),

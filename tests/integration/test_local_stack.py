@@ -353,9 +353,10 @@ def test_a_failed_start_names_the_process_shows_its_log_and_ends_the_rest(data_d
 
 
 CALLER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from xinfu_local import Broker, Process, Stack
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in the background with SIGINT ignored
 with Stack([Process("sleeper", ["sleep", "1000"])], Broker(sys.argv[1]), Path(sys.argv[2])):
     print("ready", flush=True)
     time.sleep(1000)

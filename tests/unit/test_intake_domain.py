@@ -355,6 +355,9 @@ PROPAGATIONS = st.lists(
 )
 
 
+_OF_NO_DEPARTMENT = {ItemStatus.SUBMITTED, ItemStatus.REFERRED, ItemStatus.SYNCING, ItemStatus.REPAIRED}
+
+
 @given(data=st.data(), routing=ROUTINGS, decisions=DECISIONS, propagation=PROPAGATIONS)
 def test_every_interleaving_of_the_topics_ends_in_the_same_item(
     data: st.DataObject, routing: list[ItemEvent], decisions: list[ItemEvent], propagation: list[ItemEvent]
@@ -370,6 +373,8 @@ def test_every_interleaving_of_the_topics_ends_in_the_same_item(
         before, mixed = mixed, apply(mixed, next(queues[n]))
         if before.outcome is not None:
             assert mixed.outcome is not None, "an item that has ended has ended"
+        if mixed.status not in _OF_NO_DEPARTMENT:
+            assert mixed.holder == DEPARTMENT, "whoever told of it has it, though its routing is told later"
     assert mixed == straight
     assert mixed.status == straight.status
 

@@ -28,6 +28,7 @@ _PREFERRED_PORTS = {
 }
 KAFKA_PORT, MONGODB_PORT = 19092, 27117
 _CLIENT_SCOPES = {
+    "intake": [Scope.LETTERS_READ],
     "dept-adapter": [Scope.CASES_READ],
     "sync": [Scope.CASES_READ],
     "notify": [Scope.CASES_READ],
@@ -158,6 +159,8 @@ def compose(
             "INTAKE_SUBJECT_KEY": kept["subject-key"],
             "INTAKE_FOLLOW_UP_POLL_SECONDS": "2",
             "INTAKE_SCANNER_URL": f"{sandbox}/scanner",
+            "INTAKE_DEPT_ADAPTER_URL": urls["dept-adapter"],
+            "INTAKE_CLIENT_SECRET": clients["intake"],
         },
         "routing": {},
         "dept-adapter": {

@@ -25,7 +25,8 @@ class TypesetterBusyError(Exception):
 class Typesetter:
     """Sets documents of one template, one after another; ``max_at_work``: being set or waiting, one more is refused.
 
-    ``archival``: PDFs are PDF/A-2b (ISO 19005-2).
+    ``archival``: PDFs are PDF/A-2b (ISO 19005-2), except where a text holds a character that the font does not have: then there is
+    an empty box in its place, which the standard forbids.
     """
 
     def __init__(self, template: bytes, max_at_work: int, *, archival: bool = False) -> None:
@@ -47,6 +48,19 @@ class Typesetter:
             self._at_work -= 1
 
     def _set(self, data: dict[str, Any], form: Format) -> bytes:
+        text = json.dumps(printable(data), ensure_ascii=False)
+        try:
+            made = self._compile(text, form, archival=self._archival and form == "pdf")
+        except typst.TypstError as error:
+            # a rare character of a name must not keep a letter from its reader
+            if "could not be displayed" not in str(error):
+                raise
+            made = self._compile(text, form, archival=False)
+        if not isinstance(made, bytes):
+            raise TypeError("a picture of more than one page")
+        return made
+
+    def _compile(self, text: str, form: Format, *, archival: bool) -> Any:
         # made when the first document is asked for: most processes never set one, and the fonts take memory
         if self._compiler is None:
             fonts = typst.Fonts(
@@ -55,17 +69,14 @@ class Typesetter:
                 font_paths=[str(files(_FONT_PACKAGE))],
             )
             self._compiler = typst.Compiler(font_paths=fonts)
-        made = self._compiler.compile(
+        return self._compiler.compile(
             input=self._template,
             format=form,
-            sys_inputs={"data": json.dumps(printable(data), ensure_ascii=False)},
+            sys_inputs={"data": text},
             # the same document is the same file
             timestamp=datetime(2000, 1, 1, tzinfo=UTC),
-            pdf_standards="a-2b" if self._archival and form == "pdf" else None,
+            pdf_standards="a-2b" if archival else None,
         )
-        if not isinstance(made, bytes):
-            raise TypeError("a picture of more than one page")
-        return made
 
 
 def printable(value: Any) -> Any:

@@ -34,12 +34,28 @@ router = APIRouter(prefix="/v1", tags=["审核工作台"])
 Officer = Annotated[Claims, Depends(require(Scope.DESK))]
 
 
+LetterText = Annotated[
+    str | None,
+    Field(
+        max_length=2000, description="The officer's words in the letter; without them those of its template"
+    ),
+    StringConstraints(strip_whitespace=True, min_length=1),
+]
+
+
 class Grant(BaseModel):
     """Body of grant. Without a number the desk gives the next of the department and year."""
 
     decision_number: Annotated[
         str | None, Field(max_length=128), StringConstraints(strip_whitespace=True, min_length=1)
     ] = None
+    text: LetterText = None
+
+
+class Acceptance(BaseModel):
+    """Body of accept, when the letter is to say something else than its template."""
+
+    text: LetterText = None
 
 
 class Reasoned(BaseModel):
@@ -112,7 +128,7 @@ async def list_reviews(
 @router.get("/reviews/{item_id}", summary="事项详情")
 async def show_review(request: Request, officer: Officer, item_id: str) -> ReviewDetail:
     """With the applicant's side of it, as long as intake answers."""
-    stored = await _find(request, officer, item_id)
+    stored = await find_review(request, officer, item_id)
     cases: CaseDirectory = request.app.state.cases
     application_id = stored.review.application_id
     shown = detail(stored)
@@ -139,14 +155,16 @@ async def show_material(
     request: Request, officer: Officer, item_id: str, material_id: str
 ) -> StreamingResponse:
     """The content of a material of this item's application, to be looked at in place; nothing in it is run."""
-    stored = await _find(request, officer, item_id)
+    stored = await find_review(request, officer, item_id)
     return await material_response(request.app.state.cases, stored.review.application_id, material_id)
 
 
 @router.post("/reviews/{item_id}/accept", summary="受理")
-async def accept_review(request: Request, officer: Officer, item_id: str) -> ReviewSummary:
+async def accept_review(
+    request: Request, officer: Officer, item_id: str, body: Acceptance | None = None
+) -> ReviewSummary:
     """Accept the application for this record. Repeating it, also after the decision, changes nothing."""
-    return await _command(request, officer, item_id, Action.ACCEPT)
+    return await _command(request, officer, item_id, Action.ACCEPT, text=body.text if body else None)
 
 
 @router.post("/reviews/{item_id}/not-accept", summary="不予受理")
@@ -179,8 +197,10 @@ async def grant_review(
     request: Request, officer: Officer, item_id: str, body: Grant | None = None
 ) -> ReviewSummary:
     """Grant the repair. Repeating it changes nothing; after a refusal, or with another number, it is a 409 problem."""
-    number = body.decision_number if body else None
-    return await _command(request, officer, item_id, Action.GRANT, number=number)
+    body = body or Grant()
+    return await _command(
+        request, officer, item_id, Action.GRANT, number=body.decision_number, text=body.text
+    )
 
 
 @router.post("/reviews/{item_id}/refuse", summary="不予修复")
@@ -203,11 +223,11 @@ async def spot_check_review(
     request: Request, officer: Officer, item_id: str, body: SpotCheck
 ) -> ReviewSummary:
     """Keep what was found of an automatic decision that was drawn, once. A wrong one is then revoked (``revoke``)."""
-    await _find(request, officer, item_id)
+    await find_review(request, officer, item_id)
     kept = {**body.model_dump(), "by": officer.sub, "at": datetime.now(UTC)}
     if not await spot_check(request.app.state.runtime.database, item_id, kept):
         raise Problem(ProblemCode.INVALID_TRANSITION, "该事项没有被抽中，或者已经抽查过，请刷新抽查列表。")
-    return summary(await _find(request, officer, item_id))
+    return summary(await find_review(request, officer, item_id))
 
 
 _NUMBERED = frozenset({Action.GRANT, Action.REFUSE, Action.REVOKE})
@@ -222,12 +242,13 @@ async def _command(
     number: str | None = None,
     reason: str | None = None,
     missing: tuple[str, ...] = (),
+    text: str | None = None,
 ) -> ReviewSummary:
     reviews: Reviews = request.app.state.reviews
     departments: Mapping[str, Department] = request.app.state.departments
 
     async def work(unit: UnitOfWork) -> None:
-        stored = await _find(request, officer, item_id, unit)
+        stored = await find_review(request, officer, item_id, unit)
         code = stored.review.department.code
         given = number
         if action in _NUMBERED and given is None and stored.review.state in changed_by(action):
@@ -241,17 +262,19 @@ async def _command(
             number=given,
             reason=reason,
             missing=missing,
+            text=text,
             supplement_working_days=request.app.state.settings.supplement_working_days,
         )
         await apply(unit, reviews, stored, command, cause=f"desk:{action.value}:{item_id}")
 
     await request.app.state.runtime.outbox.run(work)
-    return summary(await _find(request, officer, item_id))
+    return summary(await find_review(request, officer, item_id))
 
 
-async def _find(
+async def find_review(
     request: Request, officer: Claims, item_id: str, unit: UnitOfWork | None = None
 ) -> StoredReview:
+    """A review of a department of the officer's. Raises Problem UNKNOWN_ITEM, WRONG_DEPARTMENT."""
     stored: StoredReview | None = await request.app.state.reviews.get(item_id, unit.session if unit else None)
     if stored is None or stored.review.department.code not in request.app.state.departments:
         raise Problem(ProblemCode.UNKNOWN_ITEM, f"没有事项 {item_id}，请核对后重试。")

@@ -8,14 +8,16 @@ from chassis.auth import ServiceToken
 from chassis.background import Loop
 from chassis.cases import CaseDirectory
 from chassis.consumer import ConsumerSpec
+from chassis.letter import LetterPress
 from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.tokens import Scope
 from contracts.topics import DECISIONS, REVIEWS, Topic, review_topic
-from dept_adapter import api, callbacks, panels
+from dept_adapter import api, callbacks, letters_api, panels
 from dept_adapter import invariants as checks
 from dept_adapter.clock import Clock
 from dept_adapter.handlers import ReviewHandler
+from dept_adapter.issuing import LetterIssuer, Letters
 from dept_adapter.push import Pusher
 from dept_adapter.settings import DeptAdapterSettings
 from dept_adapter.store import Callbacks, Reviews, collections
@@ -49,6 +51,11 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
         app.state.verifier = Verifier(
             settings, runtime.database, runtime.outbox, reviews, cases, runtime.http
         )
+        app.state.letter_issuer = LetterIssuer(
+            settings, runtime.database, runtime.outbox, reviews, cases, [d.code for d in served]
+        )
+        app.state.letters = Letters(runtime.database)
+        app.state.letter_press = LetterPress(settings.max_letters_at_work)
         app.state.departments = {d.code: d for d in served}
         app.state.secrets = {
             d.code: settings.department_secrets[d.slug]
@@ -76,14 +83,15 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
 
     def loops(_runtime: Runtime) -> Sequence[Loop]:
         pushers: dict[str, Pusher] = app.state.pushers
-        return [app.state.clock.loop, app.state.verifier.loop, *(pusher.loop for pusher in pushers.values())]
+        own = [app.state.clock.loop, app.state.verifier.loop, app.state.letter_issuer.loop]
+        return [*own, *(pusher.loop for pusher in pushers.values())]
 
     spec = ServiceSpec(
         NAME,
         "信复 · 部门审核",
         [*collections(settings.callback_retention_days), *panels.COLLECTIONS],
         topics,
-        routers=[callbacks.router, api.router, panels.router, checks.router],
+        routers=[callbacks.router, api.router, letters_api.router, panels.router, checks.router],
         consumers=consumers,
         loops=loops,
         invariants=lambda runtime: checks.invariants(runtime.database),

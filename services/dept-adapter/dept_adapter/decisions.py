@@ -44,7 +44,9 @@ async def apply(
         except (NotAtDeskError, NotAllowedError) as error:
             raise Problem(ProblemCode.INVALID_TRANSITION, str(error)) from None
         if transition.events:
-            await reviews.save([Change(stored, transition.review, command.by)], unit.now, unit.session)
+            await reviews.save(
+                [Change(stored, transition.review, command.by, command.text)], unit.now, unit.session
+            )
         for event in transition.events:
             unit.emit(event, cause=cause)
     return transition

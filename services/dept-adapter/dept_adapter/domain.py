@@ -102,7 +102,7 @@ class Command:
 
     ``reason`` belongs to refusals, revocations, extensions and what is not accepted; ``missing`` to a supplement that is asked for,
     ``supplement_working_days`` being the applicant's time; ``platform``, id and name, to a repair made elsewhere. ``occurred_at``: when it happened by the department's clock; None: now.
-    ``from_desk``: an officer says it here.
+    ``from_desk``: an officer says it here. ``text``: the officer's words in the letter, where the step itself keeps none.
     """
 
     action: Action
@@ -114,6 +114,7 @@ class Command:
     missing: tuple[str, ...] = ()
     supplement_working_days: int = 0
     platform: tuple[str, str] | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,22 @@ class DeptAdapterSettings(ChassisSettings):
         le=60,
         description="working days an applicant has to supplement (no text with a number was read); then the item ends",
     )
+    letters_url: AnyHttpUrl | None = Field(
+        None,
+        description="Where the public reaches this service to check letters, printed on them; default: DEPT_ADAPTER_PUBLIC_URL",
+    )
+    letter_batch: int = Field(100, ge=1, le=500, description="letters composed at once, in one transaction")
+    letter_poll_seconds: float = Field(
+        1.0, gt=0, description="pause between looking for letters that are due"
+    )
+    letter_backoff_max_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="longest pause between attempts at a letter whose addressee intake does not tell",
+    )
+    max_letters_at_work: int = Field(
+        64, ge=1, description="letters being printed or waiting in one process; one more is answered 429"
+    )
     panel_size: int = Field(3, ge=1, le=21, description="experts of a panel: an odd number")
     panel_working_days: int = Field(5, ge=1, le=60, description="working days a panel has for its opinions")
     deadline_poll_seconds: float = Field(

@@ -2,7 +2,8 @@
 
 ``reviews``: one item at its department (``_id`` is the item id), and what was tried to hand it over (``push``).
 ``callbacks``: callbacks that took effect, by department and webhook-id, so that a repeated one has no second effect.
-``decision_numbers``: the last serial of each department and year.
+``decision_numbers``: the last serial of each department and year, and of each kind of letter that has a number of its own.
+``letters``: what each step leads to: the review as the step left it until the letter is composed, then what the letter says.
 """
 
 import secrets
@@ -17,6 +18,7 @@ from pymongo import ASCENDING, IndexModel, InsertOne, ReturnDocument, UpdateOne
 from chassis.db import CollectionSpec, Database, Document, Session
 from contracts.records import DepartmentRef, RecordFacts
 from dept_adapter.domain import Decision, Review, Supplement
+from dept_adapter.letters import decided_at, kind_of, letter_id, own_number
 from dept_adapter.states import Action, State, changed_by
 
 
@@ -55,6 +57,23 @@ def collections(callback_retention_days: int) -> list[CollectionSpec]:
             "callbacks", [IndexModel("at", name="ttl", expireAfterSeconds=callback_retention_days * 86_400)]
         ),
         CollectionSpec("decision_numbers"),
+        CollectionSpec(
+            "letters",
+            [
+                IndexModel([("item_id", ASCENDING), ("at", ASCENDING)]),
+                IndexModel(
+                    [("next_attempt_at", ASCENDING)],
+                    name="letters_due",
+                    partialFilterExpression={"next_attempt_at": {"$exists": True}},
+                ),
+                IndexModel(
+                    [("verification_code", ASCENDING)],
+                    name="by_verification_code",
+                    unique=True,
+                    partialFilterExpression={"verification_code": {"$exists": True}},
+                ),
+            ],
+        ),
     ]
 
 
@@ -81,11 +100,12 @@ class StoredReview:
 
 @dataclass(frozen=True)
 class Change:
-    """A review as it was stored, and as it became; ``by`` whom."""
+    """A review as it was stored, and as it became; ``by`` whom. ``text``: the officer's words in the letter, if any."""
 
     stored: StoredReview
     review: Review
     by: str
+    text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +139,7 @@ class Reviews:
         self._reviews = database.collection("reviews")
         self._leasing = database.relaxed("reviews")
         self._numbers = database.collection("decision_numbers")
+        self._letters = database.collection("letters")
         self._desk_codes = desk_codes
 
     async def known(self, item_ids: Sequence[str], session: Session) -> set[str]:
@@ -165,11 +186,16 @@ class Reviews:
         return {document["_id"]: self._stored(document) async for document in cursor}
 
     async def save(self, changes: Sequence[Change], now: datetime, session: Session) -> None:
-        """Store what commands changed. A department with a system is told again of a supplement and of a withdrawal."""
+        """Store what commands changed. A department with a system is told again of a supplement and of a withdrawal.
+
+        Whatever way a step came: the letter it leads to is due from now on.
+        """
         if changes:
             await self._reviews.bulk_write(
                 [_saving(change, now) for change in changes], session=session, ordered=True
             )
+        if due := [letter for change in changes if (letter := _letter_due(change, now))]:
+            await self._letters.bulk_write(due, session=session, ordered=False)
 
     async def overdue(self, department_codes: Sequence[str], today: date, limit: int) -> list[str]:
         """Items of these departments whose deadline has passed without being noticed, the oldest first."""
@@ -180,10 +206,16 @@ class Reviews:
         cursor = self._reviews.find(query, {"_id": 1}).sort("deadline_on", ASCENDING).limit(limit)
         return [document["_id"] for document in await cursor.to_list(limit)]
 
-    async def next_serial(self, department_code: str, year: int, session: Session) -> int:
-        """The next serial of a department's decisions of a year, without gaps: it is taken only if the session commits."""
+    async def next_serial(
+        self, department_code: str, year: int, session: Session, words: str | None = None
+    ) -> int:
+        """The next serial of a department's decisions of a year, without gaps: it is taken only if the session commits.
+
+        ``words``: of its letters of a kind that has numbers of its own.
+        """
+        series = f"{department_code}:{year}" + (f":{words}" if words else "")
         counter = await self._numbers.find_one_and_update(
-            {"_id": f"{department_code}:{year}"},
+            {"_id": series},
             {"$inc": {"value": 1}},
             upsert=True,
             return_document=ReturnDocument.AFTER,
@@ -265,10 +297,21 @@ class Reviews:
             await self._reviews.bulk_write(writes, ordered=False)
 
     def _stored(self, document: Document) -> StoredReview:
+        return StoredReview(
+            self.review_of(document),
+            document["mode"],
+            document["trace"],
+            document["push"],
+            document["history"],
+            document.get("verification"),
+        )
+
+    def review_of(self, document: Document) -> Review:
+        """The review of a document."""
         decision, revocation = document["decision"], document.get("revocation")
         supplement = document.get("supplement")
         department = DepartmentRef.model_validate(document["department"])
-        review = Review(
+        return Review(
             item_id=document["_id"],
             application_id=document["application_id"],
             record_id=document["record_id"],
@@ -294,14 +337,6 @@ class Reviews:
             else None,
             note=document.get("note"),
             overdue_told=_day(document.get("overdue_told")),
-        )
-        return StoredReview(
-            review,
-            document["mode"],
-            document["trace"],
-            document["push"],
-            document["history"],
-            document.get("verification"),
         )
 
 
@@ -401,6 +436,27 @@ def _saving(change: Change, now: datetime) -> UpdateOne:
         # nothing is left to tell: it must not stay among those that are due
         update["$unset"] = {"push.next_attempt_at": ""}
     return UpdateOne({"_id": review.item_id}, update)
+
+
+def _letter_due(change: Change, now: datetime) -> UpdateOne | None:
+    """The letter of a step; repeating the step changes nothing."""
+    review = change.review
+    kind = kind_of(change.stored.review.state, review.state, change.by)
+    if kind is None:
+        return None
+    due: Document = {
+        "item_id": review.item_id,
+        "department_code": review.department.code,
+        "kind": kind.value,
+        "at": decided_at(kind, review, now),
+        "text": change.text,
+        "trace": dict(change.stored.trace),
+        "review": _document(review),
+        "attempts": 0,
+        "next_attempt_at": now,
+    }
+    key = {"_id": letter_id(review.item_id, kind, own_number(kind, review))}
+    return UpdateOne(key, {"$setOnInsert": due}, upsert=True)
 
 
 def _entry(at: datetime, state: State, by: str, detail: str | None = None) -> Document:

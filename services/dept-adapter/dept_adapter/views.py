@@ -32,12 +32,14 @@ class PushView(BaseModel):
 
 
 class StepView(BaseModel):
-    """One step of the review's history."""
+    """One step of the review's history. ``letter_id``, ``content_hash``: of the letter that it tells was issued."""
 
     at: datetime
     state: State
     by: str
     detail: str | None = None
+    letter_id: str | None = None
+    content_hash: str | None = None
 
 
 class SupplementView(BaseModel):

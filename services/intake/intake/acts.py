@@ -62,7 +62,7 @@ class Acts:
                     return
                 raise _refused("补正已经提交，不能更改；如有补充请与认定单位联系。")
             asked = item.supplement
-            if item.status is not ItemStatus.SUPPLEMENT or asked is None or item.department is None:
+            if item.status is not ItemStatus.SUPPLEMENT or asked is None or item.holder is None:
                 raise _refused(f"该事项现为“{texts.ITEM_STATUS[item.status]}”，不需要补正。")
             if china_date(unit.now) > asked.due_on:
                 raise _refused(f"补正期限已于{asked.due_on.isoformat()}届满，该事项视为撤回，可以重新申请。")
@@ -74,7 +74,7 @@ class Acts:
                 item_id=item.item_id,
                 record_id=item.record_id,
                 subject_id=applicant.subject.subject_id,
-                department=item.department,
+                department=item.holder,
                 provided_at=unit.now,
             )
             unit.emit(event, cause=f"supplement:{item.item_id}")
@@ -107,7 +107,7 @@ class Acts:
                 item_id=item.item_id,
                 record_id=item.record_id,
                 subject_id=applicant.subject.subject_id,
-                department=item.department,
+                department=item.holder,
                 requested_at=unit.now,
             )
             unit.emit(event, cause=f"withdraw:{item.item_id}")

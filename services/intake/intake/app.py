@@ -2,11 +2,13 @@
 
 from fastapi import FastAPI
 
+from chassis.auth import ServiceToken
 from chassis.background import Loop
 from chassis.consumer import ConsumerSpec
 from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.catalogue import load_catalogue
+from contracts.tokens import Scope
 from contracts.topics import APPLICATIONS, DECISIONS, PROPAGATION, RECORDS, ROUTING
 from intake import (
     api,
@@ -14,6 +16,7 @@ from intake import (
     follow_ups,
     follow_ups_api,
     guide_api,
+    letters_api,
     mandates,
     mandates_api,
     materials,
@@ -26,6 +29,7 @@ from intake.follow_ups import FollowUps
 from intake.guide_picture import Painter
 from intake.handlers import ProgressHandler
 from intake.importing import Importer
+from intake.letters import LetterFetcher
 from intake.mandates import Mandates
 from intake.materials import Materials
 from intake.parts import Intake
@@ -67,6 +71,17 @@ def build(settings: IntakeSettings) -> FastAPI:
             TimelineWakeups(store.settled_timeline, settings.max_event_streams),
             gate,
             Painter(settings.max_pictures_at_work),
+            LetterFetcher(
+                runtime.http,
+                str(settings.dept_adapter_url),
+                ServiceToken(
+                    runtime.http,
+                    settings.oidc_issuer,
+                    settings.client_id,
+                    settings.client_secret,
+                    Scope.LETTERS_READ,
+                ),
+            ),
         )
         return [ConsumerSpec(NAME, [topic.name for topic in _CONSUMED], ProgressHandler(store, asked_later))]
 
@@ -82,6 +97,7 @@ def build(settings: IntakeSettings) -> FastAPI:
         routers=[
             api.router,
             materials_api.router,
+            letters_api.router,
             mandates_api.router,
             rules_api.router,
             guide_api.router,

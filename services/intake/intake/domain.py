@@ -22,6 +22,7 @@ from contracts.events import (
     ItemReferred,
     ItemRouted,
     ItemWithdrawn,
+    LetterIssued,
     PropagationCompleted,
     RecordPublished,
     RecordRepairedElsewhere,
@@ -50,6 +51,7 @@ from contracts.records import (
     DepartmentRef,
     DisplayState,
     ItemId,
+    LetterId,
     RecordFacts,
     RecordId,
     Shape,
@@ -218,6 +220,19 @@ class Overdue(Shape):
     due_on: date
 
 
+class ItemLetter(Shape):
+    """A letter of a step of the item; what it says is at dept-adapter."""
+
+    letter_id: LetterId
+    kind: str
+    title: str
+    number: str | None
+    dated: date
+    content_hash: str
+    verification_code: str
+    issued_at: Timestamp
+
+
 class Item(Shape):
     """One record of one application. ``facts`` are those of the day it was submitted.
 
@@ -242,6 +257,7 @@ class Item(Shape):
     decide_due_on: date | None = None
     unassigned_withdrawn_at: Timestamp | None = None
     # xinfu.decisions
+    reviewed_by: DepartmentRef | None = None
     supplement: Supplement | None = None
     accepted_at: Timestamp | None = None
     not_accepted_at: Timestamp | None = None
@@ -256,6 +272,7 @@ class Item(Shape):
     revocation_number: str | None = None
     revocation_reason: str | None = None
     revoked_at: Timestamp | None = None
+    letters: tuple[ItemLetter, ...] = ()
     # xinfu.propagation
     targets: dict[str, TargetProgress] = Field(default_factory=dict)
     repaired_at: Timestamp | None = None
@@ -302,6 +319,11 @@ class Item(Shape):
         return None
 
     @property
+    def holder(self) -> DepartmentRef | None:
+        """The department that has the item, by whichever topic told first; None: none is known to have it."""
+        return self.department or self.reviewed_by
+
+    @property
     def lets_followers_start(self) -> bool:
         """Nothing that waits for this item has to wait any longer: it is granted, or will not be."""
         return self.decision is not None or self.outcome is not None
@@ -336,9 +358,26 @@ _DECISIONS: dict[type[ItemEvent], str] = {
 }
 
 
+_Reviewed = (
+    SupplementRequested
+    | SupplementReceived
+    | ReviewAccepted
+    | ReviewNotAccepted
+    | ReviewExtended
+    | ReviewOverdue
+    | ReviewWithdrawn
+    | RepairGranted
+    | RepairRefused
+    | RepairRecognised
+    | RepairRevoked
+)
+
+
 def apply(item: Item, event: ItemEvent) -> Item:
     """The item after an event about it. Events that intake does not show leave it as it is."""
     changes = _changes(item, event)
+    if isinstance(event, _Reviewed) and item.reviewed_by is None:
+        changes["reviewed_by"] = event.department
     return item.model_copy(update=changes) if changes else item
 
 
@@ -383,6 +422,9 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
                 "revocation_reason": event.reason,
                 "revoked_at": event.decided_at,
             }
+        case LetterIssued() if event.letter_id not in {letter.letter_id for letter in item.letters}:
+            found = {**event.model_dump(), "kind": event.letter_kind}
+            return {"letters": (*item.letters, ItemLetter.model_validate(found))}
         case PropagationCompleted() if event.state is DisplayState.PUBLICATION_ENDED:
             return {"repaired_at": item.repaired_at or event.completed_at}
         case TargetEvent():
@@ -422,6 +464,8 @@ def occurred_at(event: ItemEvent) -> datetime:
             return event.noticed_at
         case RepairGranted() | RepairRefused() | RepairRevoked() | RepairRecognised():
             return event.decided_at
+        case LetterIssued():
+            return event.issued_at
         case TargetAcknowledged():
             return event.acknowledged_at
         case TargetVerified():

@@ -68,7 +68,7 @@ class FollowUps:
                     "record_id": item.record_id,
                     "subject_id": repaired[item.item_id],
                     "document_number": item.facts.document_number,
-                    "department_code": item.department.code if item.department else None,
+                    "department_code": item.holder.code if item.holder else None,
                     "days": number,
                     "due_on": due.isoformat(),
                     "told_at": None,

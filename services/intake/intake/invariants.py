@@ -277,7 +277,7 @@ def _standing(row: Document) -> ItemStanding:
         application_id=item.application_id,
         record_id=item.record_id,
         status=item.status.value,
-        department=item.department.code if item.department else None,
+        department=item.holder.code if item.holder else None,
         decision="revoked" if revoked else decision,
         decision_number=item.revocation_number if revoked else item.decision_number,
     )

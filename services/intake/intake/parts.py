@@ -21,6 +21,7 @@ from intake.domain import subject_id
 from intake.follow_ups import FollowUps
 from intake.guide_picture import Painter
 from intake.importing import Importer
+from intake.letters import LetterFetcher
 from intake.mandates import Mandates, fault
 from intake.materials import Materials
 from intake.pressure import Gate
@@ -46,6 +47,7 @@ class Intake:
     wakeups: TimelineWakeups
     gate: Gate
     painter: Painter
+    letters: LetterFetcher
 
     @property
     def subject_key(self) -> bytes:

@@ -114,13 +114,13 @@ class Progress:
         """Ask whoever has the item, once that is known."""
         item = self.items[item_id]
         found = item.recognition
-        if found is None or found.requested or item.department is None or item.decision is not None:
+        if found is None or found.requested or item.holder is None or item.decision is not None:
             return
         asked = item.model_copy(update={"recognition": found.model_copy(update={"requested": True})})
         self.items[item_id] = self._changed[item_id] = asked
         event = RecognitionRequested(
             **self._about(item),
-            department=item.department,
+            department=item.holder,
             **found.model_dump(exclude={"requested"}),
         )
         self._unit.emit(event, cause=f"recognise:{item_id}", trace=trace)

@@ -22,6 +22,11 @@ class IntakeSettings(ChassisSettings):
         min_length=32,
         description="Key of the pseudonyms (HMAC-SHA256). Changing it gives every subject another id: never change it",
     )
+    dept_adapter_url: AnyHttpUrl = Field(
+        description="Where letters are fetched for the applicants they are addressed to"
+    )
+    client_id: str = Field("intake", description="OAuth 2.0 client with scope letters.read")
+    client_secret: SecretStr
     transition: Transition = Field(
         Transition.EITHER,
         description="whose day the rules are of, for a record decided before they changed: either (refused only when both"

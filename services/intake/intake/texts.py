@@ -10,6 +10,7 @@ from contracts.events import (
     ItemReferred,
     ItemRouted,
     ItemWithdrawn,
+    LetterIssued,
     PropagationCompleted,
     RepairGranted,
     RepairRecognised,
@@ -180,6 +181,9 @@ def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
                 f"{event.department.name}撤销修复，恢复公示，决定书文号：{event.decision_number}。"
                 f"理由：{event.reason}"
             )
+        case LetterIssued():
+            kind = "letter_issued"
+            text = f"《{event.title}》{event.number or ''}已出具，可以下载。"
         case TargetAcknowledged():
             kind, text = "target_acknowledged", f"{event.target_name}已接收处理结果，待核验。"
         case TargetVerified():

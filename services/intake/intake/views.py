@@ -11,7 +11,7 @@ from contracts.http.intake import Material
 from contracts.http.mandate import Assistance
 from contracts.records import DepartmentRef, RecordFacts, Shape, Timestamp
 from intake import texts
-from intake.domain import Application, Display, Entry, Item, ItemStatus, Record, TargetState
+from intake.domain import Application, Display, Entry, Item, ItemLetter, ItemStatus, Record, TargetState
 from intake.eligibility import assess
 
 
@@ -97,6 +97,7 @@ class ItemView(Shape):
     revoked_at: Timestamp | None
     repaired_at: Timestamp | None
     targets: list[TargetView]
+    letters: list[ItemLetter] = Field(description="文书，按办理的先后；下载见 /v1/applications/{id}/letters")
 
     @staticmethod
     def of(item: Item) -> "ItemView":
@@ -121,7 +122,7 @@ class ItemView(Shape):
             extension_reason=item.extension_reason,
             withdrawal_requested_at=item.withdrawal_requested_at,
             withdrawn_at=item.withdrawn_at or item.unassigned_withdrawn_at,
-            department=item.department,
+            department=item.holder,
             queue_name=item.referral.queue_name if item.referral else None,
             queue_due_on=item.referral.due_on if item.referral else None,
             decide_due_on=item.due_on,
@@ -134,6 +135,7 @@ class ItemView(Shape):
             revocation_reason=item.revocation_reason,
             revoked_at=item.revoked_at,
             repaired_at=item.repaired_at,
+            letters=[*item.letters],
             targets=[
                 TargetView(
                     target_id=target_id,
