@@ -313,6 +313,7 @@ async def snapshot(world: World) -> dict[str, Any]:
     intake, notify, sync = (world.database(name) for name in ("intake", "notify", "sync"))
     return {
         "targets": targets,
+        "pushes": world.database("sync")["attempts"].count_documents({"action": "push"}),
         "mails": {mail["message_id"]: mail["deliveries"] for mail in mails},
         "timelines": sorted(str(each["_id"]) for each in intake["timeline"].find()),
         "items": {each["_id"]: each for each in intake["items"].find()},
