@@ -15,10 +15,12 @@ import json
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -256,6 +258,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=10_000)
     parser.add_argument("--broker", default=os.environ.get("BROKER", "embedded"))
+    parser.add_argument("--profile", type=Path, help="file for a cProfile of sync, which makes it slower")
     args = parser.parse_args()
     broker = Broker(args.broker)
     with tempfile.TemporaryDirectory() as name:
@@ -279,6 +282,9 @@ def main() -> None:
             },
         )
         needed = [process for process in processes if process.name in ("sandbox", "intake", "sync")]
+        if args.profile:
+            command = [sys.executable, "-m", "cProfile", "-o", str(args.profile.resolve()), "-m", "sync"]
+            needed = [replace(p, command=command) if p.name == "sync" else p for p in needed]
         with Stack(
             needed, broker, data, prepare=lambda _: endpoints.write(data), ready_timeout_seconds=240
         ) as stack:

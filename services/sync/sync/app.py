@@ -39,6 +39,7 @@ from sync.target import Target
 
 NAME = "sync"
 _GAUGE_SECONDS = 5.0
+_SWEEP_SECONDS = 5.0
 
 
 def build(settings: SyncSettings) -> FastAPI:
@@ -92,7 +93,7 @@ class _Targets:
             runtime.http, settings.oidc_issuer, settings.client_id, settings.client_secret, Scope.CASES_READ
         )
         self._directory = CaseDirectory(runtime.http, str(settings.intake_url), token)
-        self._settlement = Settlement(policies, store)
+        self._settlement = Settlement(policies, store, runtime.outbox)
         # a client of its own: what it may connect to is nobody else's business
         self._http = ClientSession(
             timeout=ClientTimeout(total=30, connect=5),
@@ -101,7 +102,7 @@ class _Targets:
         )
         runtime.exits.push_async_callback(self._http.close)
         self.drivers: list[Driver] = []
-        self.loops: list[Loop] = []
+        self.loops: list[Loop] = [Loop("completion", self._settlement.sweep, _SWEEP_SECONDS)]
         self.counterparts: dict[str, Counterpart] = {}
         for target in catalogue.targets:
             if target.protocol is not Protocol.LETTER:

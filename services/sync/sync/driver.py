@@ -265,10 +265,10 @@ class Driver:
         answers: Answers,
         spans: Mapping[str, Span],
     ) -> int:
-        """One transaction: states, events, evidence, and which records are complete now. Returns how many drifted."""
+        """One transaction: states, events, evidence; then which records are complete now. Returns how many drifted."""
         by_id = {delivery_id(self.target.id, record.record_id): record for record in records}
 
-        async def work(unit: UnitOfWork) -> int:
+        async def work(unit: UnitOfWork) -> list[Change]:
             changes = []
             for delivery in await self._store.held(lease, by_id, unit.session):
                 record, answer = by_id[delivery.id], answers[delivery.id]
@@ -283,9 +283,11 @@ class Driver:
                 await self._store.save_and_release(lease, deliveries, unit.session)
 
             await self._settlement.settle(unit, changes, save)
-            return sum(change.after.drifts > change.before.drifts for change in changes)
+            return changes
 
-        return await self._outbox.run(work)
+        changes = await self._outbox.run(work)
+        await self._settlement.complete(changes)
+        return sum(change.after.drifts > change.before.drifts for change in changes)
 
     def _after(
         self, action: Action, delivery: Delivery, record: Record, answer: Answer, now: datetime

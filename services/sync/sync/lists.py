@@ -12,6 +12,7 @@ from contracts.errors import ProblemCode
 from contracts.http.target import RepairList, RepairPush, RepairResult, RepairStatus
 from sync.domain import Record, idempotency_key, push_of
 from sync.receipts import Channel, Receipts
+from sync.settlement import Change
 from sync.store import ListEntry, Store
 
 
@@ -52,10 +53,10 @@ class TargetList:
     async def _acknowledge(self, cursor: int) -> int:
         """Take in one part of what the target says it has; how far that goes."""
 
-        async def work(unit: UnitOfWork) -> tuple[int, list[RepairResult]]:
+        async def work(unit: UnitOfWork) -> tuple[int, list[RepairResult], list[Change]]:
             done, _ = await self._store.cursor(self._target_id, unit.session)
             if done >= cursor:
-                return done, []
+                return done, [], []
             entries = [
                 entry
                 for entry in await self._store.listed(self._target_id, done, self._page_size, unit.session)
@@ -69,11 +70,12 @@ class TargetList:
                 )
                 for entry in entries
             ]
-            await self._receipts.take_in(unit, results)
+            changes = await self._receipts.take_in(unit, results)
             await self._store.advance(self._target_id, upto, unit.session)
-            return upto, results
+            return upto, results, changes
 
-        upto, results = await self._outbox.run(work)
+        upto, results, changes = await self._outbox.run(work)
+        await self._receipts.complete(changes)
         await self._receipts.log(Channel.CURSOR, results)
         return upto
 

@@ -45,7 +45,7 @@ class Receipts:
         self._refuse_foreign(receipt.results)
         digest = hashlib.sha256(receipt.model_dump_json().encode()).hexdigest()
 
-        async def work(unit: UnitOfWork) -> int:
+        async def work(unit: UnitOfWork) -> list[Change]:
             first = await self._store.first_receipt(
                 self.policy.target_id, webhook_id, digest, unit.now, unit.session
             )
@@ -59,9 +59,10 @@ class Receipts:
         known = await self._store.receipt_digest(self.policy.target_id, webhook_id)
         if known == digest:
             return ReceiptAnswer(taken=0, duplicate=True)
-        taken = await self._outbox.run(work)
+        changes = await self._outbox.run(work)
+        await self._settlement.complete(changes)
         await self.log(Channel.RECEIPT, receipt.results)
-        return ReceiptAnswer(taken=taken)
+        return ReceiptAnswer(taken=len(changes))
 
     async def take(self, results: Sequence[RepairResult], channel: Channel) -> None:
         """What a file or a cursor says; what is not of this target, or unknown, counts for nothing."""
@@ -76,17 +77,23 @@ class Receipts:
         for start in range(0, len(own), 500):
             part = own[start : start + 500]
 
-            async def work(unit: UnitOfWork, part: Sequence[RepairResult] = part) -> None:
-                await self.take_in(unit, part)
+            async def work(unit: UnitOfWork, part: Sequence[RepairResult] = part) -> list[Change]:
+                return await self.take_in(unit, part)
 
-            await self._outbox.run(work)
+            await self.complete(await self._outbox.run(work))
             await self.log(channel, part)
 
-    async def take_in(self, unit: UnitOfWork, results: Sequence[RepairResult]) -> int:
-        """The same, in a transaction of the caller's."""
+    async def take_in(self, unit: UnitOfWork, results: Sequence[RepairResult]) -> list[Change]:
+        """The same, in a transaction of the caller's, who has what came of it completed after the commit."""
         return await self._take(unit, results, refuse_unknown=False)
 
-    async def _take(self, unit: UnitOfWork, results: Sequence[RepairResult], *, refuse_unknown: bool) -> int:
+    async def complete(self, changes: Sequence[Change]) -> None:
+        """After the commit of ``take_in``."""
+        await self._settlement.complete(changes)
+
+    async def _take(
+        self, unit: UnitOfWork, results: Sequence[RepairResult], *, refuse_unknown: bool
+    ) -> list[Change]:
         target_id = self.policy.target_id
         asked = {r.idempotency_key: parse_idempotency_key(r.idempotency_key) for r in results}
         records = await self._store.records({record_id for _, record_id, _ in asked.values()}, unit.session)
@@ -117,7 +124,7 @@ class Receipts:
             await self._store.save(after, unit.session)
 
         await self._settlement.settle(unit, list(changes.values()), save)
-        return len(changes)
+        return list(changes.values())
 
     def _refuse_foreign(self, results: Sequence[RepairResult]) -> None:
         foreign = [

@@ -25,7 +25,16 @@ READINGS_OF_DRIFTS = 50
 def collections(attempt_retention_days: int, receipt_retention_days: int) -> list[CollectionSpec]:
     """All collections of sync, with their indexes."""
     return [
-        CollectionSpec("records"),
+        CollectionSpec(
+            "records",
+            [
+                IndexModel(
+                    [("incomplete", ASCENDING), ("_id", ASCENDING)],
+                    name="incomplete",
+                    partialFilterExpression={"incomplete": True},
+                )
+            ],
+        ),
         CollectionSpec(
             "deliveries",
             [
@@ -170,7 +179,16 @@ class Store:
         """Store new decisions. A lease is left alone: what is under way ends first, and its answer changes nothing."""
         await self._records.bulk_write(
             [
-                UpdateOne({"_id": r.record_id}, {"$set": _RECORD.dump_python(r, mode="json")}, upsert=True)
+                UpdateOne(
+                    {"_id": r.record_id},
+                    {
+                        "$set": {
+                            **_RECORD.dump_python(r, mode="json"),
+                            "incomplete": r.completed_version < r.version,
+                        }
+                    },
+                    upsert=True,
+                )
                 for r in records
             ],
             session=session,
@@ -240,17 +258,25 @@ class Store:
         found = self._deliveries.find({"_id": {"$in": ids}, "waits_for": target_id}, session=session)
         return [_DELIVERY.validate_python(doc) async for doc in found]
 
-    async def save_completed(self, records: Iterable[Record], session: Session) -> None:
-        """Store how far records are complete.
+    async def behind(self, records: Iterable[Record], target_ids: Iterable[str]) -> set[str]:
+        """Which of these records differ at one of these targets."""
+        targets = set(target_ids)
+        ids = [delivery_id(t, record.record_id) for record in records for t in record.targets if t in targets]
+        differing = {"_id": {"$in": ids}, "differs_since": {"$type": "date"}}
+        return {doc["record_id"] async for doc in self._deliveries.find(differing, {"record_id": 1})}
 
-        The counter makes this a change even when nothing else changes (MongoDB takes a write of the same value for none): two
-        targets that settle at the same time conflict here, and the later one sees what the other did.
-        """
+    async def incomplete(self, after: str, limit: int) -> list[Record]:
+        """Records that are not shown everywhere as decided, in order of their id."""
+        cursor = self._records.find({"incomplete": True, "_id": {"$gt": after}}).sort("_id", ASCENDING)
+        return [_RECORD.validate_python(doc) async for doc in cursor.limit(limit)]
+
+    async def save_completed(self, records: Iterable[Record], session: Session) -> None:
+        """Store how far records are complete."""
         await self._records.bulk_write(
             [
                 UpdateOne(
                     {"_id": r.record_id},
-                    {"$set": {"completed_version": r.completed_version}, "$inc": {"settlements": 1}},
+                    {"$set": {"completed_version": r.completed_version}, "$unset": {"incomplete": ""}},
                 )
                 for r in records
             ],
