@@ -45,7 +45,7 @@ test-real: install ## tests on a real broker, a real MongoDB and all services
 	$(RUN)/pytest -q --durations=12 tests/integration tests/e2e
 
 # what these show does not depend on the broker: one is enough
-BROKER_ALIKE = guide rules materials verification assisted follow_ups experts demo
+BROKER_ALIKE = desk guide rules materials verification assisted follow_ups experts demo
 test-broker: install ## of the same, all that depends on the broker (BROKER=apache)
 	$(RUN)/pytest -q --durations=12 tests/integration tests/e2e $(BROKER_ALIKE:%=--ignore=tests/e2e/test_%.py)
 

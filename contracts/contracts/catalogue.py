@@ -25,6 +25,7 @@ Months = Annotated[int, Field(ge=0, le=120)]
 WorkingDays = Annotated[int, Field(ge=0, le=250)]
 Text = Annotated[str, Field(min_length=1)]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{1,40}$")]
+Email = Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,180}$")]
 Region = Annotated[
     str, Field(pattern=r"^[0-9]{6}$", description="行政区划代码 (GB/T 2260); 100000 is the nation")
 ]
@@ -79,16 +80,21 @@ class InForce(Row):
 class Department(InForce):
     """A 认定单位. ``issues_letters``: its own system issues the letters of what is decided there, ours only tell of them.
 
-    ``contact``: where its letters say that it can be asked.
+    ``contact``: where its letters say that it can be asked. ``four_eyes``: decisions that an officer proposes and another confirms
+    (复核); an own arrangement of the department. ``contact_email``: of its officers, ``approver_email``: of those who approve there,
+    for reminders; null: not known.
     """
 
     code: str
     name: Text
+    contact_email: Email | None = None
+    approver_email: Email | None = None
     short_name: Text
     slug: Slug
     region: Region
     level: Literal["national", "provincial", "municipal", "district"]
     mode: Literal["desk", "api"]
+    four_eyes: tuple[Literal["grant", "refuse", "revoke"], ...] = ()
     categories: tuple[str, ...] = Field(min_length=1)
     aliases: tuple[Text, ...]
     issues_letters: bool = False
@@ -98,10 +104,11 @@ class Department(InForce):
 
 
 class HumanQueue(Row):
-    """The named queue for what cannot be resolved."""
+    """The named queue for what cannot be resolved. ``contact_email``: of the credit centre's supervisors (督办)."""
 
     id: Slug
     name: Text
+    contact_email: Email | None = None
 
 
 class Category(Row):
@@ -501,6 +508,11 @@ class Catalogue(Row):
     def overlay(self, overlay: str, on: date) -> Overlay | None:
         """The overlay with this id, if in force on that day."""
         return next((o for o in self.overlays if o.id == overlay and o.in_force(on)), None)
+
+    def promise(self, on: date) -> Overlay | None:
+        """The overlay in force on that day that promises applicants the fewest working days. A service promise, no legal limit."""
+        found = [o for o in self.overlays if o.department_working_days is not None and o.in_force(on)]
+        return min(found, key=lambda o: o.department_working_days or 0, default=None)
 
     def resolve_department(self, code: str | None, name: str, category: str, on: date) -> Resolution:
         """Find who made a record of ``category``: by code, else by exact name or alias (width and spaces folded).

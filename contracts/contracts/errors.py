@@ -28,6 +28,7 @@ class ProblemCode(StrEnum):
     UNKNOWN_MATERIAL = "unknown-material"
     RECORD_UNDER_APPLICATION = "record-under-application"
     RECORD_NOT_REPAIRABLE = "record-not-repairable"
+    COMMITMENT_NOT_CONFIRMED = "commitment-not-confirmed"
     IDEMPOTENCY_CONFLICT = "idempotency-key-reused"
     IDEMPOTENCY_KEY_MISSING = "idempotency-key-missing"
     MANDATE_NOT_VALID = "mandate-not-valid"

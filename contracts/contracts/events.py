@@ -275,6 +275,19 @@ class ItemReferred(ItemEvent):
     referred_at: Timestamp
 
 
+class ReferralOverdue(ItemEvent):
+    """The last day of the human queue has passed and no department is assigned. Told once, to the queue's supervisor too."""
+
+    TYPE = "cn.xinfu.referral.overdue.v1"
+    TOPIC = "xinfu.routing"
+    KEY = "application_id"
+
+    queue_id: str
+    queue_name: str
+    due_on: date = Field(description="Day by which the queue had to assign a department")
+    noticed_at: Timestamp
+
+
 class ItemWithdrawn(ItemEvent):
     """The applicant withdrew an item that waited in the human queue: no department has had it."""
 
@@ -448,6 +461,35 @@ class ReviewOverdue(ItemEvent):
     step: ReviewStep
     due_on: date
     noticed_at: Timestamp
+
+
+class ReminderLevel(StrEnum):
+    """Who is reminded, from the desk upwards: the department's officers, those who approve there, the credit centre's supervisors."""
+
+    OFFICER = "officer"
+    APPROVER = "approver"
+    SUPERVISOR = "supervisor"
+
+
+class ReviewReminded(ItemEvent):
+    """Somebody is reminded (催办) of what a department owes: before its last day, on it, or after it, a level higher each time."""
+
+    TYPE = "cn.xinfu.review.reminded.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    step: ReviewStep
+    level: ReminderLevel
+    due_on: date = Field(description="The department's last day for the step")
+    promised_on: date | None = Field(
+        default=None,
+        description="The reminder counts from this day of the service promise, which is no legal limit",
+    )
+    at_desk: bool = Field(
+        description="Officers decide at the review desk, not in the department's own system"
+    )
+    reminded_at: Timestamp
 
 
 class WithdrawalReason(StrEnum):
@@ -642,6 +684,45 @@ class NotificationFailed(NotificationEvent):
     TYPE = "cn.xinfu.notification.failed.v1"
     TOPIC = "xinfu.notifications"
     KEY = "subject_id"
+
+    reason: str
+    failed_at: Timestamp
+
+
+# --- xinfu.office-notifications --------------------------------------------------------------------------
+
+
+class OfficeNotificationEvent(Event):
+    """What both events about a mail to an office carry: never the text, never an address.
+
+    An office is a department, or the credit centre with its human queue.
+    """
+
+    office_id: str = Field(description="Code of the department, or id of the human queue")
+    office_name: str
+    level: ReminderLevel
+    notification_id: str
+    item_ids: Annotated[
+        tuple[ItemId, ...], Field(min_length=1, max_length=500, description="The items the mail lists")
+    ]
+
+
+class OfficeNotified(OfficeNotificationEvent):
+    """An office was told of the items that wait there; one mail lists many."""
+
+    TYPE = "cn.xinfu.office.notified.v1"
+    TOPIC = "xinfu.office-notifications"
+    KEY = "office_id"
+
+    sent_at: Timestamp
+
+
+class OfficeNotificationFailed(OfficeNotificationEvent):
+    """An office could not be told by mail; no further attempt is made."""
+
+    TYPE = "cn.xinfu.office.notificationfailed.v1"
+    TOPIC = "xinfu.office-notifications"
+    KEY = "office_id"
 
     reason: str
     failed_at: Timestamp

@@ -36,6 +36,10 @@ EVENT_TITLES: dict[str, str] = {
     "RepairRecognised": "认可别处的修复",
     "FollowUpDue": "回访",
     "FollowUpAnswered": "回访已答复",
+    "ReviewReminded": "催办",
+    "ReferralOverdue": "人工分派超期",
+    "OfficeNotified": "已告知单位",
+    "OfficeNotificationFailed": "告知单位失败",
     "LetterIssued": "文书已出具",
 }
 """Event class name -> title."""
@@ -75,6 +79,10 @@ EVENT_MEANINGS: dict[str, str] = {
     "RecognitionForwarded": "记录已在别处修复；尚未决定的，认定单位不必再办理。",
     "RepairRecognised": "认可别处的修复：各平台随之停止公示，来源平台只核验、不再推送。",
     "FollowUpDue": "修复之后满若干天，询问主体整改是否保持；只问一次。",
+    "ReviewReminded": "就认定单位应办的步骤催办：期限之前、当日、之后，逐级向上；每次只告知一次，事项一有进展即停止。",
+    "ReferralOverdue": "人工席未在期限内确定认定单位；只告知一次，事项仍在等待分派。",
+    "OfficeNotified": "已以邮件告知单位有事项待办，一封邮件列出多个事项。",
+    "OfficeNotificationFailed": "未能以邮件告知单位，不再重试。",
     "FollowUpAnswered": "主体或审核员答复了回访；又有失信的供监管使用。",
     "LetterIssued": "该事项一步办理（受理、补正、延期、决定等）的文书已出具，申请人和审核员可以下载。",
 }
@@ -91,6 +99,7 @@ SHAPE_TITLES: dict[str, str] = {
     "SubjectType": "信用主体类别",
     "ReviewStep": "应办的步骤",
     "WithdrawalReason": "撤回的原因",
+    "ReminderLevel": "催办的层级",
 }
 """Shape or enum class name -> title."""
 
@@ -168,6 +177,13 @@ FIELD_TITLES: dict[str, str] = {
     "failing": "又有失信",
     "by_officer": "由审核员答复",
     "answered_at": "答复时间",
+    "at_desk": "在审核工作台办理",
+    "item_ids": "事项编号",
+    "level": "催办的层级",
+    "office_id": "单位编号",
+    "office_name": "单位名称",
+    "promised_on": "服务承诺日（不是法定期限）",
+    "reminded_at": "催办时间",
     "letter_id": "文书编号",
     "letter_kind": "文书种类",
     "title": "文书名称",

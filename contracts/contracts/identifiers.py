@@ -35,6 +35,11 @@ def _compact(text: str) -> str:
     return unicodedata.normalize("NFKC", kept.translate(_UPPER))
 
 
+def is_blank(text: str) -> bool:
+    """Whether nothing of the text can be seen: it is empty, or holds only spaces and characters that show nothing."""
+    return not _compact(text)
+
+
 def uscc_check_character(body: str) -> str:
     """Check character (GB/T 17710, mod 31) for the first 17 characters of a USCC."""
     return str(_uscc.calc_check_digit(body))

@@ -21,14 +21,26 @@ class Scope(StrEnum):
     OPERATIONS = "operations"
 
 
+class Role(StrEnum):
+    """What an officer may do at the desk, beside preparing: approve (复核), advise (专家), oversee all departments (督办)."""
+
+    OFFICER = "officer"
+    APPROVER = "approver"
+    EXPERT = "expert"
+    SUPERVISOR = "supervisor"
+
+
 class Claims(Shape):
     """The claims xinfu reads beyond those every JWT has.
 
     Applicants carry ``subject_type``, ``subject_code`` (USCC or ID number) and ``subject_name``: the subject they act for.
-    Windows that act for subjects carry ``agent_code`` and ``agent_name``. Experts carry their id in the pool as ``sub``. Officers carry ``departments``: codes of the departments they decide for.
+    Windows that act for subjects carry ``agent_code`` and ``agent_name``. Experts carry their id in the pool as ``sub``. Officers carry
+    ``departments``: codes of the departments they decide for, and ``roles``; a supervisor of the credit centre looks at all
+    departments.
     """
 
     sub: str
+    name: str | None = None
     scope: str = ""
     subject_type: SubjectType | None = None
     subject_code: str | None = None
@@ -37,7 +49,12 @@ class Claims(Shape):
     agent_code: str | None = None
     agent_name: str | None = None
     departments: tuple[str, ...] = Field(default=())
+    roles: tuple[str, ...] = ()
 
     def allows(self, scope: Scope) -> bool:
         """Whether the token holds this scope."""
         return scope in self.scope.split()
+
+    def holds(self, role: Role) -> bool:
+        """Whether the officer has this role."""
+        return role in self.roles

@@ -44,7 +44,7 @@ from contracts.catalogue import Catalogue, load_catalogue
 from contracts.envelope import Envelope
 from contracts.events import EVENTS, Event, RecordWithdrawn, ReviewRequested
 from contracts.records import DepartmentRef, DisplayState
-from contracts.topics import NOTIFICATIONS, REVIEWS, Topic, expand, review_topic
+from contracts.topics import NOTIFICATIONS, OFFICE_NOTIFICATIONS, REVIEWS, Topic, expand, review_topic
 from xinfu.compose import SERVICES
 from xinfu_local import Broker
 
@@ -56,6 +56,7 @@ CONSUMERS = {
     "xinfu.decisions": ("intake", "sync", "notify"),
     "xinfu.propagation": ("intake", "notify"),
     NOTIFICATIONS.name: (),
+    OFFICE_NOTIFICATIONS.name: (),
 }
 """Consumers by the registry's name of the topic."""
 
@@ -450,7 +451,7 @@ def marked(world: World) -> list[str]:
         "routing": ("referrals",),
         "dept-adapter": ("reviews",),
         "sync": ("records", "deliveries"),
-        "notify": ("messages", "emails"),
+        "notify": ("messages", "emails", "office_notices"),
     }
     return [
         f"{service}.{name} {document['_id']}"

@@ -13,7 +13,7 @@ from aiohttp import ClientError
 from chaos.population import API, DESKS, Company, Population, Record
 from e2e.people import Answer, Document, World
 
-from contracts.tokens import Scope
+from contracts.tokens import Role, Scope
 
 _REQUEST_SECONDS = 10.0
 _CITIZENS_AT_ONCE = 64
@@ -127,6 +127,10 @@ class Citizens:
     async def _apply(self, company: Company, clicks: int) -> None:
         body = self._world.body([record.record_id for record in company.records], statement=company.statement)
         url, headers = self._world.url("intake", "/v1/applications"), {"idempotency-key": company.code}
+        shown = await self.http.ask(
+            "POST", f"{url}/commitment-preview", company.token, json={"record_ids": body["record_ids"]}
+        )
+        body["commitment_hash"] = shown.body.get("commitment_hash")
         answers = await asyncio.gather(
             *(self.http.ask("POST", url, company.token, json=body, headers=headers) for _ in range(clicks))
         )
@@ -222,6 +226,7 @@ class Officers:
             Scope.DESK,
             sub="officer",
             departments=[self._world.department(slug).code for slug in DESKS],
+            roles=[Role.OFFICER],
             expires_in_seconds=_OFFICE_HOURS_SECONDS,
         )
         self._clerk = await self._world.sign_in(

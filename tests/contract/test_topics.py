@@ -46,6 +46,7 @@ def test_names_keys_and_owners_are_those_of_the_architecture() -> None:
         "xinfu.decisions": ("item_id", "dept-adapter"),
         "xinfu.propagation": ("record_id", "sync"),
         "xinfu.notifications": ("subject_id", "notify"),
+        "xinfu.office-notifications": ("office_id", "notify"),
     }
 
 

@@ -21,7 +21,7 @@ from contracts.errors import ProblemCode, problem_type
 from contracts.identifiers import normalise_document_number, uscc_check_character
 from contracts.penalty_feed import COLUMNS
 from contracts.records import SubjectType
-from contracts.tokens import Scope
+from contracts.tokens import Role, Scope
 from support import eventually
 from xinfu.compose import Endpoints
 from xinfu_local import Stack
@@ -152,7 +152,7 @@ class World:
     async def officer(self, *slugs: str) -> str:
         """A token of an officer of these departments."""
         codes = [self.department(slug).code for slug in slugs]
-        return await self.sign_in(Scope.DESK, sub="officer", departments=codes)
+        return await self.sign_in(Scope.DESK, sub="officer", departments=codes, roles=[Role.OFFICER])
 
     async def ops(self) -> str:
         """A token of the ops client (client credentials)."""
@@ -297,13 +297,21 @@ class World:
             **changes,
         }
 
+    async def confirmed(self, token: str, body: Any, headers: Mapping[str, str] | None = None) -> Any:
+        """The same body with the commitment its applicant was shown; as it is where there is none, or nothing can be shown."""
+        if not isinstance(body, dict) or "commitment_hash" in body or not body.get("record_ids"):
+            return body
+        url = self.url("intake", "/v1/applications/commitment-preview")
+        shown = await self.ask("POST", url, token, json={"record_ids": body["record_ids"]}, headers=headers)
+        return {**body, "commitment_hash": shown.body["commitment_hash"]} if shown.status == 200 else body
+
     async def submit(self, company: Company, body: Any = None, key: str | None = None) -> Answer:
-        """File an application, for all records by default. ``key``: by default a new one."""
+        """File an application, for all records by default, with its commitment. ``key``: by default a new one."""
         return await self.ask(
             "POST",
             self.url("intake", "/v1/applications"),
             company.token,
-            json=self.body(company.ids) if body is None else body,
+            json=await self.confirmed(company.token, self.body(company.ids) if body is None else body),
             headers={"idempotency-key": key or secrets.token_hex(16)},
         )
 

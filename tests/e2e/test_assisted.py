@@ -30,7 +30,8 @@ class Window:
         )
 
     async def submit(self, company: Company, key: str) -> Any:
-        body = self._world.body(company.ids)
+        under = {"mandate-id": self.mandate_id}
+        body = await self._world.confirmed(self._token, self._world.body(company.ids), under)
         return await self.ask("POST", "/v1/applications", body, **{"idempotency-key": key})
 
 

@@ -26,6 +26,7 @@ BY_EVERY_RUN = {
     "cn.xinfu.target.verified.v1",
     "cn.xinfu.propagation.completed.v1",
     "cn.xinfu.notification.sent.v1",
+    "cn.xinfu.letter.issued.v1",
 }
 
 

@@ -25,6 +25,7 @@ from intake.follow_ups import FollowUps
 from intake.handlers import ProgressHandler
 from notify import store as notify_store
 from notify.handlers import FactHandler
+from notify.offices import Offices
 from notify.texts import Texts
 from routing import store as routing_store
 from routing.handlers import ApplicationHandler
@@ -84,7 +85,13 @@ def _policy() -> Policy:
 
 def _notify(database: Database) -> Handler:
     texts = Texts({target.id: target.name for target in CATALOGUE.targets})
-    return FactHandler(texts, notify_store.Messages(database), notify_store.Emails(database))
+    return FactHandler(
+        texts,
+        notify_store.Messages(database),
+        notify_store.Emails(database),
+        Offices(CATALOGUE),
+        notify_store.OfficeNotices(database),
+    )
 
 
 def _intake(database: Database) -> Handler:
@@ -121,7 +128,7 @@ SERVICES: dict[str, tuple[set[str], Callable[[Database], Handler], Sequence[Coll
 
 def test_every_topic_with_a_consumer_is_tried() -> None:
     tried = set().union(*(topics for topics, _, _ in SERVICES.values()))
-    assert {topic.name for topic in TOPICS} - tried == {"xinfu.notifications"}
+    assert {topic.name for topic in TOPICS} - tried == {"xinfu.notifications", "xinfu.office-notifications"}
 
 
 @pytest.mark.parametrize("service", SERVICES)

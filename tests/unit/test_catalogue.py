@@ -342,7 +342,7 @@ BROKEN: dict[str, tuple[str, Callable[[Content], object], str]] = {
         _set("departments", EDUCATION, effective_to=date(2018, 1, 1)),
         r"杭州市教育局.*effective_to 早于 effective_from",
     ),
-    "no human queue": ("departments.yaml", lambda c: c.pop("human_queue"), r"human_queue: 缺少人工分派席"),
+    "no human queue": ("departments.yaml", lambda c: c.pop("human_queue"), r"human_queue: 缺少该部分"),
     "no departments": ("departments.yaml", lambda c: c.update(departments=[]), r"缺少 departments 部分"),
     "a row that is no mapping": (
         "departments.yaml",

@@ -166,6 +166,7 @@ def test_an_authority_without_code_is_the_same_as_with_the_code_its_name_has() -
         ({"CF_NR_FK": "0.1234567"}, "CF_NR_FK"),
         ({"CF_NR_WFFF": "NaN"}, "CF_NR_WFFF"),
         ({"CF_CFJG": ""}, "CF_CFJG"),
+        ({"CF_CFJG": "\u200b\U00018cd6", "CF_CFJGDM": ""}, "CF_CFJG"),
         ({"CF_CFJGDM": "11330100XF00000034"}, "CF_CFJGDM"),
         ({"CF_CFLB": "罚" * 201}, "CF_CFLB"),
     ],

@@ -1,5 +1,6 @@
 """intake: the topics have no order among each other, so every interleaving of them ends in the same applications."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from contracts.events import (
     ItemReferred,
     ItemRouted,
     ItemStarted,
+    LetterIssued,
     PropagationCompleted,
     RecordPublished,
     RecordWithdrawn,
@@ -225,6 +227,14 @@ WAYS = [
 PLATFORM = {"platform_id": "gsxt", "platform_name": "公示系统", "decision_number": "外1号"}
 
 
+def letter(asked: Mapping[str, Any], kind: str) -> LetterIssued:
+    """The letter of a step."""
+    digest = hashlib.sha256(f"{asked['item_id']}{kind}".encode()).hexdigest()
+    said = {"letter_id": f"let_{digest[:32]}", "letter_kind": kind, "title": kind, "number": None}
+    made = {"content_hash": digest, "verification_code": "0", "dated": TODAY, "issued_at": NOW}
+    return LetterIssued.model_validate({**asked, **said, **made})
+
+
 @st.composite
 def histories(draw: st.DrawFn) -> History:
     """Up to two applications with up to three items. Each item goes as far as it likes on one of the ways there are."""
@@ -279,12 +289,14 @@ def histories(draw: st.DrawFn) -> History:
                 history.add(RepairRecognised.model_validate(ruling))
             if way not in ("open", "recognised", "not_accepted", "withdrawn"):
                 history.add(ReviewAccepted.model_validate({**asked, "accepted_at": NOW}))
+                history.add(letter(asked, "accepted"))
             if way not in ("open", "recognised", "not_accepted", "withdrawn") and draw(st.booleans()):
                 extended = {"reason": "复杂", "decide_due_on": TODAY, "extended_at": NOW}
                 history.add(ReviewExtended.model_validate({**asked, **extended}))
             ruled = {**asked, "record": own, "decision_number": "3号", "decided_at": NOW, "reason": "x"}
             if way == "refused":
                 history.add(RepairRefused.model_validate(ruled))
+                history.add(letter(asked, "refused"))
             if way in ("granted", "revoked"):
                 history.add(RepairGranted.model_validate(ruled))
             if way == "revoked":
@@ -350,6 +362,9 @@ def test_any_delivery_ends_in_the_same_applications_each_completed_once(
         assert not (ended and outcomes)
         for item in items:
             kept = documents.kept_items[item.item_id]
+            told_of = [each.event for s in streams for each in s if isinstance(each.event, LetterIssued)]
+            own_letters = [each.letter_id for each in told_of if each.item_id == item.item_id]
+            assert [each.letter_id for each in kept.letters] == own_letters, "each once, in order"
             assert (kept.repaired_at is not None) == history.was_repaired(item)
             record = documents.kept_records[item.record_id]
             assert record.application_id == (application_id if history.outcome(item) is None else None)

@@ -13,10 +13,20 @@ from unit.interleavings import Consumer, batches, received
 
 from chassis.db import Session
 from chassis.inbox import Received
-from contracts.events import EVENTS, Channel, Event, NotificationSent, PropagationCompleted
+from contracts.catalogue import load_catalogue
+from contracts.events import (
+    EVENTS,
+    Channel,
+    Event,
+    NotificationSent,
+    PropagationCompleted,
+    ReferralOverdue,
+    ReviewReminded,
+)
 from notify.domain import CHANNELS, Failure, MailState, TellableEvent, fact_id, state_after
 from notify.handlers import FactHandler
-from notify.store import Draft, Emails, Messages
+from notify.offices import OfficeNotice, Offices
+from notify.store import Draft, Emails, Messages, OfficeNotices
 from notify.texts import Texts
 
 EXAMPLES = Path(__file__).parents[2] / "contracts" / "examples"
@@ -42,6 +52,17 @@ class Told:
             self.drafts[draft.notice.id] = draft
 
 
+class Waiting:
+    """What offices have to be told, in memory."""
+
+    def __init__(self) -> None:
+        self.notices: dict[str, OfficeNotice] = {}
+
+    async def add(self, notices: Sequence[OfficeNotice], _session: Session, _now: datetime) -> None:
+        for notice in notices:
+            assert self.notices.setdefault(notice.fact, notice) == notice, "the same fact says the same"
+
+
 @st.composite
 def histories(draw: st.DrawFn) -> list[list[Received]]:
     """Streams about up to three items: one for each topic and key. Facts may be reported again under another event id."""
@@ -59,6 +80,9 @@ def histories(draw: st.DrawFn) -> list[list[Received]]:
     return list(streams.values())
 
 
+OFFICE_EVENTS = (ReviewReminded, ReferralOverdue)
+
+
 def about(event: Event) -> tuple[type[Event], str, int]:
     """What makes two facts different."""
     fields = event.model_dump()
@@ -71,13 +95,21 @@ def test_any_delivery_tells_each_fact_once_by_each_channel(
     data: st.DataObject, streams: list[list[Received]], inbox: bool
 ) -> None:
     messages, emails = Told(), Told()
-    consumer = Consumer(FactHandler(TEXTS, cast(Messages, messages), cast(Emails, emails)))
+    waiting = Waiting()
+    offices = Offices(load_catalogue())
+    consumer = Consumer(
+        FactHandler(
+            TEXTS, cast(Messages, messages), cast(Emails, emails), offices, cast(OfficeNotices, waiting)
+        )
+    )
     for batch in data.draw(batches(streams)):
         consumer.take(batch, inbox=inbox)
     facts = {about(r.event) for stream in streams for r in stream if type(r.event) in CHANNELS}
     for channel, told in ((Channel.IN_APP, messages), (Channel.EMAIL, emails)):
         expected = {fact for fact in facts if channel in CHANNELS[fact[0]]}
         assert Counter(about(draft.notice.event) for draft in told.drafts.values()) == Counter(expected)
+    for_offices = {about(r.event) for s in streams for r in s if isinstance(r.event, OFFICE_EVENTS)}
+    assert len(waiting.notices) == len(for_offices)
     sent = [event for event in consumer.told if isinstance(event, NotificationSent)]
     assert sorted(event.notification_id for event in sent) == sorted(messages.drafts)
     assert len({document["_id"] for document in consumer.outbox}) == len(consumer.outbox) == len(sent)

@@ -10,7 +10,7 @@ minutes tolerance) with a secret for each department.
    number of the telling. ``POST {department}/reviews/{item_id}/cancellation`` with ReviewCancellation: the applicant has withdrawn, or
    the record was repaired elsewhere: nothing is left to decide. Answer 2xx, also for a review that is not known.
    The content of ``materials``: ``GET {dept-adapter}/v1/departments/{code}/reviews/{item_id}/materials/{material_id}``, signed with an
-   empty body.
+   empty body; of the ``commitment``: ``…/reviews/{item_id}/commitment``, in the same way.
 2. ``POST {dept-adapter}/v1/departments/{code}/decisions`` with DecisionCallback; webhook-id is stable over retries. Answer
    200 with CallbackReceipt, also for a repeated callback; 409 when it contradicts an earlier decision. A revocation needs its
    grant: before that was taken it is a 409 too, so send it after the grant was answered. What is missing is told once and
@@ -23,8 +23,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from contracts.http.intake import Contact, Material, Subject
-from contracts.records import ApplicationId, ItemId, RecordFacts, Shape, Timestamp
+from contracts.http.intake import Commitment, Contact, Material, Subject
+from contracts.records import ApplicationId, ItemId, MaterialId, RecordFacts, Shape, Timestamp
 
 
 class ReviewSubmission(Shape):
@@ -39,6 +39,10 @@ class ReviewSubmission(Shape):
     statement: str
     supplement: str | None = None
     materials: tuple[Material, ...] = ()
+    supplement_material_ids: tuple[MaterialId, ...] = Field(
+        default=(), description="Those of ``materials`` that came with the supplement"
+    )
+    commitment: Commitment | None = None
     accept_due_on: date
     decide_due_on: date
     callback_url: str

@@ -64,6 +64,13 @@ class Material(Shape):
     uploaded_at: Timestamp
 
 
+class Commitment(Shape):
+    """The applicant's 信用信息修复承诺书, as it was shown and confirmed. ``content_hash``: SHA-256 of what it says (its JSON)."""
+
+    content_hash: str
+    confirmed_at: Timestamp
+
+
 class Case(Shape):
     """What a department or notify may see of an application."""
 
@@ -72,8 +79,14 @@ class Case(Shape):
     contact: Contact
     statement: str
     materials: tuple[Material, ...] = ()
+    commitment: Commitment | None = Field(
+        default=None, description="Null: filed where no commitment was asked for"
+    )
     supplements: dict[ItemId, str] = Field(
         default_factory=dict, description="What was provided later for an item, at its department's demand"
+    )
+    supplement_materials: dict[ItemId, tuple[MaterialId, ...]] = Field(
+        default_factory=dict, description="Those of ``materials`` that came with the supplement of an item"
     )
 
 

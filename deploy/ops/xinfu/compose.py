@@ -30,6 +30,7 @@ KAFKA_PORT, MONGODB_PORT = 19092, 27117
 _CLIENT_SCOPES = {
     "intake": [Scope.LETTERS_READ],
     "dept-adapter": [Scope.CASES_READ],
+    "review-desk": [],
     "sync": [Scope.CASES_READ],
     "notify": [Scope.CASES_READ],
     "ops": [Scope.RECORDS_WRITE, Scope.OPERATIONS, Scope.ROUTING_ASSIGN],
@@ -162,7 +163,7 @@ def compose(
             "INTAKE_DEPT_ADAPTER_URL": urls["dept-adapter"],
             "INTAKE_CLIENT_SECRET": clients["intake"],
         },
-        "routing": {},
+        "routing": {"ROUTING_DEADLINE_POLL_SECONDS": "2"},
         "dept-adapter": {
             **client("dept-adapter"),
             "DEPT_ADAPTER_DEPARTMENT_URLS": json.dumps(
@@ -172,8 +173,10 @@ def compose(
             "DEPT_ADAPTER_SOURCE_URLS": json.dumps({s: f"{sandbox}/sources/{s}" for s in sources}),
             "DEPT_ADAPTER_SOURCE_SECRETS": json.dumps(sources),
             "DEPT_ADAPTER_AUTO_GRANT": json.dumps({"hz-mzhj": {"tiers": ["minor"], "sample_percent": 50}}),
+            "DEPT_ADAPTER_DESK_CLIENT_SECRET": clients["review-desk"],
             # sooner than the default: here somebody waits to see it
             "DEPT_ADAPTER_DEADLINE_POLL_SECONDS": "2",
+            "DEPT_ADAPTER_REMIND_HOUR": "0",
         },
         "sync": {
             **client("sync"),
@@ -202,6 +205,7 @@ def compose(
             "NOTIFY_SMTP_TIMEOUT_SECONDS": "2",
             "NOTIFY_EMAIL_LEASE_SECONDS": "8",
             "NOTIFY_EMAIL_RETRY_BASE_SECONDS": "2",
+            "NOTIFY_DIGEST_WAIT_SECONDS": "3",
         },
     }
     outside = Process(
@@ -218,7 +222,13 @@ def compose(
             "SANDBOX_SOURCE_SECRETS": json.dumps(sources),
             "SANDBOX_OIDC_CLIENTS": json.dumps(
                 {
-                    name: {"secret": secret, "scope": " ".join(_CLIENT_SCOPES[name])}
+                    name: {
+                        "secret": secret,
+                        "scope": " ".join(_CLIENT_SCOPES[name]),
+                        "redirect_uris": [f"{urls['dept-adapter']}/desk/callback"]
+                        if name == "review-desk"
+                        else [],
+                    }
                     for name, secret in clients.items()
                 }
             ),
@@ -235,6 +245,7 @@ def compose(
             settings = {**common, **own[service], f"{prefix}_HTTP_PORT": str(port)}
             if service == "dept-adapter":  # departments call back the replica that pushed
                 settings["DEPT_ADAPTER_PUBLIC_URL"] = url
+                settings["DEPT_ADAPTER_DESK_URL"] = urls[service]
             processes.append(
                 Process(
                     service if number == 1 else f"{service}-{number}",

@@ -17,7 +17,7 @@ from rich.table import Table
 from contracts.catalogue import Catalogue, Protocol, Target, load_catalogue
 from contracts.identifiers import normalise_document_number
 from contracts.records import SubjectType
-from contracts.tokens import Scope
+from contracts.tokens import Role, Scope
 from xinfu.client import Citizenry, Client
 from xinfu.compose import Endpoints
 from xinfu.records import import_records, show_report
@@ -129,14 +129,24 @@ class Demo:
         self._show_records(records)
         picture = Picture(self._targets(records))
         await self._look(picture)
+        record_ids = [record["record_id"] for record in records]
+        commitment = await citizen.call(
+            "POST",
+            f"{self._services['intake']}/v1/applications/commitment-preview",
+            {"record_ids": record_ids},
+        )
+        self._console.print(
+            f"《{commitment['letter']['title']}》已阅读并确认，SHA-256 {commitment['commitment_hash'][:16]}…"
+        )
         application = await citizen.call(
             "POST",
             f"{self._services['intake']}/v1/applications",
             {
                 "contact_name": "张三",
                 "contact_phone": "13812345678",
-                "record_ids": [record["record_id"] for record in records],
+                "record_ids": record_ids,
                 "statement": STATEMENT,
+                "commitment_hash": commitment["commitment_hash"],
             },
             {"idempotency-key": f"demo-{records[0]['record_id']}"},
         )
@@ -274,7 +284,7 @@ class Demo:
         if department is None or department.mode != "desk":
             return
         officer = await self._people.sign_in(
-            f"officer-{department.slug}", Scope.DESK, departments=[department.code]
+            f"officer-{department.slug}", Scope.DESK, departments=[department.code], roles=[Role.OFFICER]
         )
         base = f"{self._services['dept-adapter']}/v1"
         while True:

@@ -10,7 +10,19 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from standardwebhooks import Webhook
 
-from sandbox import catalogue, departments, exchange, faults, mail, oidc, scanner, sources, targets, telemetry
+from sandbox import (
+    catalogue,
+    departments,
+    exchange,
+    faults,
+    mail,
+    officers,
+    oidc,
+    scanner,
+    sources,
+    targets,
+    telemetry,
+)
 from sandbox.callbacks import Callbacks
 from sandbox.db import Database
 from sandbox.problems import add_problem_handlers
@@ -102,7 +114,9 @@ def create_app(settings: Settings) -> FastAPI:
     webhooks = {source: Webhook(secret) for source, secret in settings.source_secrets.items()}
     app.include_router(sources.router(db, switches, webhooks))
     app.include_router(scanner.router(switches))
-    app.include_router(oidc.router(db, switches, settings.oidc_clients, settings.issuer))
+    people = officers.OfficerSignIn(db, catalogue.department_codes(settings))
+    app.include_router(oidc.router(db, switches, settings.oidc_clients, settings.issuer, people))
+    app.include_router(officers.router(people, settings.oidc_clients))
     app.include_router(mail.router(db))
     app.include_router(telemetry.router(db))
 

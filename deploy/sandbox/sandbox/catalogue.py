@@ -89,3 +89,8 @@ def departments(settings: Settings) -> dict[str, Department]:
         slug: Department(slug, rows[slug]["code"], rows[slug]["name"], Webhook(secret))
         for slug, secret in settings.department_secrets.items()
     }
+
+
+def department_codes(settings: Settings) -> dict[str, str]:
+    """Slug -> code of every department of the catalogue."""
+    return {row["slug"]: row["code"] for row in _load(settings, "departments.yaml", "departments")}

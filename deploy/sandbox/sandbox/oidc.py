@@ -1,4 +1,4 @@
-"""The sign-in service: an OpenID provider that issues access tokens for machines and, without a page, for people."""
+"""The sign-in service: an OpenID provider that issues access tokens for machines and, with or without a page, for people."""
 
 import base64
 import binascii
@@ -12,12 +12,14 @@ from urllib.parse import unquote_plus
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from joserfc import jwt
+from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, RSAKey
 from pydantic import ConfigDict, Field
 
 from contracts.tokens import Claims
 from sandbox.db import Database
 from sandbox.faults import Faults
+from sandbox.officers import ACCESS_SECONDS, REFRESH_SECONDS, InvalidGrantError, OfficerSignIn
 from sandbox.settings import OidcClient
 
 SCHEMA = """
@@ -78,6 +80,15 @@ class Issuer:
         self._keys.append(key)
         return key.thumbprint()
 
+    def subject(self, token: str) -> str | None:
+        """Whose access token this is; None when it is not good."""
+        try:
+            decoded = jwt.decode(token, KeySet(list(self._keys)), algorithms=[ALGORITHM])
+            jwt.JWTClaimsRegistry(exp={"essential": True}).validate(decoded.claims)
+        except (JoseError, ValueError):
+            return None
+        return str(decoded.claims["sub"])
+
     def jwks(self) -> dict[str, Any]:
         """Public keys (RFC 7517); kid is the thumbprint (RFC 7638)."""
         keys = [
@@ -88,8 +99,8 @@ class Issuer:
         ]
         return dict(KeySet(list(keys)).as_dict(private=False))
 
-    def token(self, claims: Mapping[str, Any], audience: str, seconds: int) -> dict[str, Any]:
-        """A token response (RFC 6749, section 5.1) with a JWT access token (RFC 9068)."""
+    def sign(self, claims: Mapping[str, Any], audience: str, seconds: int, kind: str = "at+jwt") -> str:
+        """A signed JWT."""
         now = int(time.time())
         payload = {
             "iss": self.issuer,
@@ -99,9 +110,13 @@ class Issuer:
             "jti": secrets.token_urlsafe(16),
             **claims,
         }
-        header = {"alg": ALGORITHM, "kid": self._keys[-1].thumbprint(), "typ": "at+jwt"}
+        header = {"alg": ALGORITHM, "kid": self._keys[-1].thumbprint(), "typ": kind}
+        return jwt.encode(header, payload, self._keys[-1], algorithms=[ALGORITHM])
+
+    def token(self, claims: Mapping[str, Any], audience: str, seconds: int) -> dict[str, Any]:
+        """A token response (RFC 6749, section 5.1) with a JWT access token (RFC 9068)."""
         return {
-            "access_token": jwt.encode(header, payload, self._keys[-1], algorithms=[ALGORITHM]),
+            "access_token": self.sign(claims, audience, seconds),
             "token_type": "Bearer",
             "expires_in": seconds,
             "scope": claims.get("scope", ""),
@@ -144,7 +159,13 @@ def _scope(asked: str | None, client: OidcClient) -> str:
     return " ".join(asked.split())
 
 
-def router(db: Database, faults: Faults, clients: Mapping[str, OidcClient], issuer_url: str) -> APIRouter:
+def router(
+    db: Database,
+    faults: Faults,
+    clients: Mapping[str, OidcClient],
+    issuer_url: str,
+    people: OfficerSignIn,
+) -> APIRouter:
     """Endpoints under /oidc."""
     issuer = Issuer(db, issuer_url)
     api = APIRouter(prefix="/oidc", tags=["oidc"])
@@ -156,9 +177,13 @@ def router(db: Database, faults: Faults, clients: Mapping[str, OidcClient], issu
             "issuer": issuer.issuer,
             "jwks_uri": f"{issuer.issuer}/jwks",
             "token_endpoint": f"{issuer.issuer}/token",
+            "authorization_endpoint": f"{issuer.issuer}/authorize",
+            "userinfo_endpoint": f"{issuer.issuer}/userinfo",
+            "end_session_endpoint": f"{issuer.issuer}/sign-out",
             "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
-            "grant_types_supported": ["client_credentials"],
-            "response_types_supported": [],
+            "grant_types_supported": ["client_credentials", "authorization_code", "refresh_token"],
+            "response_types_supported": ["code"],
+            "code_challenge_methods_supported": ["S256"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": [ALGORITHM],
             "scopes_supported": sorted(
@@ -171,14 +196,46 @@ def router(db: Database, faults: Faults, clients: Mapping[str, OidcClient], issu
         await faults.outage(PART, request)
         return issuer.jwks()
 
+    def _of_person(client: str, form: Mapping[str, str]) -> dict[str, Any]:
+        try:
+            if form["grant_type"] == "refresh_token":
+                sub, asked = people.take("refresh", client, form.get("refresh_token", ""))
+            else:
+                sub, asked = people.redeem(client, form)
+        except InvalidGrantError as error:
+            raise OAuthError("invalid_grant", str(error)) from None
+        claims = people.claims(sub)
+        if claims is None:
+            raise OAuthError("invalid_grant", "nobody has this sub any more")
+        answer = issuer.token({"client_id": client, **claims}, AUDIENCE, ACCESS_SECONDS)
+        # a refresh token is good for one use: each answer brings the next (RFC 9700, section 4.14)
+        answer["refresh_token"] = people.give("refresh", client, sub, asked, REFRESH_SECONDS)
+        if form["grant_type"] == "authorization_code":
+            identity = {"sub": sub, "name": claims["name"], "nonce": asked["nonce"]}
+            answer["id_token"] = issuer.sign(identity, client, ACCESS_SECONDS, "JWT")
+        return answer
+
+    @api.get("/userinfo")
+    async def userinfo(request: Request) -> JSONResponse:
+        await faults.outage(PART, request)
+        scheme, _, value = request.headers.get("authorization", "").partition(" ")
+        sub = issuer.subject(value) if scheme.lower() == "bearer" else None
+        claims = people.claims(sub) if sub else None
+        if claims is None:
+            headers = {"www-authenticate": 'Bearer error="invalid_token"'}
+            return JSONResponse({"error": "invalid_token"}, 401, headers=headers)
+        return JSONResponse(claims, headers={"cache-control": "no-store"})
+
     @api.post("/token")
     async def token(request: Request) -> JSONResponse:
         await faults.outage(PART, request)
         form = {key: value for key, value in (await request.form()).items() if isinstance(value, str)}
         try:
             name, client = _client(request, form, clients)
+            if form.get("grant_type") in ("authorization_code", "refresh_token"):
+                return JSONResponse(_of_person(name, form), headers={"cache-control": "no-store"})
             if form.get("grant_type") != "client_credentials":
-                raise OAuthError("unsupported_grant_type", "grant_type has to be client_credentials")
+                raise OAuthError("unsupported_grant_type", "see grant_types_supported")
             scope = _scope(form.get("scope"), client)
         except OAuthError as error:
             return error.response()

@@ -23,10 +23,11 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class OidcClient(BaseModel):
-    """A client of the issuer; ``scope`` is what it may ask for, space separated."""
+    """A client of the issuer; ``scope`` is what it may ask for, space separated. ``redirect_uris``: where people may be sent back."""
 
     secret: str = Field(min_length=1)
     scope: str = ""
+    redirect_uris: list[str] = []
 
 
 class Settings(BaseSettings):

@@ -45,7 +45,16 @@ class CaseDirectory:
 
     async def material(self, material_id: str) -> AsyncIterator[bytes]:
         """The content of a material, piece by piece; nothing for an unknown id."""
-        url = f"{self._url}/v1/internal/materials/{material_id}"
+        async for piece in self._content(f"materials/{material_id}"):
+            yield piece
+
+    async def commitment(self, application_id: str) -> AsyncIterator[bytes]:
+        """The commitment of an application as PDF, piece by piece; nothing where it has none."""
+        async for piece in self._content(f"applications/{application_id}/commitment"):
+            yield piece
+
+    async def _content(self, path: str) -> AsyncIterator[bytes]:
+        url = f"{self._url}/v1/internal/{path}"
         async with self._http.get(url, headers=await self._token.headers()) as response:
             if response.status == HTTPStatus.NOT_FOUND:
                 return

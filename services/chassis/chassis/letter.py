@@ -56,7 +56,7 @@ class Letter(BaseModel):
 
     ``issuer``: the office named above the title and below the text; ``number``: 文号; ``addressee``: whom it is to;
     ``paragraphs``: its body before the ``table``, ``closing`` after it; ``basis``: rules it rests on, each with its article;
-    ``remedy``: what the addressee can do against it; ``contact``: of the issuing office; ``copies_to``: 抄送; ``note``: small print.
+    ``remedy``: what the addressee can do against it; ``contact``: of the issuing office; ``copies_to``: 抄送; ``note``: small print; ``letterhead``: the issuer's name in red at the head, as offices have it (false: of people and companies).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,6 +76,7 @@ class Letter(BaseModel):
     copies_to: tuple[str, ...] = ()
     verification: Verification | None = None
     note: str | None = None
+    letterhead: bool = True
 
     @property
     def dated_text(self) -> str:

@@ -29,6 +29,7 @@ _TITLES: dict[ProblemCode, tuple[HTTPStatus, str]] = {
     ProblemCode.UNKNOWN_RECORD: (HTTPStatus.UNPROCESSABLE_ENTITY, "记录不存在或不属于当前主体"),
     ProblemCode.RECORD_UNDER_APPLICATION: (HTTPStatus.CONFLICT, "记录已在办理中"),
     ProblemCode.RECORD_NOT_REPAIRABLE: (HTTPStatus.UNPROCESSABLE_ENTITY, "记录暂不能申请修复"),
+    ProblemCode.COMMITMENT_NOT_CONFIRMED: (HTTPStatus.UNPROCESSABLE_ENTITY, "请先确认承诺书"),
     ProblemCode.IDEMPOTENCY_CONFLICT: (HTTPStatus.CONFLICT, "幂等键已用于另一份申请"),
     ProblemCode.IDEMPOTENCY_KEY_MISSING: (HTTPStatus.BAD_REQUEST, "缺少或有误的 Idempotency-Key"),
     ProblemCode.MANDATE_NOT_VALID: (HTTPStatus.FORBIDDEN, "委托无效"),

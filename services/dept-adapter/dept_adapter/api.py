@@ -1,8 +1,12 @@
-"""HTTP for officers: the review desk. Scope ``desk``; the token's ``departments`` say whose reviews are theirs."""
+"""HTTP for officers: the review desk as an API. Scope ``desk``; ``departments`` say whose reviews are theirs, ``roles`` what they may do.
+
+Where a department asks for four eyes, a decision is only proposed: the answer has it as ``proposal``, until another officer
+confirms it or sends it back.
+"""
 
 from collections import defaultdict
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Annotated, Literal
 
 from aiohttp import ClientError
@@ -16,17 +20,14 @@ from chassis.logs import get_logger
 from chassis.problems import Problem
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Department
-from contracts.clock import china_date
 from contracts.errors import ProblemCode
 from contracts.records import DepartmentRef
 from contracts.tokens import Claims, Scope
-from dept_adapter.decisions import apply
-from dept_adapter.domain import Command, decision_number
-from dept_adapter.materials import material_response
+from dept_adapter.materials import commitment_response, material_response
+from dept_adapter.officers import Officers, Order, own
 from dept_adapter.push import Pusher
-from dept_adapter.states import Action, State, changed_by
+from dept_adapter.states import Action, State
 from dept_adapter.store import Reviews, StoredReview
-from dept_adapter.verifier import spot_check
 from dept_adapter.views import DepartmentView, ReviewDetail, ReviewPage, ReviewSummary, detail, summary
 
 log = get_logger(__name__)
@@ -113,11 +114,11 @@ async def list_reviews(
     to_spot_check: bool = False,
 ) -> ReviewPage:
     """In order of the day by which the department has to decide. ``to_spot_check``: automatic decisions drawn for a look."""
-    _own(officer, code)
+    own(officer, code)
     if code not in request.app.state.departments:
         raise Problem(ProblemCode.NOT_FOUND, f"本服务未接入代码为 {code} 的部门，请核对后重试。")
     reviews: Reviews = request.app.state.reviews
-    found = await reviews.page(code, state, _position(after), limit, to_spot_check=to_spot_check)
+    found = await reviews.page(code, state, position(after), limit, to_spot_check=to_spot_check)
     last = found[-1].review if len(found) == limit else None
     return ReviewPage(
         reviews=[summary(stored) for stored in found],
@@ -159,12 +160,24 @@ async def show_material(
     return await material_response(request.app.state.cases, stored.review.application_id, material_id)
 
 
+@router.get(
+    "/reviews/{item_id}/commitment",
+    summary="查看承诺书",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/pdf": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def show_commitment(request: Request, officer: Officer, item_id: str) -> StreamingResponse:
+    """The applicant's 信用信息修复承诺书 as PDF; when it was confirmed, and its hash, stand in the case."""
+    stored = await find_review(request, officer, item_id)
+    return await commitment_response(request.app.state.cases, stored.review.application_id)
+
+
 @router.post("/reviews/{item_id}/accept", summary="受理")
 async def accept_review(
     request: Request, officer: Officer, item_id: str, body: Acceptance | None = None
 ) -> ReviewSummary:
     """Accept the application for this record. Repeating it, also after the decision, changes nothing."""
-    return await _command(request, officer, item_id, Action.ACCEPT, text=body.text if body else None)
+    return await _act(request, officer, item_id, Order(Action.ACCEPT, text=body.text if body else None))
 
 
 @router.post("/reviews/{item_id}/not-accept", summary="不予受理")
@@ -172,7 +185,7 @@ async def not_accept_review(
     request: Request, officer: Officer, item_id: str, body: Reasoned
 ) -> ReviewSummary:
     """Do not accept the application for this record: the item ends. Repeating it changes nothing; after an acceptance, a 409."""
-    return await _command(request, officer, item_id, Action.NOT_ACCEPT, reason=body.reason)
+    return await _act(request, officer, item_id, Order(Action.NOT_ACCEPT, reason=body.reason))
 
 
 @router.post("/reviews/{item_id}/request-supplement", summary="一次性告知补正")
@@ -183,13 +196,15 @@ async def request_supplement(
 
     Repeating it changes nothing; asking for something else afterwards is a 409 problem.
     """
-    return await _command(request, officer, item_id, Action.REQUEST_SUPPLEMENT, missing=tuple(body.missing))
+    return await _act(
+        request, officer, item_id, Order(Action.REQUEST_SUPPLEMENT, missing=tuple(body.missing))
+    )
 
 
 @router.post("/reviews/{item_id}/extend", summary="延期")
 async def extend_review(request: Request, officer: Officer, item_id: str, body: Reasoned) -> ReviewSummary:
     """Put the decision off by the working days the rules allow: once, before it is due. Otherwise it is a 409 problem."""
-    return await _command(request, officer, item_id, Action.EXTEND, reason=body.reason)
+    return await _act(request, officer, item_id, Order(Action.EXTEND, reason=body.reason))
 
 
 @router.post("/reviews/{item_id}/grant", summary="准予修复")
@@ -198,15 +213,14 @@ async def grant_review(
 ) -> ReviewSummary:
     """Grant the repair. Repeating it changes nothing; after a refusal, or with another number, it is a 409 problem."""
     body = body or Grant()
-    return await _command(
-        request, officer, item_id, Action.GRANT, number=body.decision_number, text=body.text
-    )
+    order = Order(Action.GRANT, number=body.decision_number, text=body.text)
+    return await _act(request, officer, item_id, order)
 
 
 @router.post("/reviews/{item_id}/refuse", summary="不予修复")
 async def refuse_review(request: Request, officer: Officer, item_id: str, body: Reasoned) -> ReviewSummary:
     """Refuse the repair. Repeating it changes nothing (the first reason stays); after a grant it is a 409 problem."""
-    return await _command(request, officer, item_id, Action.REFUSE, reason=body.reason)
+    return await _act(request, officer, item_id, Order(Action.REFUSE, reason=body.reason))
 
 
 @router.post("/reviews/{item_id}/revoke", summary="撤销修复")
@@ -215,7 +229,7 @@ async def revoke_review(request: Request, officer: Officer, item_id: str, body: 
 
     Repeating it changes nothing (the first reason stays); without a grant it is a 409 problem.
     """
-    return await _command(request, officer, item_id, Action.REVOKE, reason=body.reason)
+    return await _act(request, officer, item_id, Order(Action.REVOKE, reason=body.reason))
 
 
 @router.post("/reviews/{item_id}/spot-check", summary="抽查自动通过的事项")
@@ -223,73 +237,43 @@ async def spot_check_review(
     request: Request, officer: Officer, item_id: str, body: SpotCheck
 ) -> ReviewSummary:
     """Keep what was found of an automatic decision that was drawn, once. A wrong one is then revoked (``revoke``)."""
-    await find_review(request, officer, item_id)
-    kept = {**body.model_dump(), "by": officer.sub, "at": datetime.now(UTC)}
-    if not await spot_check(request.app.state.runtime.database, item_id, kept):
-        raise Problem(ProblemCode.INVALID_TRANSITION, "该事项没有被抽中，或者已经抽查过，请刷新抽查列表。")
-    return summary(await find_review(request, officer, item_id))
+    officers: Officers = request.app.state.officers
+    await officers.spot_check(officer, item_id, body.finding, body.note)
+    return summary(await officers.find(officer, item_id))
 
 
-_NUMBERED = frozenset({Action.GRANT, Action.REFUSE, Action.REVOKE})
+@router.post("/reviews/{item_id}/confirm", summary="复核通过")
+async def confirm_review(request: Request, officer: Officer, item_id: str) -> ReviewSummary:
+    """Make the decision that another officer proposed (role ``approver``). Repeating it changes nothing."""
+    officers: Officers = request.app.state.officers
+    await officers.confirm(officer, item_id)
+    return summary(await officers.find(officer, item_id))
 
 
-async def _command(
-    request: Request,
-    officer: Claims,
-    item_id: str,
-    action: Action,
-    *,
-    number: str | None = None,
-    reason: str | None = None,
-    missing: tuple[str, ...] = (),
-    text: str | None = None,
-) -> ReviewSummary:
-    reviews: Reviews = request.app.state.reviews
-    departments: Mapping[str, Department] = request.app.state.departments
+@router.post("/reviews/{item_id}/send-back", summary="复核退回")
+async def send_back_review(request: Request, officer: Officer, item_id: str, body: Reasoned) -> ReviewSummary:
+    """Give a proposed decision back to its officer (role ``approver``; whoever proposed it may take it back)."""
+    officers: Officers = request.app.state.officers
+    await officers.send_back(officer, item_id, body.reason)
+    return summary(await officers.find(officer, item_id))
 
-    async def work(unit: UnitOfWork) -> None:
-        stored = await find_review(request, officer, item_id, unit)
-        code = stored.review.department.code
-        given = number
-        if action in _NUMBERED and given is None and stored.review.state in changed_by(action):
-            year = china_date(unit.now).year
-            serial = await reviews.next_serial(code, year, unit.session)
-            given = decision_number(departments[code].short_name, action, year, serial)
-        command = Command(
-            action,
-            by=officer.sub,
-            from_desk=True,
-            number=given,
-            reason=reason,
-            missing=missing,
-            text=text,
-            supplement_working_days=request.app.state.settings.supplement_working_days,
-        )
-        await apply(unit, reviews, stored, command, cause=f"desk:{action.value}:{item_id}")
 
-    await request.app.state.runtime.outbox.run(work)
-    return summary(await find_review(request, officer, item_id))
+async def _act(request: Request, officer: Claims, item_id: str, order: Order) -> ReviewSummary:
+    officers: Officers = request.app.state.officers
+    await officers.act(officer, item_id, order)
+    return summary(await officers.find(officer, item_id))
 
 
 async def find_review(
     request: Request, officer: Claims, item_id: str, unit: UnitOfWork | None = None
 ) -> StoredReview:
-    """A review of a department of the officer's. Raises Problem UNKNOWN_ITEM, WRONG_DEPARTMENT."""
-    stored: StoredReview | None = await request.app.state.reviews.get(item_id, unit.session if unit else None)
-    if stored is None or stored.review.department.code not in request.app.state.departments:
-        raise Problem(ProblemCode.UNKNOWN_ITEM, f"没有事项 {item_id}，请核对后重试。")
-    _own(officer, stored.review.department.code)
-    return stored
+    """A review of one of the officer's departments. Raises Problem: UNKNOWN_ITEM, WRONG_DEPARTMENT."""
+    officers: Officers = request.app.state.officers
+    return await officers.find(officer, item_id, unit.session if unit else None)
 
 
-def _own(officer: Claims, department_code: str) -> None:
-    if department_code not in officer.departments:
-        raise Problem(
-            ProblemCode.WRONG_DEPARTMENT, "您的账号不办理该部门的事项；如需办理，请联系管理员授权。"
-        )
-
-
-def _position(after: str | None) -> tuple[date, str] | None:
+def position(after: str | None) -> tuple[date, str] | None:
+    """(day, item id) of a page's ``next``. Raises Problem VALIDATION."""
     if after is None:
         return None
     day, _, item_id = after.partition("~")

@@ -1,6 +1,7 @@
 """Puts dept-adapter together: one deployable for some or all departments, each api department with a pusher of its own."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from fastapi import FastAPI
 
@@ -13,11 +14,15 @@ from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.tokens import Scope
 from contracts.topics import DECISIONS, REVIEWS, Topic, review_topic
-from dept_adapter import api, callbacks, letters_api, panels
+from dept_adapter import api, callbacks, figures_api, letters_api, panels, reminders_api
 from dept_adapter import invariants as checks
-from dept_adapter.clock import Clock
+from dept_adapter.clock import Clock, Reminding
+from dept_adapter.desk import routes, sessions
+from dept_adapter.desk.signin import Issuer
+from dept_adapter.figures import ReviewFigures
 from dept_adapter.handlers import ReviewHandler
 from dept_adapter.issuing import LetterIssuer, Letters
+from dept_adapter.officers import Officers
 from dept_adapter.push import Pusher
 from dept_adapter.settings import DeptAdapterSettings
 from dept_adapter.store import Callbacks, Reviews, collections
@@ -36,7 +41,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
 
     def consumers(runtime: Runtime) -> Sequence[ConsumerSpec]:
         desk_codes = {d.code for d in settings.catalogue.departments if d.mode == "desk"}
-        reviews = Reviews(runtime.database, desk_codes)
+        reviews = Reviews(runtime.database, desk_codes, settings.schedule)
         token = ServiceToken(
             runtime.http, settings.oidc_issuer, settings.client_id, settings.client_secret, Scope.CASES_READ
         )
@@ -47,6 +52,14 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
         app.state.settings = settings
         app.state.clock = Clock(
             runtime.outbox, reviews, [d.code for d in served], settings.deadline_poll_seconds
+        )
+        app.state.reminding = Reminding(
+            runtime.outbox,
+            reviews,
+            [d.code for d in served],
+            settings.schedule,
+            hour=settings.remind_hour,
+            poll_seconds=settings.deadline_poll_seconds,
         )
         app.state.verifier = Verifier(
             settings, runtime.database, runtime.outbox, reviews, cases, runtime.http
@@ -63,6 +76,31 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             if d.slug in settings.department_secrets
         }
         app.state.reviews = reviews
+        app.state.officers = Officers(
+            runtime.database,
+            runtime.outbox,
+            reviews,
+            app.state.departments,
+            settings.supplement_working_days,
+        )
+        app.state.desk_url = str(settings.desk_url or settings.public_url).rstrip("/")
+        app.state.desk_issuer = app.state.desk_sessions = None
+        if settings.desk_client_secret is not None:
+            issuer = Issuer(
+                settings,
+                runtime.http,
+                settings.desk_client_id,
+                settings.desk_client_secret,
+                f"{app.state.desk_url}/desk/callback",
+            )
+            app.state.desk_issuer = issuer
+            app.state.desk_sessions = sessions.Sessions(
+                runtime.database,
+                issuer,
+                idle=timedelta(minutes=settings.desk_idle_minutes),
+                whole=timedelta(hours=settings.desk_session_hours),
+            )
+        app.state.figures = ReviewFigures(runtime.database)
         app.state.panels = panels.Panels(runtime.database)
         app.state.callbacks = Callbacks(runtime.database)
         app.state.cases = cases
@@ -83,15 +121,29 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
 
     def loops(_runtime: Runtime) -> Sequence[Loop]:
         pushers: dict[str, Pusher] = app.state.pushers
-        own = [app.state.clock.loop, app.state.verifier.loop, app.state.letter_issuer.loop]
+        own = [
+            app.state.clock.loop,
+            app.state.reminding.loop,
+            app.state.verifier.loop,
+            app.state.letter_issuer.loop,
+        ]
         return [*own, *(pusher.loop for pusher in pushers.values())]
 
     spec = ServiceSpec(
         NAME,
         "信复 · 部门审核",
-        [*collections(settings.callback_retention_days), *panels.COLLECTIONS],
+        [*collections(settings.callback_retention_days), *panels.COLLECTIONS, *sessions.COLLECTIONS],
         topics,
-        routers=[callbacks.router, api.router, letters_api.router, panels.router, checks.router],
+        routers=[
+            callbacks.router,
+            api.router,
+            letters_api.router,
+            figures_api.router,
+            reminders_api.router,
+            panels.router,
+            checks.router,
+            routes.router,
+        ],
         consumers=consumers,
         loops=loops,
         invariants=lambda runtime: checks.invariants(runtime.database),

@@ -15,10 +15,10 @@ from contracts.errors import ProblemCode
 from contracts.http.department import NUMBERED, REASONED, CallbackReceipt, DecisionCallback, Outcome
 from dept_adapter.decisions import apply
 from dept_adapter.domain import Command
-from dept_adapter.materials import material_response
+from dept_adapter.materials import commitment_response, material_response
 from dept_adapter.settings import DeptAdapterSettings
 from dept_adapter.states import Action
-from dept_adapter.store import Callbacks, Reviews
+from dept_adapter.store import Callbacks, Reviews, StoredReview
 
 router = APIRouter(prefix="/v1/departments", tags=["部门系统回调"])
 
@@ -97,16 +97,34 @@ async def take_callback(
 )
 async def read_material(request: Request, code: str, item_id: str, material_id: str) -> StreamingResponse:
     """Signed by Standard Webhooks like a callback, with an empty body."""
+    stored = await _of_department(request, code, item_id)
+    return await material_response(request.app.state.cases, stored.review.application_id, material_id)
+
+
+@router.get(
+    "/{code}/reviews/{item_id}/commitment",
+    summary="部门系统读取承诺书",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/pdf": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def read_commitment(request: Request, code: str, item_id: str) -> StreamingResponse:
+    """Signed by Standard Webhooks like a callback, with an empty body."""
+    stored = await _of_department(request, code, item_id)
+    return await commitment_response(request.app.state.cases, stored.review.application_id)
+
+
+async def _of_department(request: Request, code: str, item_id: str) -> StoredReview:
+    """The review a department's system asks about with an empty body. Raises Problem."""
     secrets: Mapping[str, SecretStr] = request.app.state.secrets
     if code not in secrets:
         raise Problem(ProblemCode.NOT_FOUND, f"本服务未接入代码为 {code} 的部门系统，请核对地址。")
     _signed_by(secrets[code], request, b"")
-    stored = await request.app.state.reviews.get(item_id)
+    stored: StoredReview | None = await request.app.state.reviews.get(item_id)
     if stored is None:
         raise Problem(ProblemCode.UNKNOWN_ITEM, f"没有事项 {item_id}，请核对 item_id。")
     if stored.review.department.code != code:
         raise Problem(ProblemCode.WRONG_DEPARTMENT, f"事项 {item_id} 不是送该部门办理的。")
-    return await material_response(request.app.state.cases, stored.review.application_id, material_id)
+    return stored
 
 
 def _signed_by(secret: SecretStr, request: Request, body: bytes) -> str:

@@ -118,6 +118,23 @@ class Command:
 
 
 @dataclass(frozen=True)
+class Proposal:
+    """A decision that an officer proposed and that another has still to confirm (四眼, 复核). ``text``: as of Command."""
+
+    action: Action
+    by: str
+    at: datetime
+    number: str | None = None
+    reason: str | None = None
+    text: str | None = None
+
+    def same(self, command: Command) -> bool:
+        """Whether a command proposes it again."""
+        mine = (self.action, self.by, self.reason, self.text)
+        return mine == (command.action, command.by, command.reason, command.text)
+
+
+@dataclass(frozen=True)
 class Transition:
     """The review afterwards, and the events to publish. No events: it was a repetition."""
 

@@ -1,5 +1,6 @@
 """Materials as departments see them: those of the application an item belongs to, and no others."""
 
+from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 from aiohttp import ClientError
@@ -8,22 +9,39 @@ from fastapi.responses import StreamingResponse
 from chassis.cases import CaseDirectory
 from chassis.problems import Problem
 from contracts.errors import ProblemCode
+from contracts.http.intake import Case
 
 
 async def material_response(cases: CaseDirectory, application_id: str, material_id: str) -> StreamingResponse:
     """The content, passed on piece by piece. Raises Problem: NOT_FOUND, UNAVAILABLE."""
-    try:
-        case = (await cases.cases([application_id])).get(application_id)
-    except (ClientError, TimeoutError, OSError, ValueError):
-        raise Problem(ProblemCode.UNAVAILABLE, "受理端未应答，材料暂时无法读取，请稍后重试。") from None
+    case = await _case(cases, application_id)
     found = next((m for m in case.materials if m.material_id == material_id), None) if case else None
     if found is None:
         raise Problem(ProblemCode.NOT_FOUND, "该事项没有这份材料，请刷新事项后重试。")
+    return _inline(cases.material(material_id), found.media_type, found.name)
+
+
+async def commitment_response(cases: CaseDirectory, application_id: str) -> StreamingResponse:
+    """The applicant's commitment as PDF. Raises Problem: NOT_FOUND, UNAVAILABLE."""
+    case = await _case(cases, application_id)
+    if case is None or case.commitment is None:
+        raise Problem(ProblemCode.NOT_FOUND, "该申请没有承诺书：提交时未要求确认，请申请人补充。")
+    return _inline(cases.commitment(application_id), "application/pdf", "信用信息修复承诺书.pdf")
+
+
+async def _case(cases: CaseDirectory, application_id: str) -> Case | None:
+    try:
+        return (await cases.cases([application_id])).get(application_id)
+    except (ClientError, TimeoutError, OSError, ValueError):
+        raise Problem(ProblemCode.UNAVAILABLE, "受理端未应答，材料暂时无法读取，请稍后重试。") from None
+
+
+def _inline(pieces: AsyncIterator[bytes], media_type: str, name: str) -> StreamingResponse:
     return StreamingResponse(
-        cases.material(material_id),
-        media_type=found.media_type,
+        pieces,
+        media_type=media_type,
         headers={
-            "Content-Disposition": f"inline; filename*=UTF-8''{quote(found.name, safe='')}",
+            "Content-Disposition": f"inline; filename*=UTF-8''{quote(name, safe='')}",
             # an uploaded file is never a page of ours
             "Content-Security-Policy": "sandbox; default-src 'none'",
             "X-Content-Type-Options": "nosniff",

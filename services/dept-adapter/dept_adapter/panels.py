@@ -17,7 +17,7 @@ from contracts.catalogue import Catalogue
 from contracts.clock import china_date
 from contracts.errors import ProblemCode
 from contracts.records import RecordFacts
-from contracts.tokens import Claims, Scope
+from contracts.tokens import Claims, Role, Scope
 from contracts.working_days import working_days_after
 from dept_adapter.experts import (
     Opinion,
@@ -29,8 +29,9 @@ from dept_adapter.experts import (
     outcome,
     redraw,
 )
-from dept_adapter.states import ENDED
-from dept_adapter.store import Reviews, StoredReview
+from dept_adapter.officers import holds
+from dept_adapter.states import ENDED, Act
+from dept_adapter.store import Reviews
 
 COLLECTIONS = [
     CollectionSpec(
@@ -165,12 +166,20 @@ def _panel(row: Document) -> Panel:
 @router.post("/reviews/{item_id}/refer-to-experts", status_code=201, summary="提交专家评审")
 async def refer(request: Request, officer: Officer, item_id: str, body: Referral) -> PanelView:
     """Draw a panel for a complex or disputed item. Repeating it changes nothing; the review goes on, its deadlines too."""
+    panel = await referred(request, officer, item_id, body.question)
+    return panel_view(panel, request.app.state.settings.catalogue)
+
+
+async def referred(request: Request, officer: Claims, item_id: str, question: str) -> Panel:
+    """The panel of an item: drawn now, or before. Raises Problem."""
     state = request.app.state
     catalogue: Catalogue = state.settings.catalogue
     panels: Panels = state.panels
+    reviews: Reviews = state.reviews
+    holds(officer, Role.OFFICER)
 
     async def work(unit: UnitOfWork) -> Panel:
-        stored = await _review(request, officer, item_id, unit.session)
+        stored = await state.officers.find(officer, item_id, unit.session)
         known = await panels.get(item_id, unit.session)
         if known is not None:
             return known
@@ -184,7 +193,7 @@ async def refer(request: Request, officer: Officer, item_id: str, body: Referral
             item_id=item_id,
             department_code=review.department.code,
             subject_id=review.subject_id,
-            question=body.question,
+            question=question,
             referred_by=officer.sub,
             experts=_drawn(lambda: draw(catalogue.experts, excluded, settings.panel_size, item_id)),
             due_on=working_days_after(china_date(unit.now), settings.panel_working_days).on,
@@ -192,19 +201,21 @@ async def refer(request: Request, officer: Officer, item_id: str, body: Referral
             excluded=excluded,
         )
         await panels.save(panel, unit.session)
+        await reviews.note(item_id, review.state, Act.REFER, officer.sub, question, unit.now, unit.session)
         return panel
 
-    return _view(await state.runtime.outbox.run(work), catalogue)
+    panel: Panel = await state.runtime.outbox.run(work)
+    return panel
 
 
 @router.get("/reviews/{item_id}/panel", summary="专家评审的情况")
 async def show(request: Request, officer: Officer, item_id: str) -> PanelView:
     """Opinions so far; the outcome once everybody has spoken or the day is over."""
-    await _review(request, officer, item_id, None)
+    await request.app.state.officers.find(officer, item_id)
     panel = await request.app.state.panels.get(item_id)
     if panel is None:
         raise Problem(ProblemCode.NOT_FOUND, "该事项没有提交专家评审。")
-    return _view(panel, request.app.state.settings.catalogue)
+    return panel_view(panel, request.app.state.settings.catalogue)
 
 
 # --- experts
@@ -213,6 +224,11 @@ async def show(request: Request, officer: Officer, item_id: str) -> PanelView:
 @router.get("/experts/me/cases", summary="请我评审的事项")
 async def my_cases(request: Request, expert: Specialist) -> list[ExpertCase]:
     """The next due first. Without the subject's identity: the panel judges the matter."""
+    return await expert_cases(request, expert)
+
+
+async def expert_cases(request: Request, expert: Claims) -> list[ExpertCase]:
+    """Where this expert sits."""
     panels: list[Panel] = await request.app.state.panels.of_expert(expert.sub)
     reviews: Reviews = request.app.state.reviews
     found = {
@@ -287,18 +303,8 @@ def _drawn(attempt: Callable[[], T]) -> T:
         raise Problem(ProblemCode.INVALID_TRANSITION, str(error)) from None
 
 
-async def _review(request: Request, officer: Claims, item_id: str, session: Session | None) -> StoredReview:
-    stored: StoredReview | None = await request.app.state.reviews.get(item_id, session)
-    if stored is None:
-        raise Problem(ProblemCode.UNKNOWN_ITEM, f"没有事项 {item_id}，请核对后重试。")
-    if stored.review.department.code not in officer.departments:
-        raise Problem(
-            ProblemCode.WRONG_DEPARTMENT, "您的账号不办理该部门的事项；如需办理，请联系管理员授权。"
-        )
-    return stored
-
-
-def _view(panel: Panel, catalogue: Catalogue) -> PanelView:
+def panel_view(panel: Panel, catalogue: Catalogue) -> PanelView:
+    """A panel with the names of its experts."""
     names: Mapping[str, str] = {expert.id: expert.name for expert in catalogue.experts}
 
     def name(id_: str) -> str:

@@ -247,6 +247,8 @@ class Pusher:
             statement=case.statement,
             materials=case.materials,
             supplement=case.supplements.get(review.item_id),
+            supplement_material_ids=case.supplement_materials.get(review.item_id, ()),
+            commitment=case.commitment,
             accept_due_on=review.accept_due_on,
             decide_due_on=review.decide_due_on,
             callback_url=self._callback_url,

@@ -1,6 +1,7 @@
 """Settings of dept-adapter (environment prefix ``DEPT_ADAPTER_``)."""
 
 import json
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -20,6 +21,8 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from chassis.settings import ChassisSettings
 from chassis.webhooks import sign
 from contracts.catalogue import Catalogue, Department, Tier, load_catalogue
+from contracts.events import ReminderLevel
+from dept_adapter.reminders import DEFAULT_DAYS, Schedule, faults
 
 
 def _slugs(value: Any) -> Any:
@@ -122,8 +125,39 @@ class DeptAdapterSettings(ChassisSettings):
     panel_size: int = Field(3, ge=1, le=21, description="experts of a panel: an odd number")
     panel_working_days: int = Field(5, ge=1, le=60, description="working days a panel has for its opinions")
     deadline_poll_seconds: float = Field(
-        30.0, gt=0, description="pause between looking for deadlines that have passed"
+        30.0,
+        gt=0,
+        description="pause between looking for deadlines that have passed and reminders that are due",
     )
+    desk_url: AnyHttpUrl | None = Field(
+        None, description="Where officers' browsers reach this service; by default DEPT_ADAPTER_PUBLIC_URL"
+    )
+    desk_client_id: str = Field("review-desk", description="OpenID Connect client of the review desk's pages")
+    desk_client_secret: SecretStr | None = Field(
+        None, description="Of that client; without it nobody can sign in to the pages"
+    )
+    desk_idle_minutes: int = Field(
+        30, ge=1, le=480, description="minutes without a request after which an officer has to sign in again"
+    )
+    desk_session_hours: int = Field(
+        10, ge=1, le=24, description="hours after which an officer has to sign in again in any case"
+    )
+    desk_page_items: int = Field(50, ge=10, le=200, description="items on a page of the queue")
+    desk_search_subjects: int = Field(
+        5000,
+        ge=500,
+        le=50_000,
+        description="subjects whose names are looked through when a name is searched for",
+    )
+    remind_working_days: dict[ReminderLevel, list[Annotated[int, Field(ge=-60, le=60)]]] = Field(
+        default_factory=lambda: {level: list(days) for level, days in DEFAULT_DAYS.items()},
+        description="Working days from the last day of a step on which somebody is reminded, negative before it:"
+        ' JSON {"officer": [-2, 0], "approver": [1], "supervisor": [3]}',
+    )
+    remind_of_promise: bool = Field(
+        True, description="Officers are reminded of the service promise too, before it and on its day"
+    )
+    remind_hour: int = Field(9, ge=0, le=23, description="hour of the day in China from which on is reminded")
     callback_retention_days: int = Field(
         60, ge=1, description="days for which a repeated callback is recognised by its webhook-id"
     )
@@ -138,6 +172,20 @@ class DeptAdapterSettings(ChassisSettings):
         """The departments this process serves, in the catalogue's order."""
         chosen = self.departments
         return tuple(d for d in self.catalogue.departments if chosen == "all" or d.slug in chosen)
+
+    @property
+    def schedule(self) -> Schedule:
+        """When and whom to remind."""
+
+        def promised(requested_on: date) -> int | None:
+            overlay = self.catalogue.promise(requested_on)
+            return overlay.department_working_days if overlay else None
+
+        return (
+            Schedule(self.remind_working_days, promised)
+            if self.remind_of_promise
+            else Schedule(self.remind_working_days)
+        )
 
     def callback_url(self, department: Department) -> str:
         """Where this department's system sends its decisions."""
@@ -156,6 +204,8 @@ class DeptAdapterSettings(ChassisSettings):
             if department.mode == "api":
                 self._check_api_department(department)
         self._check_verification()
+        if wrong := faults(self.remind_working_days):
+            raise ValueError(f"DEPT_ADAPTER_REMIND_WORKING_DAYS: {wrong[0]}")
         if self.panel_size % 2 == 0:
             raise ValueError(
                 f"DEPT_ADAPTER_PANEL_SIZE is {self.panel_size}: use an odd number, so that there is a majority"
@@ -177,6 +227,10 @@ class DeptAdapterSettings(ChassisSettings):
             if department is None or department.mode != "desk":
                 raise ValueError(
                     f"DEPT_ADAPTER_AUTO_GRANT: {slug} is no department of mode desk in departments.yaml"
+                )
+            if "grant" in department.four_eyes:
+                raise ValueError(
+                    f"DEPT_ADAPTER_AUTO_GRANT: {slug} has grants confirmed by a second officer (four_eyes in departments.yaml)"
                 )
 
     def _check_api_department(self, department: Department) -> None:

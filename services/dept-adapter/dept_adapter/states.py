@@ -38,6 +38,26 @@ class Action(StrEnum):
     RECOGNISE = "recognise"
 
 
+class Act(StrEnum):
+    """What an officer does that is no change of state; in the history beside the state."""
+
+    PROPOSE = "propose"
+    CONFIRM = "confirm"
+    SEND_BACK = "send_back"
+    REFER = "refer"
+    SPOT_CHECK = "spot_check"
+    ACKNOWLEDGE = "acknowledge"
+
+
+ACT_TEXT = {
+    Act.PROPOSE: "提请复核",
+    Act.CONFIRM: "复核通过",
+    Act.SEND_BACK: "复核退回",
+    Act.REFER: "提交专家评审",
+    Act.SPOT_CHECK: "抽查",
+    Act.ACKNOWLEDGE: "知悉催办",
+}
+
 DECIDED = frozenset({State.GRANTED, State.REFUSED, State.REVOKED})
 """The department decided on the repair."""
 ENDED = DECIDED | {State.NOT_ACCEPTED, State.WITHDRAWN, State.RECOGNISED}
@@ -45,6 +65,8 @@ ENDED = DECIDED | {State.NOT_ACCEPTED, State.WITHDRAWN, State.RECOGNISED}
 
 _FORMAL = (State.RECEIVED, State.DELIVERED, State.UNDELIVERABLE)
 _UNDECIDED = (*_FORMAL, State.SUPPLEMENT, State.ACCEPTED, State.EXTENDED)
+AWAITS_OFFICER = frozenset({*_FORMAL, State.ACCEPTED, State.EXTENDED})
+"""The department has to act: accept, or decide."""
 
 CHANGES: dict[Action, dict[State, State]] = {
     # a push whose lease had run out may still be answered: the department has the review after all

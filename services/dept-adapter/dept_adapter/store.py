@@ -11,15 +11,25 @@ from collections.abc import Collection as Bag
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
+from enum import StrEnum
 from typing import Any, Literal
 
-from pymongo import ASCENDING, IndexModel, InsertOne, ReturnDocument, UpdateOne
+from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReturnDocument, UpdateOne
 
 from chassis.db import CollectionSpec, Database, Document, Session
+from contracts.events import ReminderLevel, ReviewStep
 from contracts.records import DepartmentRef, RecordFacts
-from dept_adapter.domain import Decision, Review, Supplement
+from dept_adapter.domain import Decision, Proposal, Review, Supplement
 from dept_adapter.letters import decided_at, kind_of, letter_id, own_number
-from dept_adapter.states import Action, State, changed_by
+from dept_adapter.reminders import (
+    NO_REMINDERS,
+    Acknowledgement,
+    Reminder,
+    Schedule,
+    level_of,
+    next_on,
+)
+from dept_adapter.states import AWAITS_OFFICER, ENDED, Act, Action, State, changed_by
 
 
 def collections(callback_retention_days: int) -> list[CollectionSpec]:
@@ -31,6 +41,19 @@ def collections(callback_retention_days: int) -> list[CollectionSpec]:
             [
                 IndexModel([("department.code", ASCENDING), *by_due]),
                 IndexModel([("department.code", ASCENDING), ("state", ASCENDING), *by_due]),
+                IndexModel([("department.code", ASCENDING), ("requested_at", ASCENDING)], name="received"),
+                IndexModel(
+                    [("department.code", ASCENDING), ("due_on", ASCENDING), ("_id", ASCENDING)],
+                    name="awaited",
+                    partialFilterExpression={"due_on": {"$type": "string"}},
+                ),
+                IndexModel(
+                    [("department.code", ASCENDING), *by_due],
+                    name="proposed",
+                    partialFilterExpression={"proposal.by": {"$exists": True}},
+                ),
+                IndexModel([("department.code", ASCENDING), ("subject_id", ASCENDING)]),
+                IndexModel([("department.code", ASCENDING), ("record.document_number", ASCENDING)]),
                 IndexModel(
                     [("department.slug", ASCENDING), ("push.next_attempt_at", ASCENDING)],
                     name="pushes_due",
@@ -50,6 +73,16 @@ def collections(callback_retention_days: int) -> list[CollectionSpec]:
                     [("deadline_on", ASCENDING)],
                     name="deadlines",
                     partialFilterExpression={"deadline_on": {"$type": "string"}},
+                ),
+                IndexModel(
+                    [("reminder_on", ASCENDING)],
+                    name="reminders",
+                    partialFilterExpression={"reminder_on": {"$type": "string"}},
+                ),
+                IndexModel(
+                    [("overdue_told", ASCENDING), ("_id", ASCENDING)],
+                    name="overdue",
+                    partialFilterExpression={"overdue_told": {"$type": "string"}},
                 ),
             ],
         ),
@@ -88,7 +121,7 @@ class NewReview:
 
 @dataclass(frozen=True)
 class StoredReview:
-    """A review as it is stored. ``push``: None at a desk; ``verification``: None elsewhere."""
+    """A review as it is stored. ``push``: None at a desk; ``verification``: None elsewhere. ``proposal``: awaits a second officer."""
 
     review: Review
     mode: Literal["desk", "api"]
@@ -96,16 +129,22 @@ class StoredReview:
     push: Mapping[str, Any] | None
     history: Sequence[Document]
     verification: Mapping[str, Any] | None = None
+    reminders: tuple[Reminder, ...] = ()
+    proposal: Proposal | None = None
 
 
 @dataclass(frozen=True)
 class Change:
-    """A review as it was stored, and as it became; ``by`` whom. ``text``: the officer's words in the letter, if any."""
+    """A review as it was stored, and as it became; ``by`` whom.
+
+    ``text``: the officer's words in the letter, if any; ``act``: what was done, where the state does not tell it.
+    """
 
     stored: StoredReview
     review: Review
     by: str
     text: str | None = None
+    act: Act | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +163,29 @@ class PushResult:
     next_attempt_at: datetime | None = None
 
 
+class View(StrEnum):
+    """What an officer lists. ``todo``: an officer has to act; ``confirm``: a second officer has; ``waiting``: the applicant has."""
+
+    TODO = "todo"
+    OVERDUE = "overdue"
+    CONFIRM = "confirm"
+    WAITING = "waiting"
+    SPOT_CHECK = "spot_check"
+    ENDED = "ended"
+    ALL = "all"
+
+
+_ORDERED_BY = {
+    view: "due_on" if view in (View.TODO, View.OVERDUE, View.WAITING) else "decide_due_on" for view in View
+}
+
+
+def position(view: View, review: Review) -> tuple[str, str]:
+    """Where a review stands in a view: (day in China, item id)."""
+    day = review.due_on if _ORDERED_BY[view] == "due_on" and review.due_on else review.decide_due_on
+    return day.isoformat(), review.item_id
+
+
 @dataclass(frozen=True)
 class Claim:
     """Reviews leased to one pusher under a token."""
@@ -133,14 +195,15 @@ class Claim:
 
 
 class Reviews:
-    """All reviews. ``desk_codes``: departments that work at the desk now, whatever a stored review says."""
+    """All reviews. ``desk_codes``: departments that work at the desk now, whatever a stored review says. ``schedule``: of reminders."""
 
-    def __init__(self, database: Database, desk_codes: Bag[str]) -> None:
+    def __init__(self, database: Database, desk_codes: Bag[str], schedule: Schedule = NO_REMINDERS) -> None:
         self._reviews = database.collection("reviews")
         self._leasing = database.relaxed("reviews")
         self._numbers = database.collection("decision_numbers")
         self._letters = database.collection("letters")
         self._desk_codes = desk_codes
+        self._schedule = schedule
 
     async def known(self, item_ids: Sequence[str], session: Session) -> set[str]:
         """Those of these items that are here already."""
@@ -154,6 +217,7 @@ class Reviews:
                 InsertOne(
                     {
                         **_document(added.review),
+                        **self._reminding(added.review, ()),
                         "mode": added.mode,
                         "trace": dict(added.trace),
                         "push": {"attempts": 0, "round": 0, "next_attempt_at": now}
@@ -162,7 +226,7 @@ class Reviews:
                         "verification": {"attempts": 0, "next_attempt_at": now}
                         if added.mode == "desk"
                         else None,
-                        "history": [_entry(now, State.RECEIVED, "routing")],
+                        "history": [entry(now, State.RECEIVED, "routing")],
                     }
                 )
                 for added in new
@@ -191,11 +255,34 @@ class Reviews:
         Whatever way a step came: the letter it leads to is due from now on.
         """
         if changes:
+            reminding = [self._reminding(change.review, change.stored.reminders) for change in changes]
             await self._reviews.bulk_write(
-                [_saving(change, now) for change in changes], session=session, ordered=True
+                [_saving(change, now, more) for change, more in zip(changes, reminding, strict=True)],
+                session=session,
+                ordered=True,
             )
         if due := [letter for change in changes if (letter := _letter_due(change, now))]:
             await self._letters.bulk_write(due, session=session, ordered=False)
+
+    async def note(
+        self,
+        item_id: str,
+        state: State,
+        act: Act,
+        by: str,
+        detail: str | None,
+        now: datetime,
+        session: Session,
+        *,
+        proposal: Proposal | None = None,
+    ) -> None:
+        """Put into the history what an officer did that left the state as it was; keep a proposal, or end it."""
+        update: Document = {"$push": {"history": entry(now, state, by, detail, act)}}
+        if proposal is not None:
+            update["$set"] = {"proposal": asdict(proposal)}
+        elif act is Act.SEND_BACK:
+            update["$unset"] = {"proposal": ""}
+        await self._reviews.update_one({"_id": item_id}, update, session=session)
 
     async def overdue(self, department_codes: Sequence[str], today: date, limit: int) -> list[str]:
         """Items of these departments whose deadline has passed without being noticed, the oldest first."""
@@ -205,6 +292,39 @@ class Reviews:
         }
         cursor = self._reviews.find(query, {"_id": 1}).sort("deadline_on", ASCENDING).limit(limit)
         return [document["_id"] for document in await cursor.to_list(limit)]
+
+    async def reminders_due(self, department_codes: Sequence[str], today: date, limit: int) -> list[str]:
+        """Items of these departments of which somebody is to be reminded, those that wait longest first."""
+        query = {
+            "reminder_on": {"$lte": today.isoformat()},
+            "department.code": {"$in": list(department_codes)},
+        }
+        cursor = self._reviews.find(query, {"_id": 1}).sort("reminder_on", ASCENDING).limit(limit)
+        return [document["_id"] for document in await cursor.to_list(limit)]
+
+    async def save_reminders(
+        self,
+        changes: Sequence[tuple[StoredReview, tuple[Reminder, ...]]],
+        session: Session,
+        entry: Document | None = None,
+    ) -> None:
+        """Store the reminders of reviews, and when the next is due. ``entry``: what an officer did about them, for the history."""
+        writes = []
+        for stored, reminders in changes:
+            kept = {"reminders": [_reminder(each) for each in reminders]}
+            update: Document = {"$set": {**kept, **self._reminding(stored.review, reminders)}}
+            if entry is not None:
+                update["$push"] = {"history": entry}
+            writes.append(UpdateOne({"_id": stored.review.item_id}, update))
+        if writes:
+            await self._reviews.bulk_write(writes, session=session, ordered=False)
+
+    def _reminding(self, review: Review, told: tuple[Reminder, ...]) -> Document:
+        on, level = next_on(review, told, self._schedule), level_of(review, told)
+        return {
+            "reminder_on": on.isoformat() if on else None,
+            "reminder_level": level.value if level else None,
+        }
 
     async def next_serial(
         self, department_code: str, year: int, session: Session, words: str | None = None
@@ -254,6 +374,27 @@ class Reviews:
         )
         return [self._stored(document) for document in await cursor.to_list(limit)]
 
+    async def overdue_page(
+        self,
+        department_codes: Sequence[str],
+        level: ReminderLevel | None,
+        after: tuple[date, str] | None,
+        limit: int,
+    ) -> list[StoredReview]:
+        """Reviews of these departments whose last day has passed, by (that day, item id). ``level``: how far up reminders have got."""
+        query: dict[str, Any] = {
+            "department.code": {"$in": list(department_codes)},
+            "overdue_told": {"$type": "string"},
+        }
+        if level is not None:
+            query["reminder_level"] = level.value
+        if after is not None:
+            day, item_id = after[0].isoformat(), after[1]
+            query["$or"] = [{"overdue_told": {"$gt": day}}, {"overdue_told": day, "_id": {"$gt": item_id}}]
+        order = [("overdue_told", ASCENDING), ("_id", ASCENDING)]
+        cursor = self._reviews.find(query).sort(order).limit(limit)
+        return [self._stored(document) for document in await cursor.to_list(limit)]
+
     async def counts(self, department_codes: Sequence[str]) -> dict[tuple[str, State], int]:
         """(department code, state) -> number of reviews, of these departments."""
         pipeline: list[Document] = [
@@ -264,6 +405,83 @@ class Reviews:
             (doc["_id"]["code"], State(doc["_id"]["state"])): int(doc["number"])
             async for doc in self._reviews.aggregate(pipeline)
         }
+
+    async def queue(
+        self,
+        department_codes: Sequence[str],
+        view: View,
+        today: date,
+        *,
+        narrowed: Document | None = None,
+        after: tuple[str, str] | None = None,
+        backwards: bool = False,
+        limit: int = 50,
+    ) -> list[StoredReview]:
+        """Reviews of a view, the first day first, after the given position (``position``); ``backwards``: those before it, nearest first."""
+        day = _ORDERED_BY[view]
+        query: Document = {"$and": [self._of_view(department_codes, view, today), narrowed or {}]}
+        if after is not None:
+            beyond = "$lt" if backwards else "$gt"
+            query["$and"].append(
+                {"$or": [{day: {beyond: after[0]}}, {day: after[0], "_id": {beyond: after[1]}}]}
+            )
+        way = DESCENDING if backwards else ASCENDING
+        cursor = self._reviews.find(query).sort([(day, way), ("_id", way)]).limit(limit)
+        return [self._stored(document) for document in await cursor.to_list(limit)]
+
+    async def views(self, department_codes: Sequence[str], today: date) -> dict[View, int]:
+        """How many reviews are in each view that an officer works through."""
+        return {
+            view: await self._reviews.count_documents(self._of_view(department_codes, view, today))
+            for view in (View.TODO, View.OVERDUE, View.CONFIRM, View.WAITING, View.SPOT_CHECK)
+        }
+
+    async def overdue_by_department(
+        self, department_codes: Sequence[str], today: date
+    ) -> dict[str, tuple[int, date]]:
+        """Department code -> how many are overdue, and since when the oldest; only those with some."""
+        pipeline: list[Document] = [
+            {"$match": _overdue(department_codes, today)},
+            {"$group": {"_id": "$department.code", "number": {"$sum": 1}, "oldest": {"$min": "$due_on"}}},
+        ]
+        return {
+            doc["_id"]: (int(doc["number"]), date.fromisoformat(doc["oldest"]))
+            async for doc in self._reviews.aggregate(pipeline)
+        }
+
+    async def subjects(self, department_codes: Sequence[str], limit: int) -> list[str]:
+        """Pseudonyms of subjects with reviews at these departments, those of the latest deadlines first."""
+        pipeline: list[Document] = [
+            {"$match": {"department.code": {"$in": list(department_codes)}}},
+            {"$group": {"_id": "$subject_id", "last": {"$max": "$decide_due_on"}}},
+            {"$sort": {"last": DESCENDING}},
+            {"$limit": limit},
+        ]
+        return [document["_id"] async for document in self._reviews.aggregate(pipeline)]
+
+    def _of_view(self, department_codes: Sequence[str], view: View, today: date) -> Document:
+        query: Document = {"department.code": {"$in": list(department_codes)}}
+        at_desk = {"$or": [{"at_desk": True}, {"department.code": {"$in": list(self._desk_codes)}}]}
+        todo = {
+            **at_desk,
+            "due_on": {"$type": "string"},
+            "state": {"$in": [state.value for state in AWAITS_OFFICER]},
+            "proposal": None,
+        }
+        match view:
+            case View.TODO:
+                return {**query, **todo}
+            case View.OVERDUE:
+                return {**query, **todo, "due_on": {"$type": "string", "$lt": today.isoformat()}}
+            case View.CONFIRM:
+                return {**query, "proposal.by": {"$exists": True}}
+            case View.WAITING:
+                return {**query, "due_on": {"$type": "string"}, "state": State.SUPPLEMENT.value}
+            case View.SPOT_CHECK:
+                return {**query, "verification.sampled": True, "verification.spot_check": None}
+            case View.ENDED:
+                return {**query, "state": {"$in": [state.value for state in ENDED]}}
+        return query
 
     # --- pushing
 
@@ -304,6 +522,8 @@ class Reviews:
             document["push"],
             document["history"],
             document.get("verification"),
+            tuple(_told(each) for each in document.get("reminders", ())),
+            _proposal(document.get("proposal")),
         )
 
     def review_of(self, document: Document) -> Review:
@@ -381,6 +601,7 @@ def _document(review: Review) -> Document:
         "note": review.note,
         "overdue_told": review.overdue_told.isoformat() if review.overdue_told else None,
         "deadline_on": _deadline(review),
+        "due_on": review.due_on.isoformat() if review.due_on else None,
     }
 
 
@@ -399,11 +620,24 @@ _SAVED = (
     "note",
     "overdue_told",
     "deadline_on",
+    "due_on",
 )
 
 
 def _day(text: str | None) -> date | None:
     return date.fromisoformat(text) if text else None
+
+
+def _overdue(department_codes: Sequence[str], today: date) -> Document:
+    return {
+        "department.code": {"$in": list(department_codes)},
+        "due_on": {"$type": "string", "$lt": today.isoformat()},
+        "state": {"$in": [state.value for state in AWAITS_OFFICER]},
+    }
+
+
+def _proposal(kept: Document | None) -> Proposal | None:
+    return Proposal(**{**kept, "action": Action(kept["action"])}) if kept else None
 
 
 def _supplement(supplement: Supplement | None) -> Document | None:
@@ -419,23 +653,47 @@ def _deadline(review: Review) -> str | None:
     return due_on.isoformat() if due_on and due_on != review.overdue_told else None
 
 
-def _saving(change: Change, now: datetime) -> UpdateOne:
+def _reminder(reminder: Reminder) -> Document:
+    days = {name: getattr(reminder, name) for name in ("due_on", "on", "promised_on")}
+    kept = {name: day and day.isoformat() for name, day in days.items()}
+    return {**asdict(reminder), **kept, "step": reminder.step.value, "level": reminder.level.value}
+
+
+def _told(document: Document) -> Reminder:
+    acknowledged = document["acknowledged"]
+    return Reminder(
+        step=ReviewStep(document["step"]),
+        level=ReminderLevel(document["level"]),
+        due_on=date.fromisoformat(document["due_on"]),
+        on=date.fromisoformat(document["on"]),
+        told_at=document["told_at"],
+        promised_on=_day(document["promised_on"]),
+        acknowledged=Acknowledgement(**acknowledged) if acknowledged else None,
+    )
+
+
+def _saving(change: Change, now: datetime, reminding: Document) -> UpdateOne:
     stored, review = change.stored, change.review
     document = _document(review)
-    changed: Document = {name: document[name] for name in _SAVED}
+    changed: Document = {**{name: document[name] for name in _SAVED}, **reminding}
     made = review.revocation or review.decision
     detail = made.reason if made else review.note
     if review.state is State.SUPPLEMENT and review.supplement:
         detail = "；".join(review.supplement.missing)
-    update: Document = {"$set": changed, "$push": {"history": _entry(now, review.state, change.by, detail)}}
+    line = entry(now, review.state, change.by, detail, change.act)
+    update: Document = {"$set": changed, "$push": {"history": line}}
+    removed: Document = {}
+    if review.state is not stored.review.state:
+        removed["proposal"] = ""
     told_again = review.state is not stored.review.state and review.state in _TOLD
     if told_again and stored.mode == "api" and not review.at_desk:
         changed |= {"push.next_attempt_at": now, "push.attempts": 0}
-        update |= {"$inc": {"push.round": 1}, "$unset": {"push.lease": ""}}
+        update["$inc"] = {"push.round": 1}
+        removed["push.lease"] = ""
     elif stored.mode == "api" and review.state not in _TOLD:
         # nothing is left to tell: it must not stay among those that are due
-        update["$unset"] = {"push.next_attempt_at": ""}
-    return UpdateOne({"_id": review.item_id}, update)
+        removed["push.next_attempt_at"] = ""
+    return UpdateOne({"_id": review.item_id}, {**update, **({"$unset": removed} if removed else {})})
 
 
 def _letter_due(change: Change, now: datetime) -> UpdateOne | None:
@@ -459,8 +717,10 @@ def _letter_due(change: Change, now: datetime) -> UpdateOne | None:
     return UpdateOne(key, {"$setOnInsert": due}, upsert=True)
 
 
-def _entry(at: datetime, state: State, by: str, detail: str | None = None) -> Document:
-    return {"at": at, "state": state.value, "by": by, "detail": detail}
+def entry(at: datetime, state: State, by: str, detail: str | None = None, act: Act | None = None) -> Document:
+    """One line of a history."""
+    line = {"at": at, "state": state.value, "by": by, "detail": detail}
+    return {**line, "act": act.value} if act else line
 
 
 def _settling(token: str, result: PushResult) -> list[UpdateOne]:
@@ -492,7 +752,7 @@ def _settling(token: str, result: PushResult) -> list[UpdateOne]:
             {
                 "$set": {"state": state.value, **({} if delivered else {"at_desk": True})},
                 "$push": {
-                    "history": _entry(result.at, state, "push", result.receipt_number or result.problem)
+                    "history": entry(result.at, state, "push", result.receipt_number or result.problem)
                 },
             },
         ),

@@ -5,10 +5,13 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from contracts.events import ReminderLevel, ReviewStep
 from contracts.http.intake import Case
 from contracts.http.source import Fact
 from contracts.records import DepartmentRef, RecordFacts
-from dept_adapter.states import State
+from contracts.working_days import working_days_between
+from dept_adapter.reminders import level_of, step_of
+from dept_adapter.states import Act, Action, State
 from dept_adapter.store import StoredReview
 
 
@@ -32,14 +35,27 @@ class PushView(BaseModel):
 
 
 class StepView(BaseModel):
-    """One step of the review's history. ``letter_id``, ``content_hash``: of the letter that it tells was issued."""
+    """One step of the review's history. ``act``: what an officer did, where the state does not tell it.
+
+    ``letter_id``, ``content_hash``: of the letter that it tells was issued.
+    """
 
     at: datetime
     state: State
     by: str
     detail: str | None = None
+    act: Act | None = None
     letter_id: str | None = None
     content_hash: str | None = None
+
+
+class ProposalView(BaseModel):
+    """A decision that awaits its confirmation by a second officer."""
+
+    action: Action
+    reason: str | None
+    by: str
+    at: datetime
 
 
 class SupplementView(BaseModel):
@@ -81,6 +97,48 @@ class VerificationView(BaseModel):
     spot_check: SpotCheckView | None = None
 
 
+class AcknowledgementView(BaseModel):
+    """An officer has seen a reminder. ``reason`` (zh-CN): why the item is not done yet."""
+
+    by: str
+    reason: str
+    at: datetime
+
+
+class ReminderView(BaseModel):
+    """A reminder that was told. ``due_on``: the last day of the step; ``promised_on``: the day of the service promise it counts from,
+    which is no legal limit; null when it counts from ``due_on``.
+    """
+
+    step: ReviewStep
+    level: ReminderLevel
+    due_on: date
+    promised_on: date | None
+    told_at: datetime
+    acknowledged: AcknowledgementView | None
+
+
+class OverdueReview(BaseModel):
+    """A review whose last day has passed: what its item is, never what it is about. ``level``: how far up reminders have got."""
+
+    item_id: str
+    application_id: str
+    department: DepartmentRef
+    state: State
+    step: ReviewStep
+    due_on: date
+    working_days_late: int
+    level: ReminderLevel | None
+    reminders: list[ReminderView]
+
+
+class OverduePage(BaseModel):
+    """The longest overdue first. Ask again with ``after`` = ``next`` while it is not null."""
+
+    reviews: list[OverdueReview]
+    next: str | None = Field(description="Opaque position")
+
+
 class ReviewSummary(BaseModel):
     """A review in a list. ``at_desk``: it is decided here, not in the department's own system.
 
@@ -108,6 +166,8 @@ class ReviewSummary(BaseModel):
     overdue: bool
     push: PushView | None
     verification: VerificationView | None
+    reminders: list[ReminderView]
+    proposal: ProposalView | None = None
 
 
 class ReviewDetail(ReviewSummary):
@@ -144,9 +204,32 @@ def detail(stored: StoredReview) -> ReviewDetail:
     return ReviewDetail.model_validate({**_fields(stored), "history": stored.history}, from_attributes=True)
 
 
+def overdue(stored: StoredReview, today: date) -> OverdueReview:
+    """A stored review whose last day has passed. Raises ValueError when the department owes nothing."""
+    review, step = stored.review, step_of(stored.review)
+    if step is None or review.due_on is None:
+        raise ValueError(f"nothing is owed for {review.item_id}")
+    return OverdueReview.model_validate(
+        {
+            **vars(review),
+            "step": step,
+            "due_on": review.due_on,
+            "working_days_late": working_days_between(review.due_on, today),
+            "level": level_of(review, stored.reminders),
+            "reminders": stored.reminders,
+        },
+        from_attributes=True,
+    )
+
+
 def _fields(stored: StoredReview) -> dict[str, object]:
     review = stored.review
     overdue = review.due_on is not None and review.due_on == review.overdue_told
-    told = {"push": stored.push, "verification": stored.verification}
+    told = {
+        "push": stored.push,
+        "verification": stored.verification,
+        "reminders": stored.reminders,
+        "proposal": stored.proposal,
+    }
     shown = {"due_on": review.due_on, "overdue": overdue, "mode": stored.mode, **told}
     return {**vars(review), **shown}

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from chassis.outbox import Outbox
 from chassis.problems import Problem
@@ -14,12 +14,14 @@ from contracts.clock import china_date
 from contracts.errors import ProblemCode
 from contracts.events import SupplementProvided, WithdrawalRequested
 from contracts.http.mandate import MandateAct
+from contracts.records import MaterialId
 from intake import texts
 from intake.domain import Item, ItemStatus
 from intake.mandates import Mandates
+from intake.materials import Materials
 from intake.progress import Progress
 from intake.store import Store
-from intake.submission import Applicant
+from intake.submission import MAX_MATERIALS, Applicant, valid_material_ids
 
 
 class NewSupplement(BaseModel):
@@ -28,6 +30,11 @@ class NewSupplement(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=5000)]
+    material_ids: Annotated[list[MaterialId], AfterValidator(valid_material_ids)] = Field(
+        default=[],
+        description="补充的材料，先上传取得编号",
+        json_schema_extra={"maxItems": MAX_MATERIALS, "uniqueItems": True},
+    )
 
 
 _WITHDRAWABLE = frozenset(
@@ -45,20 +52,22 @@ _WITHDRAWABLE = frozenset(
 class Acts:
     """Each in one transaction. Whoever has the item hears of it by an event, and answers by one."""
 
-    def __init__(self, store: Store, outbox: Outbox) -> None:
+    def __init__(self, store: Store, materials: Materials, outbox: Outbox) -> None:
         self._store = store
+        self._materials = materials
         self._outbox = outbox
 
     async def supplement(self, applicant: Applicant, item_id: str, new: NewSupplement) -> None:
-        """Provide what was missing. Repeating the same text changes nothing.
+        """Provide what was missing. Repeating the same text and materials changes nothing.
 
-        Raises Problem: NOT_FOUND, INVALID_TRANSITION, MANDATE_NOT_VALID.
+        Raises Problem: NOT_FOUND, INVALID_TRANSITION, MANDATE_NOT_VALID, UNKNOWN_MATERIAL.
         """
         applicant.may(MandateAct.SUPPLEMENT, china_date(datetime.now(UTC)))
+        materials = tuple(await self._materials.own(applicant.subject.subject_id, new.material_ids))
 
         async def act(unit: UnitOfWork, progress: Progress, item: Item) -> None:
             if item.supplement_text is not None:
-                if item.supplement_text == new.text:
+                if (item.supplement_text, item.supplement_materials) == (new.text, materials):
                     return
                 raise _refused("补正已经提交，不能更改；如有补充请与认定单位联系。")
             asked = item.supplement
@@ -66,7 +75,11 @@ class Acts:
                 raise _refused(f"该事项现为“{texts.ITEM_STATUS[item.status]}”，不需要补正。")
             if china_date(unit.now) > asked.due_on:
                 raise _refused(f"补正期限已于{asked.due_on.isoformat()}届满，该事项视为撤回，可以重新申请。")
-            changed = {"supplement_text": new.text, "supplemented_at": unit.now}
+            changed = {
+                "supplement_text": new.text,
+                "supplement_materials": materials,
+                "supplemented_at": unit.now,
+            }
             line = texts.supplemented(item.facts.document_number, applicant.assistance)
             progress.change(item.model_copy(update=changed), "supplemented", line, unit.now)
             event = SupplementProvided(

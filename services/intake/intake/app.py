@@ -5,6 +5,7 @@ from fastapi import FastAPI
 from chassis.auth import ServiceToken
 from chassis.background import Loop
 from chassis.consumer import ConsumerSpec
+from chassis.letter import LetterPress
 from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.catalogue import load_catalogue
@@ -12,6 +13,7 @@ from contracts.tokens import Scope
 from contracts.topics import APPLICATIONS, DECISIONS, PROPAGATION, RECORDS, ROUTING
 from intake import (
     api,
+    commitment_api,
     feed_api,
     follow_ups,
     follow_ups_api,
@@ -21,6 +23,7 @@ from intake import (
     mandates_api,
     materials,
     materials_api,
+    notice_api,
     rules_api,
 )
 from intake import invariants as checks
@@ -63,7 +66,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             catalogue,
             store,
             Submission(store, files, runtime.outbox, catalogue, settings),
-            Acts(store, runtime.outbox),
+            Acts(store, files, runtime.outbox),
             files,
             Mandates(runtime.database),
             asked_later,
@@ -82,6 +85,7 @@ def build(settings: IntakeSettings) -> FastAPI:
                     Scope.LETTERS_READ,
                 ),
             ),
+            LetterPress(settings.max_pictures_at_work),
         )
         return [ConsumerSpec(NAME, [topic.name for topic in _CONSUMED], ProgressHandler(store, asked_later))]
 
@@ -96,8 +100,10 @@ def build(settings: IntakeSettings) -> FastAPI:
         {topic.name: topic for topic in (APPLICATIONS, *_CONSUMED)},
         routers=[
             api.router,
+            commitment_api.router,
             materials_api.router,
             letters_api.router,
+            notice_api.router,
             mandates_api.router,
             rules_api.router,
             guide_api.router,

@@ -16,6 +16,7 @@ from typing import TypeVar
 from contracts.catalogue import Catalogue, normalise_name
 from contracts.http.intake import Subject
 from contracts.identifiers import (
+    is_blank,
     normalise_document_number,
     normalise_id_number,
     normalise_uscc,
@@ -239,7 +240,7 @@ class _Row:
 
     def _text(self, column: str, longest: int, *, required: bool = False) -> str:
         text = self._cells[column]
-        if required and not normalise_name(text):
+        if required and is_blank(text):
             self._reasons.append(f"{column}：不能为空")
         if len(text) > longest:
             self._reasons.append(f"{column}：最多{longest}个字符，实际为{len(text)}个")

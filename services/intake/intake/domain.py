@@ -27,6 +27,7 @@ from contracts.events import (
     RecordPublished,
     RecordRepairedElsewhere,
     RecordWithdrawn,
+    ReferralOverdue,
     RepairGranted,
     RepairRecognised,
     RepairRefused,
@@ -44,7 +45,7 @@ from contracts.events import (
     TargetEvent,
     TargetVerified,
 )
-from contracts.http.intake import Contact, Material
+from contracts.http.intake import Commitment, Contact, Material
 from contracts.http.mandate import Assistance
 from contracts.records import (
     ApplicationId,
@@ -247,6 +248,7 @@ class Item(Shape):
     started_at: Timestamp | None = None
     # what the applicant did
     supplement_text: str | None = None
+    supplement_materials: tuple[Material, ...] = ()
     supplemented_at: Timestamp | None = None
     withdrawal_requested_at: Timestamp | None = None
     # xinfu.records
@@ -460,12 +462,10 @@ def occurred_at(event: ItemEvent) -> datetime:
             return event.not_accepted_at
         case ReviewExtended():
             return event.extended_at
-        case ReviewOverdue():
+        case ReviewOverdue() | ReferralOverdue():
             return event.noticed_at
         case RepairGranted() | RepairRefused() | RepairRevoked() | RepairRecognised():
             return event.decided_at
-        case LetterIssued():
-            return event.issued_at
         case TargetAcknowledged():
             return event.acknowledged_at
         case TargetVerified():
@@ -480,6 +480,12 @@ def occurred_at(event: ItemEvent) -> datetime:
 # --- applications ----------------------------------------------------------------------------------------
 
 
+class ConfirmedCommitment(Commitment):
+    """With what it says: the JSON that was hashed."""
+
+    content: str
+
+
 class Application(Shape):
     """The header of an application. ``open_items``: how many items have not ended; ``held``: how many had to wait at first."""
 
@@ -488,6 +494,7 @@ class Application(Shape):
     contact: Contact
     statement: str
     materials: tuple[Material, ...] = ()
+    commitment: ConfirmedCommitment | None = None
     assistance: Assistance | None = None
     submitted_at: Timestamp
     status: Literal["open", "completed"] = "open"

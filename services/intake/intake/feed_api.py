@@ -1,7 +1,7 @@
 """HTTP for those who bring records (scope ``records.write``) and for other services (scope ``cases.read``)."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -15,6 +15,7 @@ from contracts.http.intake import (
     Case,
     CaseLookup,
     CaseLookupResult,
+    Commitment,
     Subject,
     SubjectIdentified,
     SubjectIdentify,
@@ -24,7 +25,7 @@ from contracts.http.intake import (
 from contracts.records import Shape, SubjectType
 from contracts.tokens import Claims, Scope
 from intake.csv_import import RowChecker
-from intake.domain import subject_id
+from intake.domain import Application, Item, subject_id
 from intake.importing import open_csv, spool
 from intake.parts import Parts, normalise_code, today
 from intake.responses import problems
@@ -139,17 +140,36 @@ async def look_up_cases(body: CaseLookup, _reader: Reader, intake: Parts) -> Cas
     """未知的申请不出现在结果中。"""
     applications = await intake.store.applications(set(body.application_ids))
     subjects = await intake.store.subjects({a.subject_id for a in applications.values()})
-    supplements = await intake.store.supplements(applications)
+    supplemented = await intake.store.supplemented(applications)
     return CaseLookupResult(
         cases=[
-            Case(
-                application_id=application.application_id,
-                subject=subjects[application.subject_id],
-                contact=application.contact,
-                statement=application.statement,
-                materials=application.materials,
-                supplements=supplements.get(application.application_id, {}),
+            _case(
+                application,
+                subjects[application.subject_id],
+                supplemented.get(application.application_id, []),
             )
             for application in applications.values()
         ]
+    )
+
+
+def _case(application: Application, subject: Subject, supplemented: Sequence[Item]) -> Case:
+    """One material may have been handed in several times: it is listed once."""
+    later = [material for item in supplemented for material in item.supplement_materials]
+    promised = application.commitment
+    return Case(
+        application_id=application.application_id,
+        subject=subject,
+        contact=application.contact,
+        statement=application.statement,
+        materials=tuple({each.material_id: each for each in (*application.materials, *later)}.values()),
+        commitment=Commitment(content_hash=promised.content_hash, confirmed_at=promised.confirmed_at)
+        if promised
+        else None,
+        supplements={item.item_id: item.supplement_text or "" for item in supplemented},
+        supplement_materials={
+            item.item_id: tuple(each.material_id for each in item.supplement_materials)
+            for item in supplemented
+            if item.supplement_materials
+        },
     )

@@ -296,17 +296,10 @@ def steps(
 
 def _promise(rule: Rule, catalogue: Catalogue, on: date) -> GuideLimit | None:
     """The shortest service promise in force. One that is not shorter than the limit promises nothing."""
-    limit = rule.decide_working_days
-    promises = [
-        (days, each)
-        for each in catalogue.overlays
-        if (days := each.department_working_days) is not None
-        and each.in_force(on)
-        and (limit is None or days < limit)
-    ]
-    if not promises:
+    limit, overlay = rule.decide_working_days, catalogue.promise(on)
+    days = overlay.department_working_days if overlay else None
+    if overlay is None or days is None or (limit is not None and days >= limit):
         return None
-    days, overlay = min(promises, key=lambda promise: promise[0])
     return GuideLimit(
         text=f"“一件事”承诺 {days} 个工作日",
         working_days=days,

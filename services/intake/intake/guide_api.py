@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, BeforeValidator
 
+from chassis.negotiation import preferred
 from chassis.problems import Problem
 from contracts.errors import ProblemCode
 from contracts.http.guide import CategoryGuide, GuideOverview, SubjectGuide
@@ -56,19 +57,7 @@ def _known_format(value: Any) -> Any:
 
 def negotiated(accept: str | None) -> GuideFormat:
     """The form the client likes best of those there are; JSON when it says nothing that we have."""
-
-    def quality(part: str) -> float:
-        parameters = (each.strip().partition("=") for each in part.split(";")[1:])
-        values = [value for name, _, value in parameters if name.strip().lower() == "q"]
-        try:
-            return float(values[0]) if values else 1.0
-        except ValueError:
-            return 0.0
-
-    parts = sorted((accept or "").lower().split(","), key=quality, reverse=True)
-    wanted = [part.partition(";")[0].strip() for part in parts if quality(part) > 0]
-    by_type = {media_type: form for form, media_type in _MEDIA_TYPES.items()}
-    return next((by_type[each] for each in wanted if each in by_type), GuideFormat.JSON)
+    return preferred(accept, _MEDIA_TYPES, GuideFormat.JSON)
 
 
 On = Annotated[date | None, Query(description="按这一天有效的规则；默认今天（中国时间）")]

@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
 from contracts.errors import DeadLetterReason
-from contracts.events import ItemEvent, RecordPublished, RecordRepairedElsewhere, RecordWithdrawn
+from contracts.events import (
+    ItemEvent,
+    LetterIssued,
+    RecordPublished,
+    RecordRepairedElsewhere,
+    RecordWithdrawn,
+)
 from intake import texts
 from intake.domain import Record, apply, occurred_at, publish, repaired_elsewhere, withdraw
 from intake.follow_ups import FollowUps
@@ -81,6 +87,10 @@ class ProgressHandler:
                     f"application {event.application_id} has no item {event.item_id} for {event.record_id}"
                 )
                 unit.reject(received, DeadLetterReason.UNKNOWN_AGGREGATE, detail)
+                continue
+            if isinstance(event, LetterIssued):
+                # the step itself has a line; its letter is listed with the item
+                progress.keep(apply(item, event))
                 continue
             line = texts.progress(item.facts.document_number, event)
             if line is None:

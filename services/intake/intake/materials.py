@@ -164,6 +164,17 @@ class Materials:
         found = {row["_id"]: _material(row) async for row in cursor}
         return [found[i] for i in ids if i in found]
 
+    async def own(self, subject_id: str, ids: list[str]) -> list[Material]:
+        """All of these materials. Raises Problem UNKNOWN_MATERIAL when one is not the subject's."""
+        found = await self.of(subject_id, ids) if ids else []
+        if unknown := sorted(set(ids) - {material.material_id for material in found}):
+            raise Problem(
+                ProblemCode.UNKNOWN_MATERIAL,
+                "所附材料中有不存在或不属于当前主体的，请重新上传后再提交。",
+                material_ids=unknown,
+            )
+        return found
+
     async def open(
         self, material_id: str, subject_id: str | None = None
     ) -> tuple[Material, AsyncIterator[bytes]] | None:

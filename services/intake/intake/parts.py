@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 
 from chassis.auth import require
+from chassis.letter import LetterPress
 from chassis.problems import Problem
 from contracts.catalogue import Catalogue
 from contracts.clock import china_date
@@ -48,6 +49,7 @@ class Intake:
     gate: Gate
     painter: Painter
     letters: LetterFetcher
+    press: LetterPress
 
     @property
     def subject_key(self) -> bytes:

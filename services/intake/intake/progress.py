@@ -94,6 +94,11 @@ class Progress:
         if before.revoked_at is None and item.revoked_at is not None:
             self._revoked[item.record_id] = item.revoked_at
 
+    def keep(self, item: Item) -> None:
+        """``item`` has become this; the timeline tells nothing of it."""
+        if item is not self.items[item.item_id]:
+            self.items[item.item_id] = self._changed[item.item_id] = item
+
     def recognise(self, item: Item, event: RecordRepairedElsewhere, trace: Trace) -> None:
         """The record was repaired elsewhere. A queued item need not wait any longer; one that is decided or ended stays."""
         if item.decision is not None or item.outcome is not None or item.recognition is not None:
@@ -143,7 +148,7 @@ class Progress:
     async def save(self) -> None:
         """Start whose turn has come, complete what has ended, and write everything."""
         touched = [ledger for ledger in self._ledgers.values() if ledger.entries]
-        if not touched:
+        if not touched and not self._changed:
             return
         await self._start([each for each in touched if each.lets_start and each.application.held])
         await self._complete([each for each in touched if each.finishes])
@@ -151,8 +156,9 @@ class Progress:
         await self._store.release_records(self._freed, session)
         await self._store.revoke_records(self._revoked, session)
         await self._store.save_items(self._changed.values(), session)
-        await self._store.add_entries([e for ledger in touched for e in ledger.entries], session)
-        await self._store.advance_applications(map(_advanced, touched), session)
+        if touched:
+            await self._store.add_entries([e for ledger in touched for e in ledger.entries], session)
+            await self._store.advance_applications(map(_advanced, touched), session)
 
     async def _whole(self, application_ids: Iterable[str]) -> dict[str, list[Item]]:
         found: dict[str, list[Item]] = {i: [] for i in application_ids}

@@ -27,6 +27,11 @@ class IntakeSettings(ChassisSettings):
     )
     client_id: str = Field("intake", description="OAuth 2.0 client with scope letters.read")
     client_secret: SecretStr
+    require_commitment: bool = Field(
+        True,
+        description="Whether an application needs the commitment its applicant was shown (commitment_hash); false only where a"
+        " front-end cannot show it yet: then the department has to ask for it",
+    )
     transition: Transition = Field(
         Transition.EITHER,
         description="whose day the rules are of, for a record decided before they changed: either (refused only when both"
@@ -78,7 +83,7 @@ class IntakeSettings(ChassisSettings):
     max_pictures_at_work: int = Field(
         16,
         ge=1,
-        description="pictures of the guide drawn or waited for at once in one process; one more is answered 429",
+        description="pictures of the guide, and commitments and notices, drawn or waited for at once in one process; one more is answered 429",
     )
     max_event_streams: int = Field(1000, ge=1, description="open event streams of one process")
     event_heartbeat_seconds: float = Field(

@@ -203,12 +203,12 @@ class Store:
         cursor = self._items.find({"application_id": {"$in": list(application_ids)}}, session=session)
         return [_item(document) async for document in cursor.sort("_id", ASCENDING)]
 
-    async def supplements(self, application_ids: Iterable[str]) -> dict[str, dict[str, str]]:
-        """Application id -> item id -> what was provided for it later; without applications that have none."""
+    async def supplemented(self, application_ids: Iterable[str]) -> dict[str, list[Item]]:
+        """Application id -> its items for which something was provided later; without applications that have none."""
         query = {"application_id": {"$in": list(application_ids)}, "supplement_text": {"$gt": ""}}
-        found: dict[str, dict[str, str]] = {}
-        async for document in self._items.find(query, {"application_id": 1, "supplement_text": 1}):
-            found.setdefault(document["application_id"], {})[document["_id"]] = document["supplement_text"]
+        found: dict[str, list[Item]] = {}
+        async for document in self._items.find(query):
+            found.setdefault(document["application_id"], []).append(_item(document))
         return found
 
     async def count_items(self, statuses: Iterable[ItemStatus], limit: int) -> int:

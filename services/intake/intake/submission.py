@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from chassis.letter import Letter
 from chassis.outbox import Outbox
 from chassis.problems import Problem
 from chassis.unit_of_work import UnitOfWork
@@ -33,8 +34,9 @@ from contracts.http.mandate import Assistance, Mandate, MandateAct
 from contracts.identifiers import item_id
 from contracts.records import MaterialId, RecordId
 from intake import texts
+from intake.commitment import commitment
 from intake.contact import normalise_phone
-from intake.domain import Application, Entry, Item, Record
+from intake.domain import Application, ConfirmedCommitment, Entry, Item, Record
 from intake.eligibility import assess
 from intake.mandates import fault
 from intake.materials import Materials
@@ -68,7 +70,8 @@ def _phone(text: str) -> str:
         raise _fault(str(error)) from None
 
 
-def _records(ids: list[str]) -> list[str]:
+def valid_record_ids(ids: list[str]) -> list[str]:
+    """1 to ``MAX_RECORDS`` records, each once; a validator."""
     if not 1 <= len(ids) <= MAX_RECORDS:
         raise _fault(f"请选择1至{MAX_RECORDS}条记录，现有{len(ids)}条")
     if len(set(ids)) < len(ids):
@@ -76,7 +79,8 @@ def _records(ids: list[str]) -> list[str]:
     return ids
 
 
-def _materials(ids: list[str]) -> list[str]:
+def valid_material_ids(ids: list[str]) -> list[str]:
+    """At most ``MAX_MATERIALS`` materials, each once; a validator."""
     if len(ids) > MAX_MATERIALS:
         raise _fault(f"至多附{MAX_MATERIALS}份材料，现有{len(ids)}份；同类的请合并为一个文件")
     if len(set(ids)) < len(ids):
@@ -159,7 +163,7 @@ class NewApplication(BaseModel):
     contact_phone: Annotated[str, AfterValidator(_phone)] = Field(
         description="手机号码，或带区号的固定电话", examples=["13812345678"]
     )
-    record_ids: Annotated[list[RecordId], AfterValidator(_records)] = Field(
+    record_ids: Annotated[list[RecordId], AfterValidator(valid_record_ids)] = Field(
         description="要修复的记录",
         json_schema_extra={"minItems": 1, "maxItems": MAX_RECORDS, "uniqueItems": True},
     )
@@ -167,10 +171,15 @@ class NewApplication(BaseModel):
         description="情况说明：按统一模板逐项填写，或一段文字",
         json_schema_extra=_statement_schema,
     )
-    material_ids: Annotated[list[MaterialId], AfterValidator(_materials)] = Field(
+    material_ids: Annotated[list[MaterialId], AfterValidator(valid_material_ids)] = Field(
         default=[],
         description="证明材料，先上传取得编号；每份供全部事项使用",
         json_schema_extra={"maxItems": MAX_MATERIALS, "uniqueItems": True},
+    )
+
+    commitment_hash: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None,
+        description="信用信息修复承诺书的 commitment_hash（先经 /v1/applications/commitment-preview 展示并由申请人确认）",
     )
 
     def request_hash(self) -> str:
@@ -228,11 +237,13 @@ class Submission:
         self._catalogue = catalogue
         self._retention_days = settings.idempotency_retention_days
         self._transition = settings.transition
+        self._require_commitment = settings.require_commitment
 
     async def submit(self, applicant: Applicant, new: NewApplication, idempotency_key: str) -> Submitted:
         """Take the application, or give again what was taken under the same key.
 
-        Raises Problem: IDEMPOTENCY_CONFLICT, UNKNOWN_MATERIAL, UNKNOWN_RECORD, RECORD_UNDER_APPLICATION, RECORD_NOT_REPAIRABLE.
+        Raises Problem: IDEMPOTENCY_CONFLICT, UNKNOWN_MATERIAL, UNKNOWN_RECORD, RECORD_UNDER_APPLICATION, RECORD_NOT_REPAIRABLE,
+        COMMITMENT_NOT_CONFIRMED.
         """
         applicant.may(MandateAct.FILE, china_date(datetime.now(UTC)))
         # outside the transaction: a second attempt of the same request is the same application
@@ -240,15 +251,16 @@ class Submission:
         key = f"{applicant.subject.subject_id}:{idempotency_key}"
         request_hash = new.request_hash()
         # they never change, so they may be read before the transaction
-        materials = await self._materials_of(applicant.subject.subject_id, new.material_ids)
+        materials = await self._materials.own(applicant.subject.subject_id, new.material_ids)
 
         async def work(unit: UnitOfWork) -> Submitted:
             seen = await self._store.seen_request(key, unit.session)
             if seen is not None:
                 return await self._replay(unit, seen, request_hash)
             records = await self._repairable(unit, applicant.subject.subject_id, new.record_ids)
+            promised = self._commitment(applicant.subject, records, new.commitment_hash, unit.now)
             first = prerequisites(records, self._catalogue, china_date(unit.now), self._transition)
-            submitted = _take(unit, application_id, applicant, new, records, first, materials)
+            submitted = _take(unit, application_id, applicant, new, records, first, materials, promised)
             if not await self._store.claim_records(submitted.items, unit.session):
                 raise _under_application(new.record_ids)
             await self._store.remember_request(
@@ -274,15 +286,33 @@ class Submission:
 
         return await self._outbox.run(work)
 
-    async def _materials_of(self, subject_id: str, ids: list[str]) -> list[Material]:
-        found = await self._materials.of(subject_id, ids) if ids else []
-        if unknown := sorted(set(ids) - {material.material_id for material in found}):
-            raise Problem(
-                ProblemCode.UNKNOWN_MATERIAL,
-                "所附材料中有不存在或不属于当前主体的，请重新上传后再提交。",
-                material_ids=unknown,
+    async def commitment(self, applicant: Applicant, record_ids: Sequence[str]) -> Letter:
+        """What the applicant promises when filing for these records today. Raises Problem UNKNOWN_RECORD."""
+        found = await self._store.records(record_ids)
+        records = _own(found, applicant.subject.subject_id, record_ids)
+        return commitment(applicant.subject, records, self._catalogue, china_date(datetime.now(UTC)))
+
+    def _commitment(
+        self, subject: Subject, records: Sequence[Record], confirmed: str | None, now: datetime
+    ) -> ConfirmedCommitment | None:
+        """The commitment that was confirmed: it must be the one of today for these very records."""
+        if confirmed is None and not self._require_commitment:
+            return None
+        letter = commitment(subject, records, self._catalogue, china_date(now))
+        if confirmed != letter.content_hash:
+            said = (
+                "尚未确认信用信息修复承诺书"
+                if confirmed is None
+                else "所确认的承诺书与本次申请不一致或已过期"
             )
-        return found
+            raise Problem(
+                ProblemCode.COMMITMENT_NOT_CONFIRMED,
+                f"{said}：请再次通过 /v1/applications/commitment-preview 向申请人展示承诺书，"
+                "由其确认后以其 commitment_hash 提交。",
+            )
+        return ConfirmedCommitment(
+            content_hash=letter.content_hash, confirmed_at=_stored(now), content=letter.model_dump_json()
+        )
 
     async def _replay(self, unit: UnitOfWork, seen: tuple[str, str], request_hash: str) -> Submitted:
         seen_hash, application_id = seen
@@ -297,14 +327,7 @@ class Submission:
 
     async def _repairable(self, unit: UnitOfWork, subject_id: str, ids: Sequence[str]) -> list[Record]:
         found = await self._store.records(ids, unit.session)
-        # a record of somebody else is answered like one that does not exist
-        own = {i: record for i, record in found.items() if record.subject_id == subject_id}
-        if unknown := [i for i in ids if i not in own]:
-            raise Problem(
-                ProblemCode.UNKNOWN_RECORD,
-                "所选记录中有不存在或不属于当前主体的，请刷新记录列表后重新选择。",
-                record_ids=unknown,
-            )
+        own = {record.record_id: record for record in _own(found, subject_id, ids)}
         if taken := [i for i in ids if own[i].application_id is not None]:
             raise _under_application(taken)
         today = china_date(unit.now)
@@ -331,6 +354,23 @@ class Submission:
         return [own[i] for i in ids]
 
 
+def _own(found: Mapping[str, Record], subject_id: str, ids: Sequence[str]) -> list[Record]:
+    """The records asked for. Raises Problem UNKNOWN_RECORD: one of somebody else is answered like one that does not exist."""
+    own = {i: record for i, record in found.items() if record.subject_id == subject_id}
+    if unknown := [i for i in ids if i not in own]:
+        raise Problem(
+            ProblemCode.UNKNOWN_RECORD,
+            "所选记录中有不存在或不属于当前主体的，请刷新记录列表后重新选择。",
+            record_ids=unknown,
+        )
+    return [own[i] for i in ids]
+
+
+def _stored(now: datetime) -> datetime:
+    """As precise as the database stores it: the answer is the same when it is read back."""
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
 def _under_application(ids: Sequence[str]) -> Problem:
     return Problem(
         ProblemCode.RECORD_UNDER_APPLICATION,
@@ -348,9 +388,9 @@ def _take(
     records: Sequence[Record],
     first: Mapping[str, Sequence[str]],
     materials: Sequence[Material],
+    promised: ConfirmedCommitment | None,
 ) -> Submitted:
-    # as precise as the database stores it: the answer is the same when it is read back
-    now = unit.now.replace(microsecond=unit.now.microsecond // 1000 * 1000)
+    now = _stored(unit.now)
     items = sorted(
         (
             Item(
@@ -370,6 +410,7 @@ def _take(
         contact=Contact(name=new.contact_name, phone=new.contact_phone, email=applicant.email),
         statement=new.statement,
         materials=tuple(materials),
+        commitment=promised,
         assistance=applicant.assistance,
         submitted_at=now,
         item_count=len(items),
@@ -383,8 +424,13 @@ def _take(
 def _first_entries(application: Application, items: Sequence[Item]) -> list[Entry]:
     """That it was submitted, and for each item that has to wait, for which others."""
     numbers = {item.item_id: item.facts.document_number for item in items}
+    promised = application.commitment
     lines: list[tuple[str | None, str, str]] = [
-        (None, "submitted", texts.submitted(application.item_count, application.assistance)),
+        (
+            None,
+            "submitted",
+            texts.submitted(application.item_count, application.assistance, confirmed=promised is not None),
+        ),
         *(
             (item.item_id, "queued", texts.queued(numbers[item.item_id], [numbers[i] for i in item.after]))
             for item in items
@@ -399,6 +445,7 @@ def _first_entries(application: Application, items: Sequence[Item]) -> list[Entr
             type=kind,
             at=application.submitted_at,
             text=text,
+            facts={"commitment_hash": promised.content_hash} if promised and kind == "submitted" else {},
         )
         for seq, (about, kind, text) in enumerate(lines, start=1)
     ]

@@ -10,8 +10,8 @@ from contracts.events import (
     ItemReferred,
     ItemRouted,
     ItemWithdrawn,
-    LetterIssued,
     PropagationCompleted,
+    ReferralOverdue,
     RepairGranted,
     RepairRecognised,
     RepairRefused,
@@ -66,9 +66,10 @@ APPLICATION_STATUS = {"open": "办理中", "completed": "已完成"}
 _SHOWN = {DisplayState.PUBLISHED: "公示中", DisplayState.PUBLICATION_ENDED: "已停止公示"}
 
 
-def submitted(records: int, by: Assistance | None = None) -> str:
-    """The first line of a timeline."""
-    return f"申请已提交，共{records}项{_by(by)}。"
+def submitted(records: int, by: Assistance | None = None, *, confirmed: bool = False) -> str:
+    """The first line of a timeline. ``confirmed``: with the commitment."""
+    promised = "，并已确认信用信息修复承诺书" if confirmed else ""
+    return f"申请已提交，共{records}项{_by(by)}{promised}。"
 
 
 def _by(assistance: Assistance | None) -> str:
@@ -138,6 +139,9 @@ def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
         case ItemRouted():
             kind = "routed"
             text = f"已分派至{event.department.name}，{event.decide_due_on.isoformat()}前作出决定。"
+        case ReferralOverdue():
+            kind = "overdue"
+            text = f"{event.queue_name}应于{event.due_on.isoformat()}前确定认定单位，现已超期，已告知督办。您无需操作。"
         case ItemWithdrawn():
             kind, text = "withdrawn", "已撤回。"
         case SupplementRequested():
@@ -181,9 +185,6 @@ def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
                 f"{event.department.name}撤销修复，恢复公示，决定书文号：{event.decision_number}。"
                 f"理由：{event.reason}"
             )
-        case LetterIssued():
-            kind = "letter_issued"
-            text = f"《{event.title}》{event.number or ''}已出具，可以下载。"
         case TargetAcknowledged():
             kind, text = "target_acknowledged", f"{event.target_name}已接收处理结果，待核验。"
         case TargetVerified():

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from contracts.catalogue import Catalogue
 from contracts.http.eligibility import Repair, Transition
-from contracts.http.intake import Material
+from contracts.http.intake import Commitment, Material
 from contracts.http.mandate import Assistance
 from contracts.records import DepartmentRef, RecordFacts, Shape, Timestamp
 from intake import texts
@@ -80,6 +80,7 @@ class ItemView(Shape):
     missing: list[str] = Field(description="认定单位要求补正的内容；不需要补正时为空")
     supplement_due_on: date | None = Field(description="补正期限，逾期视为撤回")
     supplemented_at: Timestamp | None = Field(description="申请人提交补正的时间")
+    supplement_materials: list[Material] = Field(description="随补正提交的材料")
     extension_reason: str | None = Field(description="延期的理由")
     withdrawal_requested_at: Timestamp | None
     withdrawn_at: Timestamp | None = Field(description="撤回时间")
@@ -119,6 +120,7 @@ class ItemView(Shape):
             missing=[*item.supplement.missing] if item.supplement else [],
             supplement_due_on=item.supplement.due_on if item.supplement else None,
             supplemented_at=item.supplemented_at,
+            supplement_materials=[*item.supplement_materials],
             extension_reason=item.extension_reason,
             withdrawal_requested_at=item.withdrawal_requested_at,
             withdrawn_at=item.withdrawn_at or item.unassigned_withdrawn_at,
@@ -211,6 +213,9 @@ class ApplicationView(ApplicationSummary):
     contact_phone: str
     statement: str
     materials: list[Material]
+    commitment: Commitment | None = Field(
+        description="所确认的信用信息修复承诺书；下载见 /v1/applications/{id}/commitment"
+    )
     assistance: Assistance | None = Field(description="由哪个窗口依据哪份委托代办；自行提交时为空")
     items: list[ItemView]
     timeline: list[EntryView]
@@ -224,6 +229,7 @@ class ApplicationView(ApplicationSummary):
             contact_phone=application.contact.phone,
             statement=application.statement,
             materials=[*application.materials],
+            commitment=application.commitment,
             assistance=application.assistance,
             items=[ItemView.of(item) for item in items],
             timeline=[EntryView.of(entry) for entry in entries],

@@ -10,15 +10,24 @@ from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.catalogue import load_catalogue
 from contracts.tokens import Scope
-from contracts.topics import APPLICATIONS, DECISIONS, NOTIFICATIONS, PROPAGATION, ROUTING
+from contracts.topics import (
+    APPLICATIONS,
+    DECISIONS,
+    NOTIFICATIONS,
+    OFFICE_NOTIFICATIONS,
+    PROPAGATION,
+    ROUTING,
+)
 from notify.api import router
+from notify.digests import Digests
 from notify.handlers import FactHandler
 from notify.identities import Identities
 from notify.invariants import invariants
 from notify.mailer import Mailer
+from notify.offices import Offices
 from notify.settings import NotifySettings
 from notify.smtp import MailServer
-from notify.store import COLLECTIONS, Emails, Messages
+from notify.store import COLLECTIONS, Emails, Messages, OfficeNotices
 from notify.texts import Texts
 
 NAME = "notify"
@@ -27,19 +36,33 @@ CONSUMED = (APPLICATIONS, ROUTING, DECISIONS, PROPAGATION)
 
 def build(settings: NotifySettings) -> FastAPI:
     """The application, ready to be served."""
-    texts = Texts({target.id: target.name for target in load_catalogue(settings.catalogue_dir).targets})
+    catalogue = load_catalogue(settings.catalogue_dir)
+    texts = Texts({target.id: target.name for target in catalogue.targets})
+    offices = Offices(catalogue)
 
     def consumers(runtime: Runtime) -> list[ConsumerSpec]:
         app.state.messages = messages = Messages(runtime.database)
         app.state.identities = Identities(
             directory(runtime), seconds=settings.identity_cache_seconds, size=settings.identity_cache_size
         )
-        handler = FactHandler(texts, messages, Emails(runtime.database))
+        handler = FactHandler(
+            texts, messages, Emails(runtime.database), offices, OfficeNotices(runtime.database)
+        )
         return [ConsumerSpec(NAME, [topic.name for topic in CONSUMED], handler)]
 
     def loops(runtime: Runtime) -> list[Loop]:
         emails = Emails(runtime.database)
-        return [Mailer(emails, runtime.outbox, directory(runtime), MailServer(settings), settings).loop]
+        mailer = Mailer(emails, runtime.outbox, directory(runtime), offices, MailServer(settings), settings)
+        digests = Digests(
+            runtime.outbox,
+            offices,
+            OfficeNotices(runtime.database),
+            emails,
+            texts,
+            wait_seconds=settings.digest_wait_seconds,
+            poll_seconds=settings.email_poll_seconds,
+        )
+        return [mailer.loop, digests.loop]
 
     def directory(runtime: Runtime) -> CaseDirectory:
         token = ServiceToken(
@@ -51,7 +74,7 @@ def build(settings: NotifySettings) -> FastAPI:
         NAME,
         "信复 · 告知",
         COLLECTIONS,
-        {topic.name: topic for topic in (*CONSUMED, NOTIFICATIONS)},
+        {topic.name: topic for topic in (*CONSUMED, NOTIFICATIONS, OFFICE_NOTIFICATIONS)},
         routers=[router],
         consumers=consumers,
         loops=loops,

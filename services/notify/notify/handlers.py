@@ -6,17 +6,22 @@ from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
 from contracts.events import Channel, NotificationSent
 from notify.domain import distinct
-from notify.store import Draft, Emails, Messages
+from notify.offices import Offices
+from notify.store import Draft, Emails, Messages, OfficeNotices
 from notify.texts import Texts
 
 
 class FactHandler:
-    """Tells the facts of a batch in the app, and queues the mails."""
+    """Tells the facts of a batch in the app, queues the mails, and keeps what offices have to be told."""
 
-    def __init__(self, texts: Texts, messages: Messages, emails: Emails) -> None:
+    def __init__(
+        self, texts: Texts, messages: Messages, emails: Emails, offices: Offices, notices: OfficeNotices
+    ) -> None:
         self._texts = texts
         self._messages = messages
         self._emails = emails
+        self._offices = offices
+        self._notices = notices
 
     async def __call__(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
         """Other events tell an applicant nothing. A fact told before is not told again."""
@@ -46,3 +51,6 @@ class FactHandler:
             await self._messages.add(fresh[Channel.IN_APP], unit.session, unit.now)
         if fresh[Channel.EMAIL]:
             await self._emails.add(fresh[Channel.EMAIL], unit.session, unit.now)
+        found = [self._offices.notice(received.event) for received in batch]
+        if notices := [notice for notice in found if notice is not None]:
+            await self._notices.add(notices, unit.session, unit.now)

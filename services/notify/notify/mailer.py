@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import aiosmtplib
 from aiohttp import ClientError
@@ -16,9 +17,17 @@ from chassis.outbox import Outbox
 from chassis.parking import RetryPolicy
 from chassis.telemetry import remote_context, trace_headers, tracer
 from chassis.unit_of_work import UnitOfWork
-from contracts.events import Channel, NotificationFailed, NotificationSent
+from contracts.events import (
+    Channel,
+    Event,
+    NotificationFailed,
+    NotificationSent,
+    OfficeNotificationFailed,
+    OfficeNotified,
+)
 from contracts.http.intake import Case
 from notify.domain import Failure, MailState, state_after
+from notify.offices import Offices
 from notify.settings import NotifySettings
 from notify.smtp import BAD_ADDRESS, Connection, MailServer, compose
 from notify.store import Emails, Mail, Mark
@@ -27,6 +36,7 @@ log = get_logger(__name__)
 
 NO_CASE = Failure("未找到该申请的联系信息", permanent=True)
 NO_ADDRESS = Failure("申请人未留电子邮箱", permanent=True)
+NO_OFFICE_ADDRESS = Failure("目录中没有该单位的催办邮箱", permanent=True)
 INTERRUPTED = Failure("多次发送中断，结果不明", permanent=True)
 
 
@@ -55,12 +65,14 @@ class Mailer:
         emails: Emails,
         outbox: Outbox,
         directory: CaseDirectory,
+        offices: Offices,
         server: MailServer,
         settings: NotifySettings,
     ) -> None:
         self._emails = emails
         self._outbox = outbox
         self._directory = directory
+        self._offices = offices
         self._server = server
         self._sender = settings.sender
         self._batch = settings.email_batch
@@ -91,17 +103,22 @@ class Mailer:
     async def _deliver(self, mails: Sequence[Mail], deliveries: Deliveries, deadline: float) -> None:
         exhausted = [mail for mail in mails if mail.attempts > self._retry.max_attempts]
         deliveries.results |= dict.fromkeys((mail.id for mail in exhausted), INTERRUPTED)
+        applications = {mail.application_id for mail in mails if mail.application_id is not None}
+        cases: Mapping[str, Case] = {}
         try:
-            cases = await self._directory.cases(mail.application_id for mail in mails)
+            if applications:
+                cases = await self._directory.cases(applications)
         except (ClientError, TimeoutError) as error:
-            deliveries.block(mails, f"联系信息暂时无法查询（{type(error).__name__}）")
-            return
+            waiting = [mail for mail in mails if mail.office is None]
+            deliveries.block(waiting, f"联系信息暂时无法查询（{type(error).__name__}）")
         ready: list[tuple[Mail, str]] = []
         for mail in mails:
-            address = _address(cases.get(mail.application_id))
+            if mail.id in deliveries.results:
+                continue
+            address = self._address(mail, cases)
             if isinstance(address, Failure):
-                deliveries.results.setdefault(mail.id, address)
-            elif mail.id not in deliveries.results:
+                deliveries.results[mail.id] = address
+            else:
                 ready.append((mail, address))
         if not ready:
             return
@@ -119,7 +136,7 @@ class Mailer:
             "send email",
             remote_context(mail.trace),
             kind=SpanKind.CLIENT,
-            attributes={"xinfu.application_id": mail.application_id, "xinfu.fact": mail.fact},
+            attributes={"xinfu.application_id": mail.application_id or "", "xinfu.fact": mail.fact},
         ) as span:
             try:
                 message = compose(mail, self._sender, address, datetime.now(UTC))
@@ -141,22 +158,20 @@ class Mailer:
                 continue
             mark = self._mark(mail, deliveries, unit.now)
             marks.append(mark)
-            common = {
-                "notification_id": mail.id,
-                "subject_id": mail.subject_id,
-                "application_id": mail.application_id,
-                "channel": Channel.EMAIL,
-                "fact": mail.fact,
-            }
-            cause, trace = f"email:{mail.id}", deliveries.traces.get(mail.id, mail.trace)
-            if mark.state is MailState.SENT:
-                unit.emit(NotificationSent(**common, sent_at=unit.now), cause=cause, trace=trace)
-            elif mark.state is MailState.FAILED:
-                reason = mark.last_error or ""
-                failed = NotificationFailed(**common, reason=reason, failed_at=unit.now)
-                unit.emit(failed, cause=cause, trace=trace)
+            event = _result(mark, unit.now)
+            if event is not None:
+                trace = deliveries.traces.get(mail.id, mail.trace)
+                unit.emit(event, cause=f"email:{mail.id}", trace=trace)
         if marks:
             await self._emails.mark(marks, unit.session, unit.now)
+
+    def _address(self, mail: Mail, cases: Mapping[str, Case]) -> str | Failure:
+        if mail.office is not None:
+            return self._offices.address(mail.office) or NO_OFFICE_ADDRESS
+        case = cases.get(mail.application_id or "")
+        if case is None:
+            return NO_CASE
+        return case.contact.email or NO_ADDRESS
 
     def _mark(self, mail: Mail, deliveries: Deliveries, now: datetime) -> Mark:
         if mail.id not in deliveries.results:
@@ -169,7 +184,27 @@ class Mailer:
         return Mark(mail, state, mail.attempts, next_attempt_at=again, last_error=failure.reason)
 
 
-def _address(case: Case | None) -> str | Failure:
-    if case is None:
-        return NO_CASE
-    return case.contact.email or NO_ADDRESS
+def _result(mark: Mark, now: datetime) -> Event | None:
+    """What everybody is told of a mail that has come to its end."""
+    mail = mark.mail
+    if mark.state not in (MailState.SENT, MailState.FAILED):
+        return None
+    ended: dict[str, Any] = {"notification_id": mail.id}
+    if mark.state is MailState.SENT:
+        ended["sent_at"] = now
+    else:
+        ended |= {"reason": mark.last_error or "", "failed_at": now}
+    sent = mark.state is MailState.SENT
+    if mail.office is not None:
+        office = {**mail.office.document(), **ended}
+        return (
+            OfficeNotified.model_validate(office) if sent else OfficeNotificationFailed.model_validate(office)
+        )
+    told = {
+        **ended,
+        "subject_id": mail.subject_id,
+        "application_id": mail.application_id,
+        "channel": Channel.EMAIL,
+        "fact": mail.fact,
+    }
+    return NotificationSent.model_validate(told) if sent else NotificationFailed.model_validate(told)

@@ -55,6 +55,9 @@ class NotifySettings(ChassisSettings):
     )
     email_retry_base_seconds: float = Field(30.0, gt=0)
     email_retry_max_seconds: float = Field(3600.0, gt=0)
+    digest_wait_seconds: float = Field(
+        300.0, ge=0, description="What an office has to be told waits this long for more, to be in one mail"
+    )
     email_max_attempts: int = Field(
         125, ge=1, description="With the defaults about 4 days (RFC 5321, 4.5.4.1 asks for 4 to 5)"
     )

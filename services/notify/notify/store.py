@@ -1,4 +1,7 @@
-"""Notify's documents: ``messages`` (in the app) and ``emails``. ``_id`` is fact and channel, so there is one of each."""
+"""Notify's documents: ``messages`` (in the app), ``emails``, and ``office_notices``, which wait to be put into one mail to their office.
+
+``_id`` is fact and channel, of a notice the fact, so there is one of each.
+"""
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +12,9 @@ from typing import Any
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
 from chassis.db import Collection, CollectionSpec, Database, Document, Session
-from notify.domain import MailState, Notice
+from contracts.events import Channel, ReminderLevel
+from notify.domain import MailState, Notice, notice_id
+from notify.offices import OfficeMail, OfficeNotice
 from notify.texts import Text
 
 COLLECTIONS = [
@@ -17,6 +22,16 @@ COLLECTIONS = [
         "messages", [IndexModel([("subject_id", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)])]
     ),
     CollectionSpec("emails", [IndexModel([("state", ASCENDING), ("next_attempt_at", ASCENDING)])]),
+    CollectionSpec(
+        "office_notices",
+        [
+            IndexModel(
+                [("office_id", ASCENDING), ("level", ASCENDING), ("created_at", ASCENDING)],
+                name="waiting",
+                partialFilterExpression={"waiting": True},
+            )
+        ],
+    ),
 ]
 
 
@@ -96,17 +111,21 @@ class Messages:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A mail claimed by a worker. ``attempts`` counts this one."""
+    """A mail claimed by a worker. ``attempts`` counts this one.
+
+    To an applicant: of a subject's application; to an ``office``: neither of them.
+    """
 
     id: str
     fact: str
-    subject_id: str
-    application_id: str
+    subject_id: str | None
+    application_id: str | None
     subject_line: str
     text: str
     attempts: int
     lease: str
     trace: Mapping[str, str]
+    office: OfficeMail | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +137,9 @@ class Mark:
     attempts: int
     next_attempt_at: datetime | None = None
     last_error: str | None = None
+
+
+_QUEUED: Document = {"state": MailState.PENDING.value, "attempts": 0, "lease": None, "last_error": None}
 
 
 class Emails:
@@ -141,16 +163,36 @@ class Emails:
                 **draft._common(now),
                 "subject_line": draft.text.title,
                 "text": draft.text.text,
-                "state": MailState.PENDING.value,
-                "attempts": 0,
+                **_QUEUED,
                 "next_attempt_at": now,
-                "lease": None,
-                "last_error": None,
                 "trace": dict(draft.trace),
             }
             for draft in drafts
         ]
         await self._emails.insert_many(documents, session=session, ordered=False)
+
+    async def add_office_mail(
+        self, fact: str, office: OfficeMail, text: Text, session: Session, now: datetime
+    ) -> str:
+        """Queue a mail to an office; its id."""
+        id_ = notice_id(fact, Channel.EMAIL)
+        await self._emails.insert_one(
+            {
+                "_id": id_,
+                "fact": fact,
+                "subject_id": None,
+                "application_id": None,
+                "office": office.document(),
+                "created_at": now,
+                "subject_line": text.title,
+                "text": text.text,
+                **_QUEUED,
+                "next_attempt_at": now,
+                "trace": {},
+            },
+            session=session,
+        )
+        return id_
 
     async def claim(self, now: datetime, lease: timedelta, limit: int) -> list[Mail]:
         """Take up to ``limit`` due mails, longest due first; nobody else takes them before ``lease`` is over.
@@ -186,6 +228,7 @@ class Emails:
                 document["attempts"],
                 token,
                 document["trace"],
+                OfficeMail.read(document["office"]) if document.get("office") else None,
             )
             async for document in self._emails.find({"_id": {"$in": ids}, "lease": token})
         ]
@@ -211,3 +254,47 @@ class Emails:
                 fields["sent_at"] = now
             updates.append(UpdateOne({"_id": mark.mail.id}, {"$set": fields}))
         await self._emails.bulk_write(updates, session=session, ordered=False)
+
+
+class OfficeNotices:
+    """What offices have to be told, until it is in a mail: {_id, office_id, level, item_id, line, created_at, waiting}; then
+    {email_id} instead of waiting."""
+
+    def __init__(self, database: Database) -> None:
+        self._notices = database.collection("office_notices")
+
+    async def add(self, notices: Sequence[OfficeNotice], session: Session, now: datetime) -> None:
+        """Keep those that are not there yet."""
+        known = await _known(self._notices, [notice.fact for notice in notices], session)
+        fresh = {notice.fact: notice for notice in notices if notice.fact not in known}
+        if fresh:
+            documents = [
+                {**notice.document(), "created_at": now, "waiting": True} for notice in fresh.values()
+            ]
+            await self._notices.insert_many(documents, session=session, ordered=False)
+
+    async def waiting(self, before: datetime) -> list[tuple[str, ReminderLevel]]:
+        """The (office, level) of which something has waited since before that moment."""
+        pipeline: list[Document] = [
+            {"$match": {"waiting": True, "office_id": {"$gte": ""}, "created_at": {"$lte": before}}},
+            {"$group": {"_id": {"office_id": "$office_id", "level": "$level"}}},
+        ]
+        found = self._notices.aggregate(pipeline)
+        return [(row["_id"]["office_id"], ReminderLevel(row["_id"]["level"])) async for row in found]
+
+    async def of(
+        self, office_id: str, level: ReminderLevel, limit: int, session: Session
+    ) -> list[OfficeNotice]:
+        """What waits for an office, the oldest first."""
+        query = {"waiting": True, "office_id": office_id, "level": level.value}
+        cursor = self._notices.find(query, session=session).sort("created_at", ASCENDING).limit(limit)
+        return [OfficeNotice.read(document) async for document in cursor]
+
+    async def mark(self, notices: Sequence[OfficeNotice], email_id: str, session: Session) -> None:
+        """Note which mail they are in."""
+        ids = [notice.fact for notice in notices]
+        await self._notices.update_many(
+            {"_id": {"$in": ids}},
+            {"$set": {"email_id": email_id}, "$unset": {"waiting": ""}},
+            session=session,
+        )

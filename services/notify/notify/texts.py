@@ -3,7 +3,7 @@
 A text is made of its event alone, so that it does not depend on what else has arrived.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import NamedTuple
 
@@ -11,8 +11,9 @@ from jinja2 import PackageLoader, StrictUndefined, select_autoescape
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from contracts.clock import china_date
-from contracts.events import Event
+from contracts.events import Event, OfficeNotified
 from notify.domain import CHANNELS, TellableEvent
+from notify.offices import OfficeMail
 
 
 class Text(NamedTuple):
@@ -51,9 +52,18 @@ class Texts:
         )
         environment.filters["day"] = chinese_date
         environment.filters["target_name"] = lambda target_id: target_names.get(target_id, target_id)
-        self._templates = {cls: environment.get_template(template_name(cls)) for cls in CHANNELS}
+        told: tuple[type[Event], ...] = (*CHANNELS, OfficeNotified)
+        self._templates = {cls: environment.get_template(template_name(cls)) for cls in told}
 
     def render(self, event: TellableEvent) -> Text:
         """Title and text for an event."""
-        title, _, text = self._templates[type(event)].render(event=event).partition("\n")
-        return Text(" ".join(title.split()), text.strip())
+        return _text(self._templates[type(event)].render(event=event))
+
+    def office(self, mail: OfficeMail, lines: Sequence[str]) -> Text:
+        """Title and text of a mail to an office."""
+        return _text(self._templates[OfficeNotified].render(mail=mail, lines=lines))
+
+
+def _text(rendered: str) -> Text:
+    title, _, text = rendered.partition("\n")
+    return Text(" ".join(title.split()), text.strip())

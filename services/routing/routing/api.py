@@ -1,6 +1,6 @@
 """HTTP: the human queue. Scope ``routing.assign``."""
 
-from datetime import date
+from datetime import date, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -35,6 +35,7 @@ class Referral(BaseModel):
     reason_code: ReferralReason
     reason: str
     due_on: date
+    overdue_told_at: datetime | None = Field(description="When it was noticed that the day had passed")
     record: RecordFacts
 
 
@@ -60,7 +61,12 @@ class Assigned(BaseModel):
 
 def _referral(document: Document) -> Referral:
     return Referral.model_validate(
-        {**document["referred"], "status": document["status"], "record": document["record"]}
+        {
+            **document["referred"],
+            "status": document["status"],
+            "record": document["record"],
+            "overdue_told_at": document.get("overdue_told_at"),
+        }
     )
 
 

@@ -2,12 +2,14 @@
 
 from fastapi import FastAPI
 
+from chassis.background import Loop
 from chassis.consumer import ConsumerSpec
 from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.catalogue import load_catalogue
 from contracts.topics import APPLICATIONS, REVIEWS, ROUTING, Topic, review_topic
 from routing.api import router
+from routing.clock import Clock
 from routing.handlers import ApplicationHandler
 from routing.settings import RoutingSettings
 from routing.store import COLLECTIONS, Referrals
@@ -27,7 +29,18 @@ def build(settings: RoutingSettings) -> FastAPI:
         handler = ApplicationHandler(catalogue, referrals, settings.referral_working_days)
         return [ConsumerSpec(NAME, [APPLICATIONS.name], handler)]
 
-    spec = ServiceSpec(NAME, "信复 · 事项分派", COLLECTIONS, topics, routers=[router], consumers=consumers)
+    def loops(runtime: Runtime) -> list[Loop]:
+        return [Clock(runtime.outbox, Referrals(runtime.database), settings.deadline_poll_seconds).loop]
+
+    spec = ServiceSpec(
+        NAME,
+        "信复 · 事项分派",
+        COLLECTIONS,
+        topics,
+        routers=[router],
+        consumers=consumers,
+        loops=loops,
+    )
     app = create_app(spec, settings, settings.mongodb_database)
     return app
 

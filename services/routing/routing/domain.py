@@ -13,6 +13,7 @@ from contracts.events import (
     ItemWithdrawn,
     RecognitionForwarded,
     RecognitionRequested,
+    ReferralOverdue,
     ReferralReason,
     ReviewCancelled,
     ReviewEvent,
@@ -100,6 +101,20 @@ def withdrawn(event: WithdrawalRequested, now: datetime) -> ItemWithdrawn:
         record_id=event.record_id,
         subject_id=event.subject_id,
         withdrawn_at=now,
+    )
+
+
+def overdue(referred: ItemReferred, now: datetime) -> ReferralOverdue:
+    """The human queue has not named a department in time: told once, the item goes on waiting."""
+    return ReferralOverdue(
+        application_id=referred.application_id,
+        item_id=referred.item_id,
+        record_id=referred.record_id,
+        subject_id=referred.subject_id,
+        queue_id=referred.queue_id,
+        queue_name=referred.queue_name,
+        due_on=referred.due_on,
+        noticed_at=now,
     )
 
 

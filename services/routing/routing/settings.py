@@ -19,3 +19,6 @@ class RoutingSettings(ChassisSettings):
     referral_working_days: int = Field(
         2, ge=0, le=30, description="working days the human queue has to name a department"
     )
+    deadline_poll_seconds: float = Field(
+        30.0, gt=0, description="pause between looking for referrals whose last day has passed"
+    )

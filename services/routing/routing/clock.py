@@ -1,0 +1,42 @@
+"""Notices referrals whose last day has passed: each once, even if nobody was running when it did."""
+
+from datetime import UTC, datetime
+
+from chassis.background import Loop
+from chassis.logs import get_logger
+from chassis.outbox import Outbox
+from chassis.unit_of_work import UnitOfWork
+from contracts.clock import china_date
+from routing.domain import overdue
+from routing.store import Referrals
+
+log = get_logger(__name__)
+_BATCH = 200
+
+
+class Clock:
+    """Looks through the human queue. The deadline is a field of its referral: nothing is kept in memory."""
+
+    def __init__(self, outbox: Outbox, referrals: Referrals, poll_seconds: float) -> None:
+        self._outbox = outbox
+        self._referrals = referrals
+        self.loop = Loop("deadlines", self.step, poll_seconds)
+
+    async def step(self) -> bool:
+        """Tell of one batch, in one transaction; returns whether there may be more."""
+        today = china_date(datetime.now(UTC))
+        if not await self._referrals.overdue(today, 1):
+            return False
+
+        async def work(unit: UnitOfWork) -> int:
+            found = await self._referrals.overdue(today, _BATCH, unit.session)
+            for referred in found:
+                unit.emit(overdue(referred, unit.now), cause=f"deadline:{referred.item_id}")
+            await self._referrals.mark_overdue(
+                [referred.item_id for referred in found], unit.now, unit.session
+            )
+            return len(found)
+
+        told: int = await self._outbox.run(work)
+        log.info("referrals are overdue", referrals=told)
+        return told == _BATCH
