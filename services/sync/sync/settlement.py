@@ -97,7 +97,7 @@ class Settlement:
             )
 
     async def sweep(self) -> bool:
-        """Complete what nobody did: one page of the records that are not, from where the last one ended; whether it was a full one."""
+        """Complete what nobody did: one page of the records that are not, from where the last one ended. False: a page a tick."""
         records = await self._store.incomplete(self._swept, SWEEP)
         self._swept = records[-1].record_id if len(records) == SWEEP else ""
         if records:
