@@ -21,6 +21,7 @@ from xinfu.audit import audit_app
 from xinfu.certificate import certificate_app
 from xinfu.client import Citizenry, Client, RefusedError
 from xinfu.compose import KAFKA_PORT, MONGODB_PORT, Endpoints, compose, replay_outboxes
+from xinfu.conformance import conformance_app
 from xinfu.convergence import convergence_command
 from xinfu.demo import Demo, DemoFailedError
 from xinfu.dlq import dlq_app
@@ -45,6 +46,7 @@ app.add_typer(records_app, name="records")
 app.add_typer(dlq_app, name="dlq")
 app.add_typer(outbox_app, name="outbox")
 app.add_typer(rules_app, name="rules")
+app.add_typer(conformance_app, name="conformance")
 app.add_typer(audit_app, name="audit")
 app.add_typer(keys_app, name="keys")
 app.add_typer(letters_app, name="letters")

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pymongo import MongoClient
 
-from contracts.catalogue import load_catalogue
+from contracts.catalogue import Protocol, load_catalogue
 from contracts.signatures import new_secret
 from contracts.tokens import Scope
 from xinfu_local import Broker, Process, StackError, free_port
@@ -136,6 +136,11 @@ def compose(
     targets, departments, sources, clients = (
         _named(kept, kind) for kind in ("target", "department", "source", "client")
     )
+    exchange = (data_dir / "sandbox" / "exchange").absolute()
+    by_files, fetching = (
+        [target.id for target in load_catalogue().targets if target.protocol is protocol]
+        for protocol in (Protocol.FILES, Protocol.PULL)
+    )
     common = {
         "KAFKA_ENABLE_IDEMPOTENCE": str(broker.supports_idempotence).lower(),
         "XINFU_OIDC_ISSUER": f"{sandbox}/oidc",
@@ -178,7 +183,16 @@ def compose(
         },
         "sync": {
             **client("sync"),
-            "SYNC_TARGET_URLS": json.dumps({t: f"{sandbox}/targets/{t}" for t in targets}),
+            "SYNC_TARGET_URLS": json.dumps(
+                {
+                    target: (exchange / target).as_uri()
+                    if target in by_files
+                    else f"{sandbox}/targets/{target}"
+                    for target in targets
+                }
+            ),
+            "SYNC_ALLOWED_PRIVATE_HOSTS": json.dumps(["127.0.0.1"]),
+            "SYNC_FILES_POLL_SECONDS": "0.5",
             "SYNC_TARGET_SECRETS": json.dumps(targets),
             "SYNC_PUBLIC_URL": urls["sync"],
             "SYNC_SIGNING_KEY": kept["signing-key"],
@@ -210,6 +224,8 @@ def compose(
             "SANDBOX_SMTP_PORT": str(ports["smtp"]),
             "SANDBOX_DATA_DIR": str(data_dir / "sandbox"),
             "SANDBOX_TARGET_SECRETS": json.dumps(targets),
+            "SANDBOX_EXCHANGE_DIR": str(exchange),
+            "SANDBOX_LIST_URLS": json.dumps(dict.fromkeys(fetching, urls["sync"])),
             "SANDBOX_DEPARTMENT_SECRETS": json.dumps(departments),
             "SANDBOX_SOURCE_SECRETS": json.dumps(sources),
             "SANDBOX_OIDC_CLIENTS": json.dumps(

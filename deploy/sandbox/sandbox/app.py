@@ -10,10 +10,23 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from standardwebhooks import Webhook
 
-from sandbox import catalogue, departments, faults, mail, officers, oidc, scanner, sources, targets, telemetry
+from sandbox import (
+    catalogue,
+    departments,
+    exchange,
+    faults,
+    mail,
+    officers,
+    oidc,
+    scanner,
+    sources,
+    targets,
+    telemetry,
+)
 from sandbox.callbacks import Callbacks
 from sandbox.db import Database
 from sandbox.problems import add_problem_handlers
+from sandbox.receipts import ReceiptDesk
 from sandbox.requests import MAX_BODY_BYTES
 from sandbox.settings import Settings
 
@@ -45,9 +58,9 @@ def _index(served: dict[str, catalogue.Target], offices: dict[str, catalogue.Dep
 
 
 def _stop_when_dead(worker: asyncio.Task[None]) -> None:
-    """A sandbox that takes reviews but never calls back would look like a silent department: stop instead."""
+    """A sandbox that takes reviews but never calls back would look like a silent department: stop instead. So with targets."""
     if not worker.cancelled() and (error := worker.exception()):
-        log.critical("callback worker died", exc_info=error)
+        log.critical("worker died", exc_info=error)
         signal.raise_signal(signal.SIGTERM)
 
 
@@ -64,12 +77,21 @@ def create_app(settings: Settings) -> FastAPI:
         | {scanner.PART: faults.SOURCE, mail.PART: faults.SMTP, oidc.PART: faults.OIDC},
     )
     callbacks = Callbacks(db, offices)
+    receipts = ReceiptDesk(db, served)
+    others = exchange.Exchange(db, switches, settings.exchange_seconds)
+    folders = settings.exchange_dir or settings.data_dir / "exchange"
     smtp = mail.controller(db, switches, settings.host, settings.smtp_port)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(smtp.start)
-        workers = [asyncio.create_task(callbacks.run(slug)) for slug in offices]
+        running = [callbacks.run(slug) for slug in offices] + [receipts.run()]
+        for target in served.values():
+            if target.protocol == "files":
+                running.append(others.take_files(target, folders / target.id))
+            elif target.protocol == "pull" and target.id in settings.list_urls:
+                running.append(others.fetch_lists(target, settings.list_urls[target.id]))
+        workers = [asyncio.create_task(each) for each in running]
         for worker in workers:
             worker.add_done_callback(_stop_when_dead)
         try:
@@ -87,7 +109,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     add_problem_handlers(app)
     app.include_router(faults.router(switches))
-    app.include_router(targets.router(db, switches, served, settings.target_delay_seconds))
+    app.include_router(targets.router(db, switches, served, settings.target_delay_seconds, receipts))
     app.include_router(departments.router(db, switches, offices, callbacks, settings.decision_delay_seconds))
     webhooks = {source: Webhook(secret) for source, secret in settings.source_secrets.items()}
     app.include_router(sources.router(db, switches, webhooks))

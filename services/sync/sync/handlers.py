@@ -6,7 +6,7 @@ from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Catalogue
 from contracts.events import RepairGranted, RepairRecognised, RepairRevoked
-from sync.domain import Policy, Record, delivery_id, on_decision, redirect
+from sync.domain import Policy, Record, delivery_id, hold, on_decision, redirect
 from sync.facts import decision_fact
 from sync.history import Fact
 from sync.store import Store
@@ -52,7 +52,12 @@ class DecisionHandler:
             return
         current = await self._store.deliveries(changed.values(), unit.session)
         deliveries = [
-            redirect(current.get(delivery_id(target, record.record_id)), record, target, unit.now)
+            hold(
+                redirect(current.get(delivery_id(target, record.record_id)), record, target, unit.now),
+                record,
+                self._policies,
+                unit.now,
+            )
             for record in changed.values()
             for target in record.targets
         ]
