@@ -113,7 +113,7 @@ async def test_a_target_that_answers_and_does_nothing_and_one_that_redirects_are
 ) -> None:
     company = await world.company()
     await world.fault("credit-zhejiang", mode="ignore", count=1)
-    await world.fault("credit-hangzhou", mode="redirect", count=1)
+    await world.fault("credit-hangzhou", mode="redirect")  # looks at other records meet it too
     await world.fault(RECEIPTS, mode="silent", count=1)
     await world.fault(FILES, mode="partial", count=1)
     application = await decided(world, company)
@@ -122,6 +122,12 @@ async def test_a_target_that_answers_and_does_nothing_and_one_that_redirects_are
         found = await matrix(world, company)
         return bool(found) and all(found[target]["sent_version"] == 1 for target in (RECEIPTS, FILES))
 
+    async def redirected() -> bool:
+        own = {"rows.record_id": company.ids[0], "target_id": "credit-hangzhou", "error": {"$ne": None}}
+        return world.database("sync")["attempts"].find_one(own) is not None
+
+    await eventually(redirected, 40)
+    await world.fault("credit-hangzhou", mode="ok")
     await eventually(late, 40)
     # what is without a receipt is told again; nobody waits for that here
     world.database("sync")["deliveries"].update_many(
