@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 export BROKER
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: help install run demo test check test-fast test-real test-broker bench chaos chaos-short hostile lost-bus backlog generate lock clean
+.PHONY: help install run demo test check test-fast test-real test-broker bench bench-targets chaos chaos-short hostile lost-bus backlog generate lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -51,6 +51,10 @@ test-broker: install ## of the same, all that depends on the broker (BROKER=apac
 
 bench: install ## events/s of one hop beside two yardsticks, in one run
 	PYTHONPATH=tests $(RUN)/python tests/bench/hop.py
+
+RECORDS ?= 10000
+bench-targets: install ## decided records and six targets, calm and with 5% faults of each kind, beside a bare HTTP client (RECORDS=)
+	PYTHONPATH=tests $(RUN)/python tests/bench/targets.py --records $(RECORDS)
 
 SEED ?= 1
 MINUTES ?= 8

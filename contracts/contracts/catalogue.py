@@ -238,6 +238,16 @@ class Overlay(InForce):
     evidence: Evidence
 
 
+class Protocol(StrEnum):
+    """How a target is told (docs/targets.md)."""
+
+    PUSH = "push"
+    PUSH_RECEIPT = "push_receipt"
+    FILES = "files"
+    PULL = "pull"
+    LETTER = "letter"
+
+
 class LetterOffice(Row):
     """Who gets formal letters about what a vendor shows. ``email`` None: a person takes the letter there.
 
@@ -283,16 +293,27 @@ class TimeLimits(NamedTuple):
 
 
 class Target(Row):
-    """A platform that has to show what was decided. ``timeout_seconds``: of one call."""
+    """A platform that has to show what was decided. ``timeout_seconds``: of one call.
+
+    ``rate_per_second`` and ``burst`` count records, ``concurrency`` calls under way at once: of all replicas together. ``after``:
+    told once these have acknowledged. ``agency``: slug of the city department through which it is told (代办).
+    """
 
     id: Slug
     name: Text
-    kind: Literal["national", "provincial", "vendor"]
+    kind: Literal["national", "provincial", "local", "vendor"]
     region: Region
     categories: tuple[str, ...] = Field(min_length=1)
+    protocol: Protocol
     read_back: bool
     batch_size: int = Field(ge=1, le=1000)
+    rate_per_second: float = Field(gt=0, le=100_000)
+    burst: int = Field(ge=1, le=1_000_000)
+    concurrency: int = Field(ge=1, le=100)
     timeout_seconds: float = Field(gt=0, le=120)
+    receipt_seconds: float | None = Field(default=None, gt=0, le=864_000)
+    after: tuple[Slug, ...] = ()
+    agency: Slug | None = None
     time_limit_working_days: WorkingDays
     time_limit_source: Text
     time_limit_evidence: Evidence
@@ -305,6 +326,19 @@ class Target(Row):
             raise ValueError("自然人记录不得送第三方（kind 为 vendor 时 natural_persons 必须为 false）")
         if self.letters and self.kind != "vendor":
             raise ValueError("只有第三方（kind 为 vendor）才函告，请去掉 letters")
+        return self
+
+    @model_validator(mode="after")
+    def _protocol_complete(self) -> Self:
+        waits = self.protocol in (Protocol.PUSH_RECEIPT, Protocol.FILES)
+        if waits != (self.receipt_seconds is not None):
+            raise ValueError("protocol 为 push_receipt 或 files 时必须且只有此时填写 receipt_seconds")
+        if self.protocol in (Protocol.LETTER, Protocol.FILES) and self.read_back:
+            raise ValueError("protocol 为 letter 或 files 时没有可查询的接口，read_back 必须为 false")
+        if self.protocol is Protocol.LETTER and self.after:
+            raise ValueError("protocol 为 letter 时不填写 after：函告由人决定何时发出")
+        if self.protocol is Protocol.LETTER and self.letters is None:
+            raise ValueError("protocol 为 letter 时须填写 letters：函告发往何处")
         return self
 
 
@@ -921,6 +955,25 @@ def _check_calendar(years: Iterable[tuple[str, CalendarYear]]) -> Iterator[str]:
                 break
 
 
+def _check_order(targets: Iterable[tuple[str, Target]], departments: Iterable[str]) -> Iterator[str]:
+    """Who is told after whom: known targets that can acknowledge, and nobody after itself."""
+    rows = list(targets)
+    by_letter = {t.id for _, t in rows if t.protocol is Protocol.LETTER}
+    after: dict[str, set[str]] = {}
+    slugs = set(departments)
+    for where, row in rows:
+        yield from _check_known(where, row.after, (t.id for _, t in rows), "在先平台")
+        yield from _check_known(where, [row.agency] if row.agency else [], slugs, "代办单位")
+        if unable := by_letter & set(row.after):
+            yield f"{where}: after 中的平台“{'、'.join(sorted(unable))}”只能函告，不会确认"
+        after[row.id] = set(row.after)
+        try:
+            TopologicalSorter(after).prepare()
+        except CycleError as error:
+            yield f"{where}: 平台互相等待：{' → '.join(error.args[1])}"
+            return
+
+
 def _check_rule_targets(rules: Iterable[tuple[str, Rule]], targets: Mapping[str, Target]) -> Iterator[str]:
     for where, rule in rules:
         yield from _check_known(where, rule.targets, targets, "同步平台")
@@ -1022,6 +1075,7 @@ def _load(directory: Path) -> Catalogue:
     for where, basis in bases:
         problems += _check_known(where, basis.categories, category_ids, "记录类别")
     problems += _check_circles(rules, conditions)
+    problems += _check_order(targets, (d.slug for _, d in departments))
     problems += _check_rule_targets(rules, {t.id: t for _, t in targets})
     problems += _check_overlaps(rules)
     problems += _check_unique(((w, str(y.year)) for w, y in years), "年份")

@@ -38,6 +38,7 @@ class ProblemCode(StrEnum):
     BAD_SIGNATURE = "bad-signature"
     UNKNOWN_ITEM = "unknown-item"
     WRONG_DEPARTMENT = "wrong-department"
+    WRONG_TARGET = "wrong-target"
     DECISION_CONFLICT = "decision-conflict"
     INVALID_TRANSITION = "invalid-transition"
     MISSING_COLUMNS = "missing-columns"

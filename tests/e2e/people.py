@@ -15,7 +15,7 @@ from aiohttp import ClientSession, ClientTimeout
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from contracts.catalogue import Catalogue, Department, add_months, load_catalogue
+from contracts.catalogue import Catalogue, Department, Protocol, Target, add_months, load_catalogue
 from contracts.clock import china_date
 from contracts.errors import ProblemCode, problem_type
 from contracts.identifiers import normalise_document_number, uscc_check_character
@@ -262,6 +262,15 @@ class World:
         url = self.url("sandbox", f"/targets/{target_id}/public?subject_code={company.code}")
         return {record["document_number"] for record in (await self.ask("GET", url)).ok()["records"]}
 
+    def told(self, company: Company) -> list[Target]:
+        """The targets that are told of a company's records, and not by letter."""
+        categories = {self.catalogue.penalty_category(r["CF_CFJGDM"], r["CF_CFJG"]) for r in company.rows}
+        return [
+            target
+            for target in self.catalogue.targets
+            if target.protocol is not Protocol.LETTER and categories <= set(target.categories)
+        ]
+
     async def pushes(self, target_id: str, company: Company) -> list[Document]:
         """The pushes a target has received about a company."""
         url = self.url("sandbox", f"/targets/{target_id}/sandbox/log?limit=10000")
@@ -360,7 +369,7 @@ class World:
         company = await self.company()
         application = await self.repaired(company)
         assert [item["status"] for item in application["items"]] == ["repaired"]
-        for target in self.catalogue.targets:
+        for target in self.told(company):
             assert await self.public(target.id, company) == set()
 
 

@@ -15,6 +15,7 @@ from e2e.people import Company, Document, World
 from pypdf import PdfReader
 from yarl import URL
 
+from contracts.catalogue import Protocol
 from contracts.errors import ProblemCode
 from contracts.signatures import KeySet, UnverifiedError
 from support import eventually
@@ -71,6 +72,9 @@ async def test_whatever_is_changed_in_the_history_is_named(
     texts = [json.loads(row["text"]) for row in history.find({"record_id": record})]
     assert {text["kind"] for text in texts} == {"decision", "push", "reading"}
     assert company.code not in json.dumps(texts)
+    # whichever way a target says so: in its answer, a receipt, a file, or by fetching the list
+    applied = {text["chain"] for text in texts if text["facts"].get("answer") == "applied"}
+    assert applied == {f"{target.id}|{record}" for target in world.told(company)}
 
     original = history.find_one({"_id": first})
     other = history.find_one({"_id": second})
@@ -133,10 +137,19 @@ async def test_a_certificate_says_what_is_seen_and_everybody_can_check_it(
     again = (await world.ask("GET", f"{address}?format=json", company.token)).ok()
     assert again == signed
     body = signed["certificate"]
-    assert body["complete"]
-    assert {target["target_id"] for target in body["targets"]} == {t.id for t in world.catalogue.targets}
+    standing = {
+        target.id: "right"
+        if target.read_back
+        else ("pending" if target.protocol is Protocol.LETTER else "acknowledged")
+        for target in world.catalogue.targets
+    }
+    assert {target["target_id"]: target["standing"] for target in body["targets"]} == standing
+    assert not body["complete"], "nobody can look at some of them"
     history = world.database("sync")["history"]
     for target in body["targets"]:
+        if standing[target["target_id"]] != "right":
+            assert target["evidence"] is None
+            continue
         reading = history.find_one({"hash": target["evidence"]})
         assert reading is not None
         assert json.loads(reading["text"])["facts"]["right"] is True

@@ -18,6 +18,9 @@ from contracts.working_days import LIBRARY_CALENDAR
 from support import eventually
 from xinfu.compose import SERVICES
 
+LETTER = "shili-zhengxin"
+"""The target that is told by letter alone."""
+
 Entry = tuple[str, str, dict[str, Any]]
 """An event of a stream: id, event, data."""
 
@@ -74,7 +77,7 @@ async def test_a_person_assigns_what_no_department_is_known_for(world: World) ->
     assert types[:5] == ["submitted", "referred", "routed", "accepted", "granted"]
     assert types[-2:] == ["propagated", "completed"]
     assert done["items"][0]["department"]["slug"] == DESK
-    assert all([await world.public(t.id, company) == set() for t in world.catalogue.targets])
+    assert all([await world.public(t.id, company) == set() for t in world.told(company)])
 
 
 # --- refusing
@@ -82,7 +85,7 @@ async def test_a_person_assigns_what_no_department_is_known_for(world: World) ->
 
 async def test_a_refusal_is_told_with_its_reason_and_targets_stay_as_they_are(world: World) -> None:
     company = await world.company()
-    shown = {target.id: await world.public(target.id, company) for target in world.catalogue.targets}
+    shown = {target.id: await world.public(target.id, company) for target in world.told(company)}
     assert all(shown.values())
     application = (await world.submit(company)).ok()
     reason = "尚未缴清罚款 <请缴清后重新申请>"
@@ -104,7 +107,7 @@ async def test_a_refusal_is_told_with_its_reason_and_targets_stay_as_they_are(wo
 
     await eventually(mailed)
     assert sum(reason in mail["text"] for mail in await world.mails(company)) == 1
-    for target in world.catalogue.targets:
+    for target in world.told(company):
         assert await world.public(target.id, company) == shown[target.id]
         assert await world.pushes(target.id, company) == []
     # the record is free again, for a better application
@@ -128,7 +131,7 @@ async def until_shown(world: World, company: Company, version: int) -> None:
         return answer.status == 200 and (answer.body["version"], answer.body["completed"]) == (version, True)
 
     await eventually(seen, 40)
-    for target in world.catalogue.targets:
+    for target in world.told(company):
         assert await world.public(target.id, company) == set(company.record_ids), target.id
         *_, last = await world.pushes(target.id, company)
         assert (last["version"], last["state"], last["status"]) == (version, "published", "applied")
@@ -187,7 +190,7 @@ async def test_a_departments_own_system_revokes_whatever_order_its_callbacks_com
 
 async def test_a_repair_revoked_before_any_target_took_it_ends_shown_everywhere(world: World) -> None:
     company = await world.company()
-    for target in world.catalogue.targets:
+    for target in world.told(company):
         await world.fault(target.id, mode="fail")
     application = (await world.submit(company)).ok()
     item_id = application["items"][0]["item_id"]
@@ -198,7 +201,7 @@ async def test_a_repair_revoked_before_any_target_took_it_ends_shown_everywhere(
     (await world.desk(item_id, "revoke", {"reason": "材料虚假"})).ok()
     done = await world.until_completed(company, application["application_id"])
     assert [item["status"] for item in done["items"]] == ["revoked"]
-    for target in world.catalogue.targets:
+    for target in world.told(company):
         await world.fault(target.id, mode="ok")
     await until_shown(world, company, 2)
     assert (await world.application(company, application["application_id"]))["items"][0][
@@ -313,6 +316,7 @@ async def snapshot(world: World) -> dict[str, Any]:
     intake, notify, sync = (world.database(name) for name in ("intake", "notify", "sync"))
     return {
         "targets": targets,
+        "pushes": world.database("sync")["attempts"].count_documents({"action": "push"}),
         "mails": {mail["message_id"]: mail["deliveries"] for mail in mails},
         "timelines": sorted(str(each["_id"]) for each in intake["timeline"].find()),
         "items": {each["_id"]: each for each in intake["items"].find()},
@@ -407,7 +411,7 @@ async def test_targets_converge_whatever_they_do(world: World) -> None:
     await world.until_completed(company, application["application_id"], 60)
     faults = (await world.ask("GET", world.url("sandbox", "/sandbox/faults"))).ok()
     received = {}
-    for target in world.catalogue.targets:
+    for target in world.told(company):
         assert faults[target.id]["fault"] is None, target.id
         assert await world.public(target.id, company) == set()
         pushes = await world.pushes(target.id, company)
@@ -447,7 +451,8 @@ async def test_a_vendor_that_forgets_is_found_and_repaired(world: World) -> None
     await eventually(told)
     shown = await world.application(company, application["application_id"])
     assert (shown["status"], shown["items"][0]["status"]) == ("completed", "repaired")
-    assert {target["state"] for target in shown["items"][0]["targets"]} == {"verified"}
+    states = {target["target_id"]: target["state"] for target in shown["items"][0]["targets"]}
+    assert states == {t.id: "verified" if t.read_back else "acknowledged" for t in world.told(company)}
     # nobody writes to the applicant a second time
     assert len(await world.mails(company)) <= 2
 
@@ -520,18 +525,23 @@ async def test_operators_see_how_far_targets_are(world: World) -> None:
     (await world.desk(application["items"][0]["item_id"], "grant")).ok()
     await world.until_completed(company, application["application_id"])
     after = await convergence()
+    told = {target.id: target for target in world.told(company)}
     for id_, target in after.items():
-        assert target["desired"] == before[id_]["desired"] + 1
-        assert target["acknowledged"] == before[id_]["acknowledged"] + 1
-        assert target["seen"] == before[id_]["seen"] + 1
-        assert target["breaker"]["state"] == "closed"
+        more = id_ in told
+        assert target["desired"] == before[id_]["desired"] + (more or id_ == LETTER)
+        assert target["acknowledged"] == before[id_]["acknowledged"] + more
+        assert target["seen"] == before[id_]["seen"] + more
+        assert (target["breaker"] and target["breaker"]["state"]) == (None if id_ == LETTER else "closed")
     matrix = (await world.ask("GET", record, operator)).ok()
     assert (matrix["completed"], matrix["version"], matrix["state"]) == (True, 1, "publication_ended")
-    assert {target["target_id"] for target in matrix["targets"]} == set(after)
-    assert all(
-        target["settled"] and target["seen_state"] == "publication_ended" for target in matrix["targets"]
-    )
-    assert {target["due_on"] for target in matrix["targets"]} == {None}
+    assert {target["target_id"] for target in matrix["targets"]} == {*told, LETTER}
+    for target in matrix["targets"]:
+        id_ = target["target_id"]
+        assert target["settled"] == (id_ != LETTER)
+        assert ("函告" in (target["note"] or "")) == (id_ == LETTER)
+        seen = "publication_ended" if id_ in told and told[id_].read_back else None
+        assert target["seen_state"] == seen
+        assert target["due_on"] is None or id_ == LETTER
     # a week ago one of them had lost it, and has not answered since
     late, day = "credit-china", (datetime.now(UTC) - timedelta(days=9)).date()
     due = LIBRARY_CALENDAR.working_days_after(day, 3)
@@ -546,11 +556,11 @@ async def test_operators_see_how_far_targets_are(world: World) -> None:
     }
     deliveries.update_one({"_id": f"{late}|{company.ids[0]}"}, {"$set": lost})
 
-    async def told() -> bool:
+    async def overdue_told() -> bool:
         case = await world.application(company, application["application_id"])
         return [line["type"] for line in case["timeline"]].count("target_overdue") == 1
 
-    await eventually(told, 30)
+    await eventually(overdue_told, 30)
     target = (await convergence())[late]
     assert (target["overdue"], target["time_limit_working_days"]) == (1, 3)
     (shown,) = [
@@ -565,7 +575,7 @@ async def test_operators_see_how_far_targets_are(world: World) -> None:
         return bool((await convergence())[late]["overdue"] == 0)
 
     await eventually(in_time_again, 20)
-    assert await told(), "once"
+    assert await overdue_told(), "once"
 
 
 async def test_a_department_with_its_own_system_refuses(world: World) -> None:

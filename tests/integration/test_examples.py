@@ -135,7 +135,7 @@ SERVICES: dict[str, tuple[set[str], Callable[[Database], Handler], Sequence[Coll
         _dept_adapter,
         [*dept_store.collections(30), *dept_objections.COLLECTIONS],
     ),
-    "sync": ({"xinfu.decisions"}, _sync, sync_store.COLLECTIONS),
+    "sync": ({"xinfu.decisions"}, _sync, sync_store.collections(30, 30)),
     "notify": (
         {"xinfu.applications", "xinfu.routing", "xinfu.decisions", "xinfu.propagation"},
         _notify,

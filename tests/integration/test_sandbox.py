@@ -852,3 +852,59 @@ async def test_index_links_lead_somewhere(http: aiohttp.ClientSession) -> None:
         page = await answer.text()
     assert "杭市监罚〔2026〕&lt;b&gt;9号" in page
     assert "<b>" not in page
+
+
+# --- conformance of targets (xinfu conformance target)
+
+
+def _conformance(
+    url: str, target: str, key: dict[str, str], *more: str
+) -> "subprocess.CompletedProcess[str]":
+    named = [f"--{name.replace('_', '-')}={value}" for name, value in key.items()]
+    command = [
+        sys.executable,
+        "-m",
+        "xinfu",
+        "conformance",
+        "target",
+        f"--url={url}/targets/{target}",
+        *named,
+    ]
+    environment = os.environ | {"XINFU_CONFORMANCE_SECRET": SECRET, "COLUMNS": "200"}
+    return subprocess.run([*command, *more], capture_output=True, text=True, env=environment, timeout=120)
+
+
+async def test_the_conformance_kit_passes_a_good_target_and_fails_a_wrong_one(
+    http: aiohttp.ClientSession, shared: Sandbox
+) -> None:
+    key = _key("91330100XD0000777" + "A")
+    await _seed(http, "qichacha", key)
+    good = await asyncio.to_thread(_conformance, shared.url, "qichacha", key, "--batch-size=50")
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert (good.stdout.count("✓"), good.stdout.count("✗")) == (10, 0), good.stdout
+    assert await _seen(http, "qichacha", key) == ("published", 11), "as it was found"
+    # a second run goes on above the version it finds
+    assert (
+        await asyncio.to_thread(_conformance, shared.url, "qichacha", key, "--batch-size=50")
+    ).returncode == 0
+
+    async def failing(fault: dict[str, Any]) -> set[str]:
+        await _command(http, "/sandbox/faults/qichacha", fault)
+        found = await asyncio.to_thread(
+            _conformance, shared.url, "qichacha", key, "--batch-size=50", "--wait-seconds=0.2"
+        )
+        async with http.delete("/sandbox/faults/qichacha") as cleared:
+            assert cleared.status == 204
+        assert found.returncode == 1, found.stdout
+        return {line.split("│")[2].strip() for line in found.stdout.splitlines() if "✗" in line}
+
+    ignored = await failing({"mode": "ignore"})
+    assert "终止公示，查询与之一致" in ignored
+    assert not any("签名" in name for name in ignored)
+    assert "不认识的记录应答 rejected，其余照办" in await failing({"mode": "partial"})
+    assert await failing({"mode": "redirect"}) == {"查得到测试记录"}, "then nothing else is tried"
+    wrong = await asyncio.to_thread(
+        _conformance, shared.url, "qichacha", {**key, "document_number": "没有〔2020〕1号"}
+    )
+    assert wrong.returncode == 1
+    assert "请先在平台公示这条记录" in wrong.stdout

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from contracts.http.target import RecordKey, RecordView, RepairStatus
 from contracts.records import DisplayState
@@ -12,7 +13,7 @@ KEY = RecordKey(
 )
 
 
-def policy(target_id: str, *, reads_back: bool = True) -> Policy:
+def policy(target_id: str, *, reads_back: bool = True, **more: Any) -> Policy:
     """How a target is asked."""
     return Policy(
         target_id=target_id,
@@ -22,6 +23,7 @@ def policy(target_id: str, *, reads_back: bool = True) -> Policy:
         recheck=(timedelta(seconds=60), timedelta(seconds=600)),
         backoff_base=timedelta(seconds=1),
         backoff_max=timedelta(seconds=300),
+        **more,
     )
 
 

@@ -56,7 +56,7 @@ deliveries = st.builds(
 )
 
 
-def certificate(*found: Delivery, person: bool = True) -> Certificate:
+def certificate(*found: Delivery, person: bool = True, record: Record = RECORD) -> Certificate:
     subject = Subject(
         subject_id=SUBJECT,
         subject_type=SubjectType.NATURAL_PERSON if person else SubjectType.LEGAL_PERSON,
@@ -64,7 +64,7 @@ def certificate(*found: Delivery, person: bool = True) -> Certificate:
         name="张三丰" if person else "杭州示例科技有限公司",
     )
     return compose(
-        RECORD,
+        record,
         {d.id: d for d in found},
         POLICIES,
         {"alpha": "sha256:00"},
@@ -102,6 +102,7 @@ def test_no_personal_id_and_no_full_name_of_a_person() -> None:
 
 def test_a_revocation_and_a_drift_are_told_when_it_is_checked() -> None:
     right = Delivery("alpha", RECORD.record_id, 2, None, NOW, {}, 2, 2, DisplayState.PUBLICATION_ENDED, NOW)
+    assert certificate(right, record=replace(RECORD, targets=("alpha",))).complete
     issued = certificate(right)
     assert targets_now(issued, RECORD, {right.id: right}, POLICIES)[:2] == (False, True)
     drifted = replace(right, seen_version=0, seen_state=DisplayState.PUBLISHED)

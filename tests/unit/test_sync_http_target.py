@@ -2,13 +2,19 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 from aiohttp import ClientSession, web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from chassis.webhooks import verify
 from contracts.http.target import RecordKey, RepairPush, RepairStatus
@@ -107,7 +113,7 @@ async def test_a_redirect_is_not_followed(connect: Connect) -> None:
         visited.append(request.path)
         return web.Response(status=307, headers={"Location": "/elsewhere"})
 
-    with pytest.raises(UnavailableError, match="307"):
+    with pytest.raises(UnavailableError, match=r"307 .*a redirect to /elsewhere, which is not followed"):
         await (await connect(handler)).push([push(1)])
     assert visited == ["/base/v1/repairs"]
 
@@ -212,3 +218,65 @@ async def test_silence_an_endless_answer_and_a_closed_door_are_unavailable(conne
         target = await connect(handler, timeout_seconds)
         with pytest.raises(UnavailableError, match=reason):
             await target.push([push(1)])
+
+
+async def test_a_later_receipt_is_announced(connect: Connect) -> None:
+    """202 without a body is of all pushes; with one, of those it names."""
+    target = await connect(answering(202, ""))
+    told = await target.push([push(1), push(2)])
+    assert {result.status for result in told.values()} == {RepairStatus.RECEIVED}
+    assert len(told) == 2
+    one = {"results": [{"idempotency_key": "alpha:1:1", "status": "received"}]}
+    assert list(await (await connect(answering(202, one))).push([push(1), push(2)])) == ["alpha:1:1"]
+
+
+async def test_a_target_whose_clock_is_wrong_is_told_from_one_with_a_wrong_secret(connect: Connect) -> None:
+    late = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
+    with pytest.raises(UnavailableError, match=r"HTTP 401 .* its clock is \+7\d+ s off"):
+        await (await connect(answering(401, "", Date=late))).push([push(1)])
+    with pytest.raises(UnavailableError, match=r"HTTP 401 to /v1/repairs$"):
+        await (await connect(answering(401, ""))).push([push(1)])
+    # and its waits are measured by its own clock
+    wait = format_datetime(datetime.now(UTC) + timedelta(hours=2, seconds=50), usegmt=True)
+    with pytest.raises(UnavailableError) as told:
+        await (await connect(answering(503, "", Date=late, Retry_After=wait))).push([push(1)])
+    assert 45 <= told.value.retry_after_seconds <= 51
+
+
+async def test_what_a_failing_target_says_is_kept_short(connect: Connect) -> None:
+    with pytest.raises(UnavailableError) as told:
+        await (await connect(answering(500, "错" * 100_000))).push([push(1)])
+    assert 0 < len(told.value.answer) <= 4000
+    with pytest.raises(RefusedError) as refused:
+        await (await connect(answering(422, "批次过大"))).push([push(1)])
+    assert "批次过大" in refused.value.answer
+
+
+async def test_a_wrong_certificate_is_a_failure_with_its_reason(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "elsewhere.example")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "server.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem.write_bytes(private + made.public_bytes(Encoding.PEM))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pem)
+    runner = web.AppRunner(web.Application())
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    url = f"https://127.0.0.1:{runner.addresses[0][1]}"
+    async with ClientSession() as http:
+        target = HttpTarget(http, url, SECRET, timeout_seconds=5, retry_after_max_seconds=1)
+        with pytest.raises(UnavailableError, match="certificate verify failed"):
+            await target.push([push(1)])
+    await runner.cleanup()

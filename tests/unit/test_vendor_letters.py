@@ -65,6 +65,9 @@ def test_the_first_letter_waits_for_the_working_days_of_the_catalogue() -> None:
     # the clock of a newer decision starts with it, though the vendor differed before
     newer = replace(GRANTED, decided_at=SINCE + timedelta(days=20))
     assert next_step(DELIVERY, newer, VENDOR, {}, POLICY, due + timedelta(days=1)) is None
+    # nor is it written to before those have acknowledged that it has to agree with
+    held = replace(DELIVERY, waits_for=("credit-china",))
+    assert next_step(held, GRANTED, VENDOR, {}, POLICY, due + timedelta(days=1)) is None
     published = replace(GRANTED, state=DisplayState.PUBLISHED)
     assert next_step(DELIVERY, published, VENDOR, {}, POLICY, date(2027, 1, 1)) is None
 

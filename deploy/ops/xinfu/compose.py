@@ -13,7 +13,7 @@ from typing import Any, Self
 import asyncssh
 from pymongo import MongoClient
 
-from contracts.catalogue import load_catalogue
+from contracts.catalogue import Protocol, load_catalogue
 from contracts.signatures import new_secret
 from contracts.tokens import Scope
 from xinfu_local import Broker, Process, StackError, free_port
@@ -147,6 +147,11 @@ def compose(
     interfaces = {d.slug for d in load_catalogue().departments if d.mode == "api"}
     addresses = {slug: f"{sandbox}/departments/{slug}" for slug in departments if slug in interfaces}
     addresses |= {slug: f"sftp://{slug}@127.0.0.1:{ports['sftp']}/" for slug in passwords}
+    exchange = (data_dir / "sandbox" / "exchange").absolute()
+    by_files, fetching = (
+        [target.id for target in load_catalogue().targets if target.protocol is protocol]
+        for protocol in (Protocol.FILES, Protocol.PULL)
+    )
     common = {
         "KAFKA_ENABLE_IDEMPOTENCE": str(broker.supports_idempotence).lower(),
         "XINFU_OIDC_ISSUER": f"{sandbox}/oidc",
@@ -193,7 +198,16 @@ def compose(
         },
         "sync": {
             **client("sync"),
-            "SYNC_TARGET_URLS": json.dumps({t: f"{sandbox}/targets/{t}" for t in targets}),
+            "SYNC_TARGET_URLS": json.dumps(
+                {
+                    target: (exchange / target).as_uri()
+                    if target in by_files
+                    else f"{sandbox}/targets/{target}"
+                    for target in targets
+                }
+            ),
+            "SYNC_ALLOWED_PRIVATE_HOSTS": json.dumps(["127.0.0.1"]),
+            "SYNC_FILES_POLL_SECONDS": "0.5",
             "SYNC_TARGET_SECRETS": json.dumps(targets),
             "SYNC_PUBLIC_URL": urls["sync"],
             "SYNC_SIGNING_KEY": kept["signing-key"],
@@ -226,6 +240,8 @@ def compose(
             "SANDBOX_SMTP_PORT": str(ports["smtp"]),
             "SANDBOX_DATA_DIR": str(data_dir / "sandbox"),
             "SANDBOX_TARGET_SECRETS": json.dumps(targets),
+            "SANDBOX_EXCHANGE_DIR": str(exchange),
+            "SANDBOX_LIST_URLS": json.dumps(dict.fromkeys(fetching, urls["sync"])),
             "SANDBOX_DEPARTMENT_SECRETS": json.dumps(departments),
             "SANDBOX_SFTP_PORT": str(ports["sftp"]),
             "SANDBOX_SFTP_PASSWORDS": json.dumps(passwords),

@@ -1,4 +1,4 @@
-"""`xinfu conformance department`: drives a department's TEST system through every case, playing our side."""
+"""``xinfu conformance``: whether a counterpart's TEST system keeps to the protocol, checked against the real thing before it goes live."""
 
 import asyncio
 import json
@@ -16,14 +16,16 @@ from chassis.file_store import FilesUnavailableError, SftpAccess, open_files
 from contracts.catalogue import Department, load_catalogue
 from xinfu import conformance_api, conformance_files, conformance_kafka
 from xinfu.conformance_cases import Result
+from xinfu.conformance_target import target
 from xinfu.terminal import console, fail
 
-conformance_app = typer.Typer(no_args_is_help=True, help="部门系统的接入联调。")
+conformance_app = typer.Typer(no_args_is_help=True, help="对接联调：对方系统是否符合协议。")
+conformance_app.command("target")(target)
 
 
 @conformance_app.callback()
 def _group() -> None:
-    """部门系统的接入联调。"""
+    """Keeps each a command of its own name."""
 
 
 @conformance_app.command("department")

@@ -31,7 +31,12 @@ def convergence_command(
         elif record:
             _record(await services.client.call("GET", f"{sync}/v1/records/{record}"))
         else:
-            _targets((await services.client.call("GET", f"{sync}/v1/convergence"))["targets"])
+            found = await services.client.call("GET", f"{sync}/v1/convergence")
+            _targets(found["targets"])
+            for each in found["departed"]:
+                console.print(
+                    f"已不在目录中的平台 {plain(each['target_id'])} 还有 {each['differing']} 条不一致：不再推送，恢复后继续。"
+                )
         return True
 
     operate(data_dir, work)
@@ -58,9 +63,15 @@ def _targets(targets: list[dict[str, Any]]) -> None:
             f"{age(_moment(oldest['since']))} {oldest['record_id']}" if oldest else "—",
             limit,
             letters if each["letters_draft"] or each["letters_released"] else "—",
-            "正常" if each["breaker"]["state"] == "closed" else f"[red]{each['breaker']['state']}[/red]",
+            _connection(each["breaker"]),
         )
     console.print(table)
+
+
+def _connection(breaker: dict[str, Any] | None) -> str:
+    if breaker is None:
+        return "只能函告"
+    return "正常" if breaker["state"] == "closed" else f"[red]{breaker['state']}[/red]"
 
 
 def _record(record: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from contracts.catalogue import Catalogue, Target, load_catalogue
+from contracts.catalogue import Catalogue, Protocol, Target, load_catalogue
 from contracts.identifiers import normalise_document_number
 from contracts.records import SubjectType
 from contracts.tokens import Role, Scope
@@ -28,7 +28,6 @@ STATEMENT = (
     "本公司已按处罚决定全额缴纳罚款，停业整顿期间完成整改并经复查合格；"
     "已建立合规审查与员工培训制度，防止再次发生。"
 )
-_SHOWN = {True: "[yellow]公示中[/yellow]", False: "[green]已不展示[/green]", None: "[dim]？[/dim]"}
 _REFRESH_SECONDS = 0.5
 
 
@@ -40,7 +39,8 @@ class DemoFailedError(Exception):
 class Picture:
     """What is known of the application and of what each target really shows."""
 
-    target_names: dict[str, str]
+    targets: list[Target]
+    """Those that have to follow, told by something faster than a letter."""
     application: dict[str, Any] = field(default_factory=dict)
     shown: dict[tuple[str, str], bool] = field(default_factory=dict)
     """(target, 文号) -> whether a visitor sees it; only what was once seen there is in it."""
@@ -53,14 +53,18 @@ class Picture:
         """The items of the application, as intake tells them."""
         return list(self.application.get("items", []))
 
+    def of(self, item: dict[str, Any]) -> list[Target]:
+        """The targets that show such a record."""
+        return [target for target in self.targets if item["category"] in target.categories]
+
     def missing(self) -> str:
         """What is still to come (zh-CN); empty when the main job is done."""
         for item in self.items:
             if item["status"] != "repaired":
                 return f"事项 {item['document_number']} 仍为“{item['status_text']}”"
-            for target_id, name in self.target_names.items():
-                if self.shown.get((target_id, item["document_number"])) is not False:
-                    return f"{name} 仍未按决定展示 {item['document_number']}"
+            for target in self.of(item):
+                if self.shown.get((target.id, item["document_number"])) is not False:
+                    return f"{target.name} 仍未按决定展示 {item['document_number']}"
         if not self.items:
             return "申请尚未提交"
         if self.application["status"] != "completed":
@@ -71,7 +75,7 @@ class Picture:
 
     def __rich__(self) -> Group:
         items = Table(title="事项", expand=True)
-        for heading in ("文号", "认定单位", "状态", *self.target_names.values()):
+        for heading in ("文号", "认定单位", "状态", "各平台实际展示"):
             items.add_column(heading)
         for item in self.items:
             document = item["document_number"]
@@ -79,9 +83,16 @@ class Picture:
                 document,
                 (item["department"] or {}).get("name", item["authority_name"]),
                 f"[bold]{item['status_text']}[/bold]",
-                *(_SHOWN[self.shown.get((target, document))] for target in self.target_names),
+                self._shown(item),
             )
         return Group(items, *self.lines[-8:])
+
+    def _shown(self, item: dict[str, Any]) -> str:
+        targets = self.of(item)
+        still = [t.name for t in targets if self.shown.get((t.id, item["document_number"])) is not False]
+        if still:
+            return f"[yellow]公示中：{'、'.join(still)}[/yellow]"
+        return f"[green]{len(targets)} 个平台均已不展示[/green]"
 
 
 class Demo:
@@ -116,7 +127,7 @@ class Demo:
         )
         records = await self._own_records(citizen, 3)
         self._show_records(records)
-        picture = Picture({target.id: target.name for target in self._targets(records)})
+        picture = Picture(self._targets(records))
         await self._look(picture)
         record_ids = [record["record_id"] for record in records]
         commitment = await citizen.call(
@@ -198,7 +209,9 @@ class Demo:
         """The targets that have to follow: of the catalogue, not of sync."""
         categories = {record["facts"]["category"] for record in records}
         return [
-            target for target in self._catalogue.targets if any(c in target.categories for c in categories)
+            target
+            for target in self._catalogue.targets
+            if categories & set(target.categories) and target.protocol is not Protocol.LETTER
         ]
 
     async def _watch(self, citizen: Client, picture: Picture, timeout_seconds: float) -> None:
@@ -242,12 +255,12 @@ class Demo:
 
     async def _look(self, picture: Picture) -> None:
         """A visitor: what the targets really show, asked of them and not of xinfu."""
-        for target in picture.target_names:
-            url = f"{self._endpoints.sandbox}/targets/{target}/public?subject_code={DEMO_SUBJECT.code}"
+        for target in picture.targets:
+            url = f"{self._endpoints.sandbox}/targets/{target.id}/public?subject_code={DEMO_SUBJECT.code}"
             page = await self._anybody.call("GET", url)
             visible = {record["document_number"] for record in page["records"]}
-            known = {document for where, document in picture.shown if where == target} | visible
-            picture.shown |= {(target, document): document in visible for document in known}
+            known = {document for where, document in picture.shown if where == target.id} | visible
+            picture.shown |= {(target.id, document): document in visible for document in known}
 
     async def _listen(self, citizen: Client, application_id: str, picture: Picture) -> None:
         """The applicant's mailbox and in-app messages."""

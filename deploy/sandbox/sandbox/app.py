@@ -10,13 +10,26 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from standardwebhooks import Webhook
 
-from sandbox import catalogue, departments, faults, mail, officers, oidc, scanner, sources, targets, telemetry
+from sandbox import (
+    catalogue,
+    departments,
+    exchange,
+    faults,
+    mail,
+    officers,
+    oidc,
+    scanner,
+    sources,
+    targets,
+    telemetry,
+)
 from sandbox.batch import BatchSystem, serve
 from sandbox.bus import BusSystem
 from sandbox.callbacks import Callbacks
 from sandbox.cases import Cases
 from sandbox.db import Database
 from sandbox.problems import add_problem_handlers
+from sandbox.receipts import ReceiptDesk
 from sandbox.requests import MAX_BODY_BYTES
 from sandbox.settings import Settings
 
@@ -48,9 +61,9 @@ def _index(served: dict[str, catalogue.Target], offices: dict[str, catalogue.Dep
 
 
 def _stop_when_dead(worker: asyncio.Task[None]) -> None:
-    """A sandbox that takes reviews but never calls back would look like a silent department: stop instead."""
+    """A sandbox that takes reviews but never calls back would look like a silent department: stop instead. So with targets."""
     if not worker.cancelled() and (error := worker.exception()):
-        log.critical("a department's worker died", exc_info=error)
+        log.critical("worker died", exc_info=error)
         signal.raise_signal(signal.SIGTERM)
 
 
@@ -81,6 +94,9 @@ def create_app(settings: Settings) -> FastAPI:
         for office in offices.values()
         if office.mode == "events" and settings.kafka_bootstrap_servers
     ]
+    receipts = ReceiptDesk(db, served)
+    others = exchange.Exchange(db, switches, settings.exchange_seconds)
+    folders = settings.exchange_dir or settings.data_dir / "exchange"
     smtp = mail.controller(db, switches, settings.host, settings.smtp_port)
 
     @asynccontextmanager
@@ -96,9 +112,16 @@ def create_app(settings: Settings) -> FastAPI:
                 settings.sftp_port,
                 settings.sftp_host_key,
             )
-        workers = [asyncio.create_task(callbacks.run(slug)) for slug in callers]
-        workers += [asyncio.create_task(batch.run()) for batch in batches]
-        workers += [asyncio.create_task(system.run()) for system in on_the_bus]
+        running = [callbacks.run(slug) for slug in callers]
+        running += [batch.run() for batch in batches]
+        running += [system.run() for system in on_the_bus]
+        running.append(receipts.run())
+        for target in served.values():
+            if target.protocol == "files":
+                running.append(others.take_files(target, folders / target.id))
+            elif target.protocol == "pull" and target.id in settings.list_urls:
+                running.append(others.fetch_lists(target, settings.list_urls[target.id]))
+        workers = [asyncio.create_task(each) for each in running]
         for worker in workers:
             worker.add_done_callback(_stop_when_dead)
         try:
@@ -118,7 +141,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     add_problem_handlers(app)
     app.include_router(faults.router(switches))
-    app.include_router(targets.router(db, switches, served, settings.target_delay_seconds))
+    app.include_router(targets.router(db, switches, served, settings.target_delay_seconds, receipts))
     app.include_router(departments.router(db, switches, offices, callbacks, book))
     webhooks = {source: Webhook(secret) for source, secret in settings.source_secrets.items()}
     app.include_router(sources.router(db, switches, webhooks))

@@ -27,6 +27,7 @@ class Target:
     categories: frozenset[str]
     batch_size: int
     natural_persons: bool
+    protocol: str
     webhook: Webhook
 
 
@@ -77,6 +78,7 @@ def targets(settings: Settings) -> dict[str, Target]:
             frozenset(rows[id_]["categories"]),
             rows[id_]["batch_size"],
             rows[id_]["natural_persons"],
+            rows[id_]["protocol"],
             Webhook(secret),
         )
         for id_, secret in settings.target_secrets.items()

@@ -43,12 +43,23 @@ class Mode(StrEnum):
     TWICE = "twice"
     GONE = "gone"
     LATE = "late"
+    IGNORE = "ignore"
+    REDIRECT = "redirect"
+    WRONG_CLOCK = "wrong_clock"
+    FOREIGN_RECEIPT = "foreign_receipt"
+    MIXED = "mixed"
 
 
 OUTAGES = frozenset({Mode.SLOW, Mode.FAIL, Mode.TIMEOUT})
 OIDC = OUTAGES | {Mode.OK}
 SMTP = OIDC | {Mode.APPLY_THEN_FAIL}
-TARGET = SMTP | {Mode.ANSWER_TWICE, Mode.PARTIAL, Mode.OUT_OF_ORDER, Mode.FORGET}
+TARGET_OUTAGES = OUTAGES | {Mode.REDIRECT, Mode.WRONG_CLOCK}
+TARGET = (
+    SMTP
+    | TARGET_OUTAGES
+    | {Mode.ANSWER_TWICE, Mode.PARTIAL, Mode.OUT_OF_ORDER, Mode.FORGET, Mode.IGNORE}
+    | {Mode.SILENT, Mode.FOREIGN_RECEIPT, Mode.MIXED}
+)
 SOURCE = OUTAGES | {Mode.OK}
 _OFFICE = frozenset({Mode.OK, Mode.REFUSE, Mode.SILENT, Mode.SUPPLEMENT, Mode.LATE, Mode.CHANGE_MIND})
 DEPARTMENT = SMTP | _OFFICE | {Mode.ANSWER_TWICE, Mode.REORDER, Mode.IGNORE_SIGNATURE}
@@ -74,6 +85,9 @@ class Fault(BaseModel):
     twice: bool = Field(
         default=False,
         description="reorder: each callback also comes a second time, after another random delay",
+    )
+    kinds: tuple[Mode, ...] = Field(
+        default=(), description="mixed: the modes that may hit, each with the probability rate"
     )
     count: int | None = Field(default=None, ge=1, description="Hit this many requests, then behave")
     rate: float | None = Field(default=None, gt=0, le=1, description="Probability to hit a request")
@@ -102,7 +116,7 @@ class Faults:
     def set(self, part: str, fault: Fault) -> None:
         """Replace the fault of a part. Raises a 404 or 422 problem."""
         self._known(part)
-        if fault.mode not in self.parts[part]:
+        if not {fault.mode, *fault.kinds} <= self.parts[part]:
             modes = ", ".join(sorted(self.parts[part]))
             raise Problem(422, ProblemCode.VALIDATION, f"{part} knows the modes {modes}, not {fault.mode}")
         with self._db.transaction() as connection:
@@ -142,11 +156,18 @@ class Faults:
             if row is None:
                 return None
             fault = Fault.model_validate_json(row["body"])
-            if fault.mode not in modes:
+            if not modes & {fault.mode, *fault.kinds}:
                 return None
             draw = row["drawn"] + 1
             # Not security: the draws have to be repeatable.
-            hit = fault.rate is None or random.Random(f"{fault.seed}/{draw}").random() < fault.rate  # noqa: S311
+            drawn = random.Random(f"{fault.seed}/{draw}").random()  # noqa: S311
+            if fault.mode is Mode.MIXED:
+                place = int(drawn / (fault.rate or 1))
+                kind = fault.kinds[place] if place < len(fault.kinds) else Mode.OK
+                hit = kind in modes
+                fault = fault.model_copy(update={"mode": kind})
+            else:
+                hit = fault.rate is None or drawn < fault.rate
             left = row["remaining"] - 1 if hit and row["remaining"] is not None else row["remaining"]
             if left == 0:
                 connection.execute("DELETE FROM fault WHERE part = ?", (part,))
@@ -156,11 +177,16 @@ class Faults:
                 )
         return fault if hit else None
 
-    async def outage(self, part: str, request: Request) -> None:
-        """Suffer slow, fail or timeout before anything else is done. Raises the problem to answer with."""
-        fault = self.take(part, OUTAGES)
+    async def outage(self, part: str, request: Request, modes: frozenset[Mode] = OUTAGES) -> None:
+        """Suffer slow, fail, timeout and the like before anything else is done. Raises the problem to answer with."""
+        fault = self.take(part, modes)
         if fault is None:
             return
+        if fault.mode is Mode.REDIRECT:
+            elsewhere = {"Location": "http://127.0.0.1:9/"}
+            raise Problem(307, ProblemCode.UNAVAILABLE, "fault redirect is switched on", elsewhere)
+        if fault.mode is Mode.WRONG_CLOCK:
+            raise Problem(401, ProblemCode.BAD_SIGNATURE, "fault wrong_clock: message timestamp too new")
         if fault.mode is Mode.FAIL:
             raise fault.failure()
         if fault.mode is Mode.SLOW:

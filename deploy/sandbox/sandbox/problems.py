@@ -13,9 +13,11 @@ from contracts.errors import ProblemCode, problem_type
 class Problem(Exception):  # noqa: N818 (RFC 9457's own word)
     """Raise anywhere in a request; ``detail`` says what is wrong and what to do."""
 
-    def __init__(self, status: int, code: ProblemCode | None, detail: str) -> None:
+    def __init__(
+        self, status: int, code: ProblemCode | None, detail: str, headers: dict[str, str] | None = None
+    ) -> None:
         super().__init__(detail)
-        self.status, self.code, self.detail = status, code, detail
+        self.status, self.code, self.detail, self.headers = status, code, detail, headers
 
     def response(self, headers: dict[str, str] | None = None) -> JSONResponse:
         """The answer."""
@@ -27,7 +29,7 @@ class Problem(Exception):  # noqa: N818 (RFC 9457's own word)
             "status": self.status,
             "detail": self.detail,
         }
-        return JSONResponse(body, self.status, headers, media_type="application/problem+json")
+        return JSONResponse(body, self.status, headers or self.headers, media_type="application/problem+json")
 
 
 async def _answer(_: Request, error: Exception) -> Response:

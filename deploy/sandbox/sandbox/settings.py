@@ -80,6 +80,16 @@ class Settings(BaseSettings):
         le=60,
         description="How long every target takes before it does what a push or a query asks",
     )
+    exchange_dir: Path | None = Field(
+        default=None,
+        description="Folder of targets that take files, one folder for each; default: in DATA_DIR",
+    )
+    list_urls: dict[str, str] = Field(
+        default_factory=dict, description="JSON {target id: base URL where a target of protocol pull fetches}"
+    )
+    exchange_seconds: float = Field(
+        default=0.5, gt=0, description="Pause between looks for files, and between fetches of lists"
+    )
     issuer_url: str = Field(default="", description="iss of the tokens; default: derived from the port")
 
     @property

@@ -1,4 +1,4 @@
-"""Targets: 信用中国, 信用浙江 and two data vendors, as far as contracts.http.target sees them, and their public pages."""
+"""Targets: platforms and data vendors, as far as contracts.http.target sees them, and their public pages."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from html import escape
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, Field
 
 from contracts.errors import ProblemCode
@@ -30,8 +30,9 @@ from contracts.identifiers import normalise_document_number, normalise_uscc
 from contracts.records import DisplayState
 from sandbox.catalogue import Target
 from sandbox.db import Database, Row
-from sandbox.faults import Fault, Faults, Mode
+from sandbox.faults import TARGET_OUTAGES, Fault, Faults, Mode
 from sandbox.problems import Problem
+from sandbox.receipts import ReceiptDesk
 from sandbox.requests import parse, verified_body
 
 SCHEMA = """
@@ -63,8 +64,17 @@ _AT = "target_id = ? AND subject_code = ? AND document_key = ? AND authority_nam
 _ID_NUMBER = re.compile(r"[1-9]\d{5}(18|19|20)\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])\d{3}[\dXx]")
 
 
-_PUSH_FAULTS = frozenset(
-    {Mode.APPLY_THEN_FAIL, Mode.PARTIAL, Mode.ANSWER_TWICE, Mode.OUT_OF_ORDER, Mode.FORGET}
+PUSH_FAULTS = frozenset(
+    {
+        Mode.APPLY_THEN_FAIL,
+        Mode.PARTIAL,
+        Mode.ANSWER_TWICE,
+        Mode.OUT_OF_ORDER,
+        Mode.FORGET,
+        Mode.IGNORE,
+        Mode.SILENT,
+        Mode.FOREIGN_RECEIPT,
+    }
 )
 
 
@@ -209,8 +219,11 @@ def _log(
     )
 
 
-def _take(db: Database, target: Target, pushes: list[RepairPush], fault: Fault | None) -> list[RepairResult]:
+def take(db: Database, target: Target, pushes: list[RepairPush], fault: Fault | None) -> list[RepairResult]:
+    """Do what a batch asks, as far as the fault lets it; the answers, of the first half alone when it is ``partial``."""
     mode = fault.mode if fault else Mode.OK
+    if mode is Mode.PARTIAL:
+        pushes = pushes[: len(pushes) // 2]
     results = []
     changed: list[int] = []
     with db.transaction() as connection:
@@ -222,6 +235,8 @@ def _take(db: Database, target: Target, pushes: list[RepairPush], fault: Fault |
                     "SELECT * FROM target_held WHERE record_seq = ?", (record["seq"],)
                 ).fetchone()
             )
+            if mode is Mode.IGNORE:
+                record = None
             hold = fault is not None and mode is Mode.OUT_OF_ORDER and record is not None and not waiting
             effect = record is not None and not hold
             _log(connection, target.id, push, Cause.PUSH, (status, reason), effect=effect, held=hold)
@@ -259,7 +274,7 @@ def _release(connection: sqlite3.Connection, held: Sequence[Row]) -> None:
         connection.execute("DELETE FROM target_held WHERE seq = ?", (row["seq"],))
 
 
-def _release_due(db: Database, target: Target) -> None:
+def release_due(db: Database, target: Target) -> None:
     """Let what was held back long enough take effect. Called before anybody looks: nobody can tell it from a clock."""
     query = "SELECT * FROM target_held WHERE target_id = ? AND due <= ? ORDER BY seq"
     parameters = (target.id, datetime.now(UTC).timestamp())
@@ -321,7 +336,9 @@ def _page(target: Target, subject_code: str, records: list[Row]) -> str:
     )
 
 
-def router(db: Database, faults: Faults, targets: Mapping[str, Target], delay_seconds: float) -> APIRouter:
+def router(
+    db: Database, faults: Faults, targets: Mapping[str, Target], delay_seconds: float, receipts: ReceiptDesk
+) -> APIRouter:
     """Endpoints under /targets/{target_id}."""
     db.create(SCHEMA)
     api = APIRouter(prefix="/targets/{target_id}", tags=["targets"])
@@ -333,41 +350,50 @@ def router(db: Database, faults: Faults, targets: Mapping[str, Target], delay_se
             )
         return targets[target_id]
 
-    @api.post("/v1/repairs")
-    async def repairs(target_id: str, request: Request) -> RepairBatchResult:
+    @api.post(
+        "/v1/repairs", response_model=RepairBatchResult, responses={202: {"description": "receipt follows"}}
+    )
+    async def repairs(target_id: str, request: Request) -> Response:
         target = find(target_id)
         body = await verified_body(request, target.webhook)
         await asyncio.sleep(delay_seconds)
-        await faults.outage(target.id, request)
+        await faults.outage(target.id, request, TARGET_OUTAGES)
         if not request.headers.get("idempotency-key"):
             raise Problem(
                 400, ProblemCode.IDEMPOTENCY_KEY_MISSING, "send the header Idempotency-Key with the batch"
             )
-        pushes = parse(RepairBatch, body).pushes
-        if len(pushes) > target.batch_size:
+        batch = parse(RepairBatch, body)
+        if len(batch.pushes) > target.batch_size:
             raise Problem(
-                413, ProblemCode.TOO_LARGE, f"{len(pushes)} pushes: send at most {target.batch_size} at once"
+                413,
+                ProblemCode.TOO_LARGE,
+                f"{len(batch.pushes)} pushes: send at most {target.batch_size} at once",
             )
-        fault = faults.take(target.id, _PUSH_FAULTS)
+        fault = faults.take(target.id, PUSH_FAULTS)
         mode = fault.mode if fault else Mode.OK
-        _release_due(db, target)
-        results = _take(db, target, pushes[: len(pushes) // 2] if mode is Mode.PARTIAL else pushes, fault)
+        release_due(db, target)
+        results = take(db, target, batch.pushes, fault)
         if fault and mode is Mode.APPLY_THEN_FAIL:
             raise fault.failure()
-        return RepairBatchResult(results=results * 2 if mode is Mode.ANSWER_TWICE else results)
+        if target.protocol == "push_receipt" and batch.receipts_url:
+            if mode is not Mode.SILENT:
+                receipts.plan(target.id, batch.receipts_url, results, foreign=mode is Mode.FOREIGN_RECEIPT)
+            return Response(status_code=202)
+        answer = RepairBatchResult(results=results * 2 if mode is Mode.ANSWER_TWICE else results)
+        return Response(answer.model_dump_json(), media_type="application/json")
 
     @api.post("/v1/records/query")
     async def query(target_id: str, request: Request) -> RecordQueryResult:
         target = find(target_id)
         body = await verified_body(request, target.webhook)
         await asyncio.sleep(delay_seconds)
-        await faults.outage(target.id, request)
+        await faults.outage(target.id, request, TARGET_OUTAGES)
         keys = parse(RecordQuery, body).records
         if not target.natural_persons and any(looks_like_id_number(key.subject_code) for key in keys):
             raise Problem(
                 422, ProblemCode.VALIDATION, f"{target.name} takes no ID numbers of natural persons"
             )
-        _release_due(db, target)
+        release_due(db, target)
         return RecordQueryResult(records=[_view(db, target, key) for key in keys])
 
     @api.post("/sandbox/records")
@@ -408,7 +434,7 @@ def router(db: Database, faults: Faults, targets: Mapping[str, Target], delay_se
         target_id: str, after: int = 0, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000
     ) -> dict[str, Any]:
         target = find(target_id)
-        _release_due(db, target)
+        release_due(db, target)
         found = db.rows(
             "SELECT seq, subject_code, document_number, authority_name, category, state, version, decision_number"
             " FROM target_record WHERE target_id = ? AND seq > ? ORDER BY seq LIMIT ?",
@@ -448,7 +474,7 @@ def router(db: Database, faults: Faults, targets: Mapping[str, Target], delay_se
         target_id: str, after: int = 0, limit: Annotated[int, Query(ge=0, le=10_000)] = 1000
     ) -> dict[str, Any]:
         target = find(target_id)
-        _release_due(db, target)
+        release_due(db, target)
         summary = db.one(
             "SELECT count(status) AS received, coalesce(sum(cause = 'push' AND effect), 0) AS first_effect,"
             " coalesce(sum(status = 'applied' AND NOT effect AND NOT held), 0) AS repeated,"
@@ -471,13 +497,13 @@ def router(db: Database, faults: Faults, targets: Mapping[str, Target], delay_se
     @api.get("/public")
     def public(target_id: str, subject_code: str) -> dict[str, Any]:
         target = find(target_id)
-        _release_due(db, target)
+        release_due(db, target)
         return {"subject_code": subject_code, "records": _public(db, target, subject_code)}
 
     @api.get("/", response_class=HTMLResponse)
     def page(target_id: str, subject_code: str = "") -> str:
         target = find(target_id)
-        _release_due(db, target)
+        release_due(db, target)
         return _page(target, subject_code, _public(db, target, subject_code) if subject_code else [])
 
     return api

@@ -38,6 +38,7 @@ _TITLES: dict[ProblemCode, tuple[HTTPStatus, str]] = {
     ProblemCode.BAD_SIGNATURE: (HTTPStatus.UNAUTHORIZED, "签名校验未通过"),
     ProblemCode.UNKNOWN_ITEM: (HTTPStatus.NOT_FOUND, "事项不存在"),
     ProblemCode.WRONG_DEPARTMENT: (HTTPStatus.FORBIDDEN, "事项不属于该部门"),
+    ProblemCode.WRONG_TARGET: (HTTPStatus.FORBIDDEN, "推送不属于该平台"),
     ProblemCode.DECISION_CONFLICT: (HTTPStatus.CONFLICT, "与已作出的决定不一致"),
     ProblemCode.INVALID_TRANSITION: (HTTPStatus.CONFLICT, "当前状态不能进行该操作"),
     ProblemCode.MISSING_COLUMNS: (HTTPStatus.UNPROCESSABLE_ENTITY, "文件缺少必需的列"),

@@ -56,6 +56,8 @@ class Runtime:
     relay: Relay
     topics: Collection[str]
     dead_letters: DeadLetters
+    exits: contextlib.AsyncExitStack
+    """What a service opens for itself and has closed at the end, after its loops have stopped."""
     consumers: list[BatchConsumer] = field(default_factory=list)
 
 
@@ -117,7 +119,8 @@ async def _running(
     broker = make_broker(settings, spec.name)
     dead_letters = DeadLetters(database, settings.dead_letter_quota_mb * 1_000_000)
     tokens = TokenVerifier(settings, http)
-    runtime = Runtime(spec.name, database, outbox, http, tokens, relay, spec.topics, dead_letters)
+    stack = contextlib.AsyncExitStack()
+    runtime = Runtime(spec.name, database, outbox, http, tokens, relay, spec.topics, dead_letters, stack)
     own = [
         *inbox_collections(settings.inbox_retention_days),
         *dead_letter_collections(settings.dead_letter_retention_days),
@@ -128,7 +131,7 @@ async def _running(
     ]
     if spec.calendar is not None:
         announce(spec.calendar)
-    async with contextlib.AsyncExitStack() as stack:
+    async with stack:
         stack.callback(database.close)
         stack.push_async_callback(http.close)
         await _until_available("mongodb", lambda: database.ensure(own))

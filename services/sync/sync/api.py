@@ -2,20 +2,22 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, Field
 from starlette.datastructures import State
 
 from chassis.auth import require
 from chassis.breaker import BreakerState
 from chassis.problems import Problem
+from contracts.catalogue import Target
+from contracts.clock import CHINA_STANDARD_TIME
 from contracts.errors import ProblemCode
-from contracts.records import DisplayState, RecordId
+from contracts.records import DisplayState, RecordId, Timestamp
 from contracts.tokens import Claims, Scope
-from sync.domain import Delivery, Policy, delivery_id, due, is_overdue, settled
+from sync.domain import Delivery, Policy, due, is_overdue, settled
 from sync.driver import Driver
 from sync.letter_desk import LetterDesk
 from sync.store import Store
@@ -63,13 +65,21 @@ class TargetConvergence(BaseModel):
     oldest_difference: OldestDifference | None
     time_limit_working_days: int
     overdue: int = Field(description="Of the others, those beyond the time limit; counted up to 1000")
-    breaker: BreakerView
+    breaker: BreakerView | None = Field(description="null: the target is told by letter alone")
+
+
+class DepartedTarget(BaseModel):
+    """A target that has left the catalogue with work undone: nothing is sent there, and it goes on if it comes back."""
+
+    target_id: str
+    differing: int
 
 
 class Convergence(BaseModel):
-    """Every target of the catalogue."""
+    """Every target of the catalogue, and those that have left it with work undone."""
 
     targets: list[TargetConvergence]
+    departed: list[DepartedTarget]
 
 
 class DeliveryView(BaseModel):
@@ -93,6 +103,32 @@ class DeliveryView(BaseModel):
     due_provisional: bool = Field(description="The working days on the way are not published yet")
     overdue: bool
     last_error: str | None
+    sent_version: int = Field(description="Version handed over; what became of it has yet to be told")
+    waits_for: list[str] = Field(
+        description="Targets that are told before this one and have not acknowledged"
+    )
+    note: str | None = Field(description="What it waits for, in words (zh-CN)")
+
+
+class AttemptView(BaseModel):
+    """One call to a target about the record, or one word of the target about it."""
+
+    target_id: str
+    action: str
+    at: datetime
+    seconds: float
+    version: int
+    result: str
+    reason: str | None
+    error: str | None
+    answer: str | None = Field(description="What a failing target said, cut short, without personal data")
+
+
+class Attempts(BaseModel):
+    """Newest first. ``next``: hand it in as ``before`` for the page after this one."""
+
+    attempts: list[AttemptView]
+    next: datetime | None
 
 
 class RecordView(BaseModel):
@@ -110,15 +146,20 @@ class RecordView(BaseModel):
 
 
 async def _convergence(
-    driver: Driver, store: Store, policy: Policy, limits: TimeLimits, letters: Mapping[LetterState, int]
+    target: Target,
+    driver: Driver | None,
+    store: Store,
+    policy: Policy,
+    limits: TimeLimits,
+    letters: Mapping[LetterState, int],
 ) -> TargetConvergence:
-    difference = await store.difference(driver.target.id)
+    difference = await store.difference(target.id)
     now = time.monotonic()
     oldest = difference.oldest
     last = due(oldest, policy) if oldest else None
     return TargetConvergence(
-        target_id=driver.target.id,
-        target_name=driver.target.name,
+        target_id=target.id,
+        target_name=target.name,
         desired=difference.desired,
         acknowledged=difference.acknowledged,
         seen=difference.seen,
@@ -135,9 +176,11 @@ async def _convergence(
             attempts=oldest.attempts,
             last_error=oldest.last_error,
         ),
-        time_limit_working_days=driver.target.time_limit_working_days,
-        overdue=await limits.overdue(driver.target.id) if oldest else 0,
-        breaker=BreakerView(
+        time_limit_working_days=target.time_limit_working_days,
+        overdue=await limits.overdue(target.id) if oldest else 0,
+        breaker=None
+        if driver is None
+        else BreakerView(
             state=driver.breaker.state(now),
             retry_in_seconds=max(driver.breaker.open_until - now, 0),
             last_error=driver.breaker.last_error,
@@ -154,28 +197,55 @@ def _due(delivery: Delivery, policy: Policy | None) -> dict[str, Any]:
     }
 
 
+def _note(delivery: Delivery, policies: Mapping[str, Policy]) -> str | None:
+    """Why nothing is sent, or why it was sent before its turn."""
+    policy = policies.get(delivery.target_id)
+    if policy is None:
+        return "该平台已不在目录中：不再推送；恢复后继续。"
+    if settled(delivery, policy):
+        return None
+    if policy.by_letter:
+        return "该平台只能函告，由经办人发函。"
+    if delivery.waits_for:
+        names = "、".join(policies[t].target_name for t in delivery.waits_for if t in policies)
+        if delivery.attempts or delivery.sent_version or delivery.acknowledged_version:
+            return f"{names}在时限内未确认，已先行告知：决定已生效，不因一家平台延误。"
+        until = delivery.next_action_at and delivery.next_action_at.astimezone(CHINA_STANDARD_TIME)
+        return f"等待{names}确认后告知" + (f"，最迟到 {until:%Y-%m-%d %H:%M}。" if until else "。")
+    if delivery.sent_version == delivery.desired_version > delivery.acknowledged_version:
+        return "已列入清单，等待平台领取。" if policy.fetches else "已送达，等待平台回执。"
+    return None
+
+
 @router.get("/convergence", summary="各公示平台的收敛情况")
 async def convergence(request: Request, _operator: Operator) -> Convergence:
     """How far every target of the catalogue is from what was decided."""
-    return Convergence(targets=await convergence_of(request.app.state))
+    return await convergence_of(request.app.state)
 
 
-async def convergence_of(state: State) -> list[TargetConvergence]:
-    """Of every target of the catalogue. ``state``: of the application."""
-    drivers: Sequence[Driver] = state.drivers
+async def convergence_of(state: State) -> Convergence:
+    """Of all targets. ``state``: of the application."""
+    targets: Sequence[Target] = state.catalogue.targets
+    drivers: Mapping[str, Driver] = state.drivers
+    store: Store = state.store
     desk: LetterDesk = state.letters
     policies: Mapping[str, Policy] = state.policies
-    letters = await desk.letters.counts(driver.target.id for driver in drivers)
-    return [
-        await _convergence(
-            driver,
-            state.store,
-            policies[driver.target.id],
-            state.time_limits,
-            letters.get(driver.target.id, {}),
-        )
-        for driver in drivers
-    ]
+    letters = await desk.letters.counts(target.id for target in targets)
+    departed = await store.departed(target.id for target in targets)
+    return Convergence(
+        targets=[
+            await _convergence(
+                target,
+                drivers.get(target.id),
+                store,
+                policies[target.id],
+                state.time_limits,
+                letters.get(target.id, {}),
+            )
+            for target in targets
+        ],
+        departed=[DepartedTarget(target_id=id_, differing=n) for id_, n in departed.items()],
+    )
 
 
 @router.get("/records/{record_id}", summary="一条记录在各公示平台的状态")
@@ -193,10 +263,10 @@ async def record_view(state: State, record_id: str) -> RecordView:
         raise Problem(
             ProblemCode.NOT_FOUND, f"没有记录 {record_id} 的修复决定：请核对编号，或等待认定单位作出决定。"
         )
-    deliveries = await store.deliveries([found])
+    deliveries = await store.deliveries_of(record_id, found.targets)
     views = []
-    for target_id in found.targets:
-        delivery, policy = deliveries[delivery_id(target_id, record_id)], policies.get(target_id)
+    for delivery in deliveries.values():
+        policy = policies.get(delivery.target_id)
         views.append(
             DeliveryView.model_validate(
                 {
@@ -204,6 +274,7 @@ async def record_view(state: State, record_id: str) -> RecordView:
                     "target_name": policy and policy.target_name,
                     "settled": policy is not None and settled(delivery, policy),
                     **_due(delivery, policy),
+                    "note": _note(delivery, policies),
                 }
             )
         )
@@ -218,3 +289,23 @@ async def record_view(state: State, record_id: str) -> RecordView:
         completed=found.completed_version == found.version,
         targets=views,
     )
+
+
+@router.get("/records/{record_id}/attempts", summary="一条记录的推送与核验经过")
+async def attempts(
+    request: Request,
+    record_id: Annotated[RecordId, Path()],
+    _operator: Operator,
+    before: Annotated[Timestamp | None, Query(description="只列此刻之前的")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> Attempts:
+    """Every call that held the record, with what was said about it; kept for SYNC_ATTEMPT_RETENTION_DAYS."""
+    store: Store = request.app.state.store
+    until = before or datetime.now(UTC) + timedelta(days=1)
+    found = await store.attempts(record_id, until, limit)
+    shown = [
+        AttemptView.model_validate({**vars(attempt), **vars(row)})
+        for attempt in found
+        for row in attempt.rows
+    ]
+    return Attempts(attempts=shown, next=found[-1].at if len(found) == limit else None)

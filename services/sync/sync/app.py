@@ -2,16 +2,21 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar
 from fastapi import FastAPI
 
 from chassis.auth import ServiceToken
 from chassis.background import Loop
 from chassis.cases import CaseDirectory
 from chassis.consumer import ConsumerSpec
+from chassis.file_store import open_files
+from chassis.outbound import guarded_connect, guarded_connector
 from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
-from contracts.catalogue import Catalogue, load_catalogue
+from contracts.catalogue import Catalogue, Protocol, load_catalogue
+from contracts.catalogue import Target as CatalogueTarget
 from contracts.tokens import Scope
 from contracts.topics import DECISIONS, PROPAGATION, RECORDS
 from sync import (
@@ -28,19 +33,28 @@ from sync.api import router
 from sync.certificates import Certificates, Issuer
 from sync.domain import Policy
 from sync.driver import Driver
+from sync.exchange import Counterpart
+from sync.exchange import router as exchange
+from sync.files_target import FilesTarget
 from sync.handlers import DecisionHandler
 from sync.history import head_loop
 from sync.http_target import HttpTarget
 from sync.letter_desk import LetterDesk
 from sync.letter_store import LetterStore
+from sync.list_target import ListTarget
+from sync.lists import TargetList
 from sync.metrics import OLDEST_DIFFERENCE
 from sync.page_sessions import PageSessions
+from sync.receipts import Receipts, receipt_files_loop
 from sync.settings import SyncSettings, check_targets
-from sync.store import COLLECTIONS, Store
+from sync.settlement import Settlement
+from sync.store import Store, collections
+from sync.target import Target
 from sync.time_limits import TimeLimits
 
 NAME = "sync"
 _GAUGE_SECONDS = 5.0
+_SWEEP_SECONDS = 5.0
 
 
 def build(settings: SyncSettings) -> FastAPI:
@@ -62,7 +76,9 @@ def build(settings: SyncSettings) -> FastAPI:
     def loops(runtime: Runtime) -> list[Loop]:
         store: Store = app.state.store
         directory = _directory(runtime, settings)
-        app.state.drivers = drivers = _drivers(runtime, settings, catalogue, policies, store, directory)
+        targets = _Targets(runtime, settings, catalogue, policies, store, directory)
+        app.state.drivers = {driver.target.id: driver for driver in targets.drivers}
+        app.state.counterparts = targets.counterparts
         app.state.certificates = Certificates(
             runtime.database,
             store,
@@ -84,7 +100,7 @@ def build(settings: SyncSettings) -> FastAPI:
             directory,
             catalogue,
             policies,
-            drivers,
+            targets.drivers,
             settings.letter_policy(catalogue.calendar),
             automatic=settings.vendor_letter_automatic,
             poll_seconds=settings.vendor_letter_poll_seconds,
@@ -93,21 +109,21 @@ def build(settings: SyncSettings) -> FastAPI:
             store, runtime.outbox, policies, settings.time_limit_poll_seconds
         )
         heads = head_loop(store.history, settings.signing(), settings.head_seconds)
-        return [
-            *(driver.loop for driver in drivers),
-            heads,
-            letters.loop,
-            limits.loop,
-            _gauges(store, list(policies)),
-        ]
+        return [*targets.loops, heads, letters.loop, limits.loop, _gauges(store, list(policies))]
 
     spec = ServiceSpec(
         NAME,
         "信复 · 公示同步",
-        [*COLLECTIONS, *certificates.COLLECTIONS, *letter_store.COLLECTIONS, *page_sessions.COLLECTIONS],
+        [
+            *collections(settings.attempt_retention_days, settings.receipt_retention_days),
+            *certificates.COLLECTIONS,
+            *letter_store.COLLECTIONS,
+            *page_sessions.COLLECTIONS,
+        ],
         {topic.name: topic for topic in (RECORDS, DECISIONS, PROPAGATION)},
         routers=[
             router,
+            exchange,
             proof_api.router,
             certificates_api.router,
             letters_api.router,
@@ -130,32 +146,84 @@ def _directory(runtime: Runtime, settings: SyncSettings) -> CaseDirectory:
     return CaseDirectory(runtime.http, str(settings.intake_url), token)
 
 
-def _drivers(
-    runtime: Runtime,
-    settings: SyncSettings,
-    catalogue: Catalogue,
-    policies: Mapping[str, Policy],
-    store: Store,
-    directory: CaseDirectory,
-) -> list[Driver]:
-    return [
-        Driver(
-            target,
-            HttpTarget(
-                runtime.http,
-                str(settings.target_urls[target.id]),
-                settings.target_secrets[target.id].get_secret_value(),
-                timeout_seconds=target.timeout_seconds,
-                retry_after_max_seconds=settings.retry_after_max_seconds,
-            ),
-            policies,
-            store,
-            runtime.outbox,
-            directory,
-            settings,
+class _Targets:
+    """What serves the targets of the catalogue: a driver for each that is told or looked at, and what it may say to us."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        settings: SyncSettings,
+        catalogue: Catalogue,
+        policies: Mapping[str, Policy],
+        store: Store,
+        directory: CaseDirectory,
+    ) -> None:
+        self._runtime = runtime
+        self._settings = settings
+        self._store = store
+        self._policies = policies
+        self._directory = directory
+        self._settlement = Settlement(policies, store, runtime.outbox)
+        # a client of its own: what it may connect to is nobody else's business
+        self._http = ClientSession(
+            timeout=ClientTimeout(total=30, connect=5),
+            cookie_jar=DummyCookieJar(),
+            connector=guarded_connector(settings.allowed_private_hosts, limit=200),
         )
-        for target in catalogue.targets
-    ]
+        runtime.exits.push_async_callback(self._http.close)
+        self.drivers: list[Driver] = []
+        self.loops: list[Loop] = [Loop("completion", self._settlement.sweep, _SWEEP_SECONDS)]
+        self.counterparts: dict[str, Counterpart] = {}
+        for target in catalogue.targets:
+            if target.protocol is not Protocol.LETTER:
+                department = catalogue.by_slug(target.agency) if target.agency else None
+                self._serve(target, department.name if department else None)
+
+    def _serve(self, target: CatalogueTarget, agent: str | None) -> None:
+        settings, store, outbox = self._settings, self._store, self._runtime.outbox
+        receipts = Receipts(self._policies[target.id], self._settlement, store, outbox)
+        port: Target
+        if target.protocol is Protocol.FILES:
+            files = FilesTarget(
+                target.id,
+                partial(
+                    open_files,
+                    str(settings.target_urls[target.id]),
+                    settings.sftp_access(target.id),
+                    timeout_seconds=target.timeout_seconds,
+                    connect=partial(guarded_connect, allowed=settings.allowed_private_hosts),
+                ),
+            )
+            self.loops.append(receipt_files_loop(files, receipts, settings.files_poll_seconds))
+            port = files
+        elif target.protocol is Protocol.PULL:
+            window = self._over_http(target) if target.read_back else None
+            port = ListTarget(target.id, self._runtime.database, store, window)
+            self.counterparts[target.id] = Counterpart(
+                settings.target_secrets[target.id],
+                list=TargetList(receipts, store, outbox, self._directory, target.batch_size, agent),
+            )
+        else:
+            port = self._over_http(target)
+            self.counterparts[target.id] = Counterpart(settings.target_secrets[target.id], receipts=receipts)
+        driver = Driver(
+            target, port, self._policies, self._settlement, store, outbox, self._directory, settings, agent
+        )
+        self.drivers.append(driver)
+        self.loops.append(driver.loop)
+
+    def _over_http(self, target: CatalogueTarget) -> HttpTarget:
+        settings = self._settings
+        later = target.protocol is Protocol.PUSH_RECEIPT
+        receipts_url = f"{str(settings.public_url).rstrip('/')}/v1/targets/{target.id}/receipts"
+        return HttpTarget(
+            self._http,
+            str(settings.target_urls[target.id]),
+            settings.target_secrets[target.id].get_secret_value(),
+            timeout_seconds=target.timeout_seconds,
+            retry_after_max_seconds=settings.retry_after_max_seconds,
+            receipts_url=receipts_url if later else None,
+        )
 
 
 def _gauges(store: Store, target_ids: list[str]) -> Loop:

@@ -21,7 +21,8 @@ from contracts.events import (
     TargetOverdue,
     TargetVerified,
 )
-from contracts.http.target import RecordView, RepairResult, RepairStatus
+from contracts.http.intake import Subject
+from contracts.http.target import RecordKey, RecordView, RepairPush, RepairResult, RepairStatus
 from contracts.records import DisplayState, RecordFacts
 from contracts.working_days import LIBRARY_CALENDAR, Count, Deadline, WorkCalendar
 
@@ -62,7 +63,9 @@ class Delivery:
     to 0 when a read-back shows something else, so that it is told as TargetVerified once more after each drift.
     ``superseded``: the target says it has a newer version, so only what it shows can tell. ``attempts``: failures since it was
     last seen right. ``checks``: times it was seen right in a row. ``drifts``: findings so far. ``differs_since``: None while
-    right. ``next_action_at`` None: nothing more to do until the next decision. ``due_on``: the last day by which it has to be right,
+    right. ``next_action_at`` None: nothing more to do until the next decision, or until the target says something.
+    ``sent_version``: handed over, and the target has yet to say what became of it. ``waits_for``: targets that have not
+    acknowledged yet and are told before this one. ``due_on``: the last day by which it has to be right,
     ``due_count``: how that was counted, both None while right; ``overdue_told``: the last such day whose passing was told.
     """
 
@@ -84,6 +87,8 @@ class Delivery:
     due_on: date | None = None
     due_count: Count | None = None
     overdue_told: date | None = None
+    sent_version: int = 0
+    waits_for: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -95,8 +100,11 @@ class Delivery:
 class Policy:
     """How one target is treated. ``recheck``: pauses between read-backs that see it right; the last one repeats for ever.
 
-    ``reads_back`` false: nobody can look, so an acknowledgement has to do and TargetVerified is never told.
-    ``time_limit_working_days``: by when it has to show a decision, or show it again, of the catalogue.
+    ``reads_back`` false: nobody can look, so an acknowledgement has to do and TargetVerified is never told. ``receipt_wait``:
+    how long after a push that is only taken (RepairStatus.RECEIVED) it is pushed again; None: that is no answer of this target.
+    ``fetches``: what is pushed lies in its list until it asks. ``by_letter``: never pushed, and nobody waits for it. ``after``:
+    told once these have acknowledged, at the latest when their time limit has passed. ``time_limit_working_days``: by when it has to
+    show a decision, or show it again, of the catalogue.
     """
 
     target_id: str
@@ -108,6 +116,27 @@ class Policy:
     backoff_max: timedelta
     time_limit_working_days: int = 3
     calendar: WorkCalendar = LIBRARY_CALENDAR
+    receipt_wait: timedelta | None = None
+    fetches: bool = False
+    by_letter: bool = False
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Evidence of what the public saw: the first time it was right, and every drift.
+
+    ``answer_sha256``: of the target's answer about this record, as JSON of contracts.http.target.RecordView.
+    """
+
+    target_id: str
+    record_id: str
+    version: int
+    right: bool
+    drifts: int
+    seen_state: DisplayState | None
+    answer_sha256: str
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -136,6 +165,37 @@ def delivery_id(target_id: str, record_id: str) -> str:
 def idempotency_key(target_id: str, record_id: str, version: int) -> str:
     """Of one push: the same for every repetition (architecture, section 4)."""
     return f"{target_id}:{record_id}:{version}"
+
+
+def parse_idempotency_key(key: str) -> tuple[str, str, int]:
+    """(target, record, version). Raises ValueError for what is no key of ours."""
+    target_id, record_id, version = key.rsplit(":", 2)
+    if not version.isdecimal() or not version.isascii():
+        raise ValueError(f"no idempotency key: {key[:200]}")
+    return target_id, record_id, int(version)
+
+
+def key_of(record: Record, subject: Subject) -> RecordKey:
+    """How a record is recognised outside."""
+    return RecordKey(
+        subject_code=subject.code,
+        document_number=record.facts.document_number,
+        authority_name=record.facts.authority_name,
+    )
+
+
+def push_of(record: Record, subject: Subject, target_id: str, agent: str | None) -> RepairPush:
+    """What a target is told. ``agent``: the department that acts for the applicant there (代办)."""
+    return RepairPush(
+        idempotency_key=idempotency_key(target_id, record.record_id, record.version),
+        record=key_of(record, subject),
+        subject_name=subject.name,
+        state=record.state,
+        version=record.version,
+        decision_number=record.decision_number,
+        decided_at=record.decided_at,
+        agent=agent,
+    )
 
 
 # --- decisions
@@ -245,6 +305,7 @@ def redirect(delivery: Delivery | None, record: Record, target_id: str, now: dat
         attempts=0,
         checks=0,
         last_error=None,
+        waits_for=(),
     )
 
 
@@ -279,6 +340,42 @@ def notice_day(delivery: Delivery, record: Record, policy: Policy, now: datetime
     return told, _told(record, TargetOverdue, policy, due_on=last.on, noticed_at=now)
 
 
+# --- order
+
+
+def hold(delivery: Delivery, record: Record, policies: Mapping[str, Policy], now: datetime) -> Delivery:
+    """A redirected delivery, kept back where its target is told later than others, or by letter alone.
+
+    It waits for those that are told before it until they acknowledge, at the latest until their time limit has passed: the
+    decision is in force, and must not stay unknown elsewhere because one platform is down.
+    """
+    policy = policies[delivery.target_id]
+    if policy.by_letter:
+        return replace(delivery, next_action_at=None)
+    first = tuple(t for t in policy.after if t in record.targets and t in policies and t != record.source)
+    if not first or delivery.acknowledged_version == delivery.desired_version:
+        return delivery
+    until = max(_limit_ends(policies[t], now) for t in first)
+    return replace(delivery, waits_for=first, next_action_at=until)
+
+
+def release(delivery: Delivery, acknowledged_by: str, version: int, now: datetime) -> Delivery | None:
+    """A delivery that waited for a target which has now acknowledged ``version``; None: it did not wait for that."""
+    if delivery.desired_version != version or acknowledged_by not in delivery.waits_for:
+        return None
+    left = tuple(target for target in delivery.waits_for if target != acknowledged_by)
+    told = (
+        delivery.attempts > 0 or delivery.sent_version == version or delivery.acknowledged_version == version
+    )
+    return replace(delivery, waits_for=left, next_action_at=delivery.next_action_at if left or told else now)
+
+
+def _limit_ends(policy: Policy, now: datetime) -> datetime:
+    """The end, in China, of the last day of a target's time limit that starts now."""
+    last = policy.calendar.working_days_after(china_date(now), policy.time_limit_working_days).on
+    return datetime.combine(last + timedelta(days=1), time(), CHINA_STANDARD_TIME)
+
+
 # --- one target
 
 
@@ -297,7 +394,10 @@ def after_push(
     if isinstance(result, Failure):
         return _failed(delivery, result, policy, now), ()
     if result.status is RepairStatus.REJECTED:
-        return _failed(delivery, Failure(f"rejected: {result.reason or 'no reason given'}"), policy, now), ()
+        failure = Failure(f"rejected: {result.reason or 'no reason given'}")
+        return _failed(replace(delivery, sent_version=0), failure, policy, now), ()
+    if result.status is RepairStatus.RECEIVED:
+        return _received(delivery, policy, now), ()
     if result.status is RepairStatus.SUPERSEDED:
         if not policy.reads_back:
             return _failed(delivery, Failure("superseded: the target has a newer version"), policy, now), ()
@@ -313,6 +413,35 @@ def after_push(
         due_count=delivery.due_count if policy.reads_back else None,
     )
     return acknowledged, _told(record, TargetAcknowledged, policy, acknowledged_at=now)
+
+
+def _received(delivery: Delivery, policy: Policy, now: datetime) -> Delivery:
+    sent = replace(delivery, sent_version=delivery.desired_version)
+    if policy.fetches:
+        return replace(sent, last_error=None, next_action_at=None)
+    if policy.receipt_wait is None:
+        return _failed(
+            delivery, Failure("received, yet no receipts are agreed with this target"), policy, now
+        )
+    if delivery.sent_version == delivery.desired_version:
+        late = _failed(sent, Failure("no receipt in time: pushed again"), policy, now)
+        return replace(late, next_action_at=now + policy.receipt_wait)
+    return replace(sent, last_error=None, next_action_at=now + policy.receipt_wait)
+
+
+def after_letter(delivery: Delivery, record: Record, policy: Policy, now: datetime) -> Step:
+    """A target that is told by letter has answered that it is done."""
+    if record.version != delivery.desired_version or settled(delivery, policy):
+        return delivery, ()
+    done = replace(
+        delivery,
+        acknowledged_version=delivery.desired_version,
+        differs_since=None,
+        due_on=None,
+        due_count=None,
+        next_action_at=None,
+    )
+    return done, _told(record, TargetAcknowledged, policy, acknowledged_at=now)
 
 
 def after_read_back(
@@ -334,6 +463,7 @@ def after_read_back(
         _failed(seen, Failure(f"drifted: shows {shown}"), policy, now),
         acknowledged_version=0,
         seen_version=0,
+        sent_version=0,
         checks=0,
         drifts=seen.drifts + 1,
         differs_since=seen.differs_since or now,
@@ -343,6 +473,23 @@ def after_read_back(
     # what is not shown at all is told as what it means to the public (see shows)
     told = view.state or DisplayState.PUBLICATION_ENDED
     return drifted, _told(record, TargetDrifted, policy, seen_state=told, drifted_at=now)
+
+
+def reading_of(delivery: Delivery, events: Sequence[Event], answer_sha256: str) -> Reading | None:
+    """What to keep of a read-back that led to ``delivery`` and these events; None when it tells nothing new."""
+    telling = next((e for e in events if isinstance(e, TargetVerified | TargetDrifted)), None)
+    if telling is None or delivery.seen_at is None:
+        return None
+    return Reading(
+        target_id=delivery.target_id,
+        record_id=delivery.record_id,
+        version=delivery.desired_version,
+        right=isinstance(telling, TargetVerified),
+        drifts=delivery.drifts,
+        seen_state=delivery.seen_state,
+        answer_sha256=answer_sha256,
+        at=delivery.seen_at,
+    )
 
 
 def shows(seen: DisplayState | None, desired: DisplayState) -> bool:
@@ -362,8 +509,10 @@ def settled(delivery: Delivery, policy: Policy) -> bool:
 def complete(
     record: Record, deliveries: Sequence[Delivery], policies: Mapping[str, Policy], now: datetime
 ) -> tuple[Record, tuple[Event, ...]]:
-    """Once per version: every target that has to follow is settled. A target that left the catalogue need not follow."""
-    followed = [d for d in deliveries if d.target_id in policies]
+    """Once per version: every target that has to follow is settled. A target that left the catalogue need not follow, and
+    nobody waits for one that is told by letter.
+    """
+    followed = [d for d in deliveries if d.target_id in policies and not policies[d.target_id].by_letter]
     if record.completed_version == record.version or not all(
         settled(delivery, policies[delivery.target_id]) for delivery in followed
     ):

@@ -1,8 +1,11 @@
 """Drives one target to what was decided: a loop that pushes, looks at what the public sees, and works on the difference."""
 
 import asyncio
+import hashlib
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -17,7 +20,7 @@ from chassis.outbox import Outbox
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Target as CatalogueTarget
 from contracts.http.intake import Subject
-from contracts.http.target import RecordKey, RecordView, RepairPush, RepairResult
+from contracts.http.target import RecordView, RepairResult
 from contracts.records import SubjectType
 from sync.domain import (
     Action,
@@ -28,21 +31,21 @@ from sync.domain import (
     Step,
     after_push,
     after_read_back,
-    cause_of,
     clocked,
-    complete,
     delivery_id,
-    idempotency_key,
+    key_of,
     next_action,
+    push_of,
+    reading_of,
     redirect,
-    settled,
     shows,
 )
 from sync.facts import answer_fact
-from sync.history import Fact
 from sync.metrics import BREAKER, DRIFTS, PUSHES, READ_BACKS
+from sync.quota import Grant, Limits, Quota, give_back, take
 from sync.settings import SyncSettings
-from sync.store import Lease, Store
+from sync.settlement import Change, Settlement
+from sync.store import Attempt, AttemptRow, Lease, Store, masked
 from sync.target import RefusedError, Target, UnavailableError
 from sync.tracing import delivery_spans, headers_of, note_failure
 
@@ -59,42 +62,76 @@ A = TypeVar("A", RepairResult, RecordView)
 
 
 class Driver:
-    """The loop of one target. ``policies``: of all targets, to know when a record is complete everywhere."""
+    """The loop of one target. ``agent``: who acts for the applicant there (代办)."""
 
     def __init__(
         self,
         target: CatalogueTarget,
         port: Target,
         policies: Mapping[str, Policy],
+        settlement: Settlement,
         store: Store,
         outbox: Outbox,
         directory: CaseDirectory,
         settings: SyncSettings,
+        agent: str | None = None,
     ) -> None:
         self.target = target
+        self._agent = agent
         self.breaker = Breaker(settings.breaker_failures, settings.breaker_seconds)
         self._port = port
-        self._policies = policies
         self._policy = policies[target.id]
+        self._settlement = settlement
         self._store = store
         self._outbox = outbox
         self._directory = directory
         self._batch_size = min(target.batch_size, PROTOCOL_BATCH)
-        self._max_concurrency = settings.max_concurrency
+        self._limits = Limits(target.rate_per_second, target.burst, target.concurrency, self._batch_size)
+        self._replica = uuid.uuid4().hex
         self._lease = timedelta(seconds=settings.lease_seconds)
         self.loop = Loop(f"target {target.id}", self.step, interval_seconds=settings.poll_ms / 1000)
 
     async def step(self) -> bool:
-        """Take what is due and deal with it; whether there was any."""
+        """Take what is due, as much as the target may be asked by all replicas together; whether there was any."""
         state = self.breaker.state(time.monotonic())
         BREAKER.labels(self.target.id).set(state.gauge)
         if state is BreakerState.OPEN:
             return False
-        batches = 1 if state is BreakerState.HALF_OPEN else self._max_concurrency
+        batches = 1 if state is BreakerState.HALF_OPEN else self._limits.concurrency
         now = datetime.now(UTC)
-        lease = await self._store.claim(self.target.id, batches * self._batch_size, now, self._lease)
-        if not lease.deliveries:
+        due = await self._store.due(self.target.id, batches * self._batch_size, now)
+        if not due:
             return False
+        grant = await self._store.change_quota(
+            self.target.id,
+            lambda quota: take(quota, self._limits, self._replica, due, now, self._lease),
+        )
+        if not grant.rows:
+            return False
+        asked = 0
+        try:
+            asked = await self._deal(grant, now)
+        finally:
+            await self._store.change_quota(
+                self.target.id,
+                lambda quota: (
+                    give_back(
+                        quota or Quota(0, now),
+                        self._limits,
+                        self._replica,
+                        grant.rows - asked,
+                        datetime.now(UTC),
+                    ),
+                    None,
+                ),
+            )
+        return asked > 0
+
+    async def _deal(self, grant: Grant, now: datetime) -> int:
+        """Claim what is due and deal with it within the grant; how many there were."""
+        lease = await self._store.claim(self.target.id, grant.rows, now, self._lease)
+        if not lease.deliveries:
+            return 0
         records = await self._store.records(d.record_id for d in lease.deliveries)
         due: dict[Action, list[tuple[Delivery, Record]]] = {action: [] for action in Action}
         for delivery in lease.deliveries:
@@ -105,9 +142,15 @@ class Driver:
             # a decision made since the claim is pushed in place of the one that was claimed
             action = Action.PUSH if delivery.desired_version < record.version else next_action(delivery)
             due[action].append((delivery, record))
+        slots = asyncio.Semaphore(grant.batches)
+
+        async def in_turn(action: Action, batch: Sequence[tuple[Delivery, Record]]) -> None:
+            async with slots:
+                await self._deal_with(action, lease, batch)
+
         outcomes = await asyncio.gather(
             *(
-                self._deal_with(action, lease, rows[i : i + self._batch_size])
+                in_turn(action, rows[i : i + self._batch_size])
                 for action, rows in due.items()
                 for i in range(0, len(rows), self._batch_size)
             ),
@@ -116,7 +159,7 @@ class Driver:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
-        return True
+        return len(lease.deliveries)
 
     async def _deal_with(
         self, action: Action, lease: Lease, batch: Sequence[tuple[Delivery, Record]]
@@ -156,31 +199,43 @@ class Driver:
                 answers[delivery.id] = Failure("natural persons are never sent to this target")
             else:
                 askable[delivery.id] = (record, subject)
+        log_ = _Log(action, datetime.now(UTC), time.monotonic())
         if action is Action.PUSH:
-            pushes = {id_: self._push(record, subject) for id_, (record, subject) in askable.items()}
-            results = await self._call(pushes, self._port.push, lambda push: push.idempotency_key)
+            pushes = {
+                id_: push_of(record, subject, self.target.id, self._agent)
+                for id_, (record, subject) in askable.items()
+            }
+            results = await self._call(pushes, self._port.push, lambda push: push.idempotency_key, log_)
             answers |= {id_: _without(askable[id_][1], answer) for id_, answer in results.items()}
         else:
-            keys = {id_: _key(record, subject) for id_, (record, subject) in askable.items()}
-            answers |= await self._call(keys, self._port.read_back, lambda key: key)
+            keys = {id_: key_of(record, subject) for id_, (record, subject) in askable.items()}
+            answers |= await self._call(keys, self._port.read_back, lambda key: key, log_)
+        if askable:
+            await self._log_attempt(log_, askable, answers)
         return answers
 
-    def _push(self, record: Record, subject: Subject) -> RepairPush:
-        return RepairPush(
-            idempotency_key=idempotency_key(self.target.id, record.record_id, record.version),
-            record=_key(record, subject),
-            subject_name=subject.name,
-            state=record.state,
-            version=record.version,
-            decision_number=record.decision_number,
-            decided_at=record.decided_at,
+    async def _log_attempt(
+        self, said: "_Log", askable: Mapping[str, tuple[Record, Subject]], answers: Answers
+    ) -> None:
+        answer = said.answer
+        for _, subject in askable.values():
+            answer = answer.replace(subject.code, "***").replace(subject.name, "***")
+        rows = tuple(
+            AttemptRow(record.record_id, record.version, *_summary(answers[id_]))
+            for id_, (record, _) in askable.items()
         )
+        seconds = round(time.monotonic() - said.started, 3)
+        attempt = Attempt(
+            self.target.id, said.action.value, said.at, seconds, rows, said.error, masked(answer) or None
+        )
+        await self._store.log(attempt)
 
     async def _call(
         self,
         questions: Mapping[str, Q],
         call: Callable[[Sequence[Q]], Awaitable[Mapping[K, A]]],
         key: Callable[[Q], K],
+        said: "_Log",
     ) -> dict[str, A | Failure]:
         """Ask the target. A refused batch is halved until the row it is refused for stands alone."""
         if not questions:
@@ -188,19 +243,21 @@ class Driver:
         try:
             found = await call(list(questions.values()))
         except UnavailableError as error:
+            said.error, said.answer = error.reason, error.answer
             self.breaker.failed(time.monotonic(), error.reason, error.retry_after_seconds)
             log.warning("target unavailable", target=self.target.id, rows=len(questions), error=error.reason)
             failure = Failure(error.reason, timedelta(seconds=error.retry_after_seconds))
             return dict.fromkeys(questions, failure)
         except RefusedError as error:
+            said.error, said.answer = str(error), error.answer
             self.breaker.succeeded()
             if len(questions) == 1:
                 return dict.fromkeys(questions, Failure(f"refused: {error}"))
             rows = list(questions.items())
             half = len(rows) // 2
             return {
-                **await self._call(dict(rows[:half]), call, key),
-                **await self._call(dict(rows[half:]), call, key),
+                **await self._call(dict(rows[:half]), call, key, said),
+                **await self._call(dict(rows[half:]), call, key, said),
             }
         self.breaker.succeeded()
         missing = Failure("no usable answer for this record")
@@ -216,35 +273,30 @@ class Driver:
         answers: Answers,
         spans: Mapping[str, Span],
     ) -> int:
-        """One transaction: states, events, and which records are complete now. Returns how many drifted."""
+        """One transaction: states, events, evidence; then which records are complete now. Returns how many drifted."""
         by_id = {delivery_id(self.target.id, record.record_id): record for record in records}
 
-        async def work(unit: UnitOfWork) -> int:
-            drifts = 0
-            changed: list[Delivery] = []
-            facts: list[Fact] = []
-            newly_settled: dict[str, Delivery] = {}
+        async def work(unit: UnitOfWork) -> list[Change]:
+            changes = []
             for delivery in await self._store.held(lease, by_id, unit.session):
                 record, answer = by_id[delivery.id], answers[delivery.id]
                 after, events = self._after(action, delivery, record, answer, unit.now)
-                changed.append(after)
-                if fact := answer_fact(action, delivery, record, answer):
-                    facts.append(fact)
-                drifts += after.drifts > delivery.drifts
-                for event in events:
-                    unit.emit(event, cause=cause_of(after), trace=headers_of(spans[after.id]))
-                # the last one to be waited for may have left the catalogue: then any look at what is settled completes the record
-                incomplete = record.completed_version < record.version
-                if settled(after, self._policy) and (incomplete or not settled(delivery, self._policy)):
-                    newly_settled[after.record_id] = after
-            if changed:
-                await self._store.save_and_release(lease, changed, unit.session)
-                await self._store.history.append(facts, unit.now, unit.session)
-            if newly_settled:
-                await self._complete(unit, newly_settled, spans)
-            return drifts
+                reading = (
+                    reading_of(after, events, _digest(answer)) if isinstance(answer, RecordView) else None
+                )
+                trace = headers_of(spans[after.id])
+                fact = answer_fact(action, delivery, record, answer)
+                changes.append(Change(delivery, after, events, record, trace, fact, reading))
 
-        return await self._outbox.run(work)
+            async def save(deliveries: Sequence[Delivery]) -> None:
+                await self._store.save_and_release(lease, deliveries, unit.session)
+
+            await self._settlement.settle(unit, changes, save)
+            return changes
+
+        changes = await self._outbox.run(work)
+        await self._settlement.complete(changes)
+        return sum(change.after.drifts > change.before.drifts for change in changes)
 
     def _after(
         self, action: Action, delivery: Delivery, record: Record, answer: Answer, now: datetime
@@ -257,23 +309,6 @@ class Driver:
         if action is Action.READ_BACK and not isinstance(answer, RepairResult):
             return after_read_back(delivery, record, answer, self._policy, now)
         raise TypeError(f"{type(answer).__name__} does not answer a {action}")
-
-    async def _complete(
-        self, unit: UnitOfWork, newly_settled: Mapping[str, Delivery], spans: Mapping[str, Span]
-    ) -> None:
-        records = await self._store.records(newly_settled, unit.session)
-        deliveries = await self._store.deliveries(records.values(), unit.session)
-        after: list[Record] = []
-        for record in records.values():
-            own = [deliveries[delivery_id(target, record.record_id)] for target in record.targets]
-            completed, events = complete(record, own, self._policies, unit.now)
-            after.append(completed)
-            last = newly_settled[record.record_id]
-            for event in events:
-                unit.emit(
-                    event, cause=f"{record.record_id}:{record.version}", trace=headers_of(spans[last.id])
-                )
-        await self._store.save_completed(after, unit.session)
 
     def _count(self, action: Action, records: Iterable[Record], answers: Answers) -> None:
         for record in records:
@@ -289,12 +324,29 @@ class Driver:
             metric.labels(self.target.id, result).inc()
 
 
-def _key(record: Record, subject: Subject) -> RecordKey:
-    return RecordKey(
-        subject_code=subject.code,
-        document_number=record.facts.document_number,
-        authority_name=record.facts.authority_name,
-    )
+@dataclass
+class _Log:
+    """What the attempt log is to say about a batch: of the last part that failed, when it had to be halved."""
+
+    action: Action
+    at: datetime
+    started: float
+    error: str | None = None
+    answer: str = ""
+
+
+def _summary(answer: Answer) -> tuple[str, str | None]:
+    match answer:
+        case Failure():
+            return "failed", answer.reason[:500]
+        case RepairResult():
+            return answer.status.value, answer.reason and answer.reason[:500]
+        case RecordView():
+            return answer.state.value if answer.state else "not shown", None
+
+
+def _digest(view: RecordView) -> str:
+    return hashlib.sha256(view.model_dump_json().encode()).hexdigest()
 
 
 def _without(subject: Subject, answer: RepairResult | Failure) -> RepairResult | Failure:

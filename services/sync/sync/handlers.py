@@ -6,7 +6,7 @@ from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Catalogue
 from contracts.events import Event, PublicationExpired, RepairGranted, RepairRecognised, RepairRevoked
-from sync.domain import Policy, Record, clocked, delivery_id, on_decision, on_expiry, redirect
+from sync.domain import Policy, Record, clocked, delivery_id, hold, on_decision, on_expiry, redirect
 from sync.facts import decision_fact
 from sync.history import Fact
 from sync.store import Store
@@ -51,7 +51,12 @@ class DecisionHandler:
         current = await self._store.deliveries(changed.values(), unit.session)
         deliveries = [
             clocked(
-                redirect(current.get(delivery_id(target, record.record_id)), record, target, unit.now),
+                hold(
+                    redirect(current.get(delivery_id(target, record.record_id)), record, target, unit.now),
+                    record,
+                    self._policies,
+                    unit.now,
+                ),
                 self._policies[target],
                 unit.now,
             )

@@ -83,10 +83,13 @@ class LetterDesk:
     # --- finding
 
     async def step(self) -> bool:
-        """Close what is over, draft what is due. Whether there is more to do at once: never, it is a matter of days."""
+        """Close what is over, draft what is due. Whether there is more to do at once: never, it is a matter of days.
+
+        A letter tells what was seen: of a vendor that nobody can look at, none is drafted.
+        """
         await self._close_ended()
         for target in self._catalogue.targets:
-            if target.letters is not None:
+            if target.letters is not None and target.read_back:
                 await self._draft_due(target)
         return False
 
@@ -234,7 +237,9 @@ class LetterDesk:
         record, target, office, subject = await self._parts(letter)
         delivery = (await self._store.deliveries([record])).get(delivery_id(target.id, record.record_id))
         view = (
-            (await self._drivers[target.id].look([(delivery, record)])).get(delivery.id) if delivery else None
+            (await self._drivers[target.id].look([(delivery, record)])).get(delivery.id)
+            if delivery and target.read_back
+            else None
         )
         if not isinstance(view, RecordView):
             raise Problem(

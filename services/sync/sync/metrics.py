@@ -4,7 +4,7 @@ from prometheus_client import Counter, Gauge
 
 PUSHES = Counter(
     "xinfu_sync_pushes_total",
-    "Pushed records by the target's answer (applied, superseded, rejected, failed)",
+    "Pushed records by the target's answer (applied, received, superseded, rejected, failed)",
     ["target", "result"],
 )
 READ_BACKS = Counter(

@@ -64,6 +64,7 @@ VALUE_TEXT = {
     **{state.value: text for state, text in STATE_TEXT.items()},
     "applied": "已接受",
     "rejected": "拒绝",
+    "received": "已送达，待回执",
     "superseded": "对方已有更新的版本",
     "none": "没有可用的答复",
     "True": "是",
@@ -137,11 +138,13 @@ async def open_session(
 async def convergence(request: Request) -> Response:
     """Every target: desired, acknowledged, seen, differing, against its time limit."""
     desk: LetterDesk = request.app.state.letters
+    found = await convergence_of(request.app.state)
     return page(
         "convergence.html.j2",
         title="各平台收敛情况",
         kicker="信复 · 公示同步",
-        targets=await convergence_of(request.app.state),
+        targets=found.targets,
+        departed=found.departed,
         letters=await desk.letters.page(LetterState.DRAFT, None, _LETTERS_SHOWN),
         step=STEP_TEXT.__getitem__,
         target=_names(request).get,

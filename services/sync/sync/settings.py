@@ -6,13 +6,24 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, AliasChoices, AnyHttpUrl, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AnyHttpUrl,
+    AnyUrl,
+    BaseModel,
+    Field,
+    SecretStr,
+    model_validator,
+)
 from pydantic_settings import SettingsConfigDict
 
+from chassis.file_store import SftpAccess, open_files
+from chassis.outbound import AllowedNetwork
 from chassis.settings import ChassisSettings
 from chassis.webhooks import sign
 from contracts.canonical import Digest
-from contracts.catalogue import Target
+from contracts.catalogue import Protocol, Target
 from contracts.signatures import KeySet, PublicKey, SigningKey, key_set
 from contracts.working_days import WorkCalendar
 from sync.domain import Policy
@@ -40,6 +51,22 @@ SigningSecret = Annotated[SecretStr, AfterValidator(_signing_key)]
 Pause = Annotated[float, Field(gt=0, le=31_536_000)]
 
 
+class SftpSignIn(BaseModel):
+    """How to sign in to a target's SFTP server: ``known_hosts`` as in OpenSSH's file, and a key or a password."""
+
+    known_hosts: str = Field(min_length=1)
+    private_key: SecretStr | None = None
+    password: SecretStr | None = None
+
+    def access(self) -> SftpAccess:
+        """The same, for the file store."""
+        key, password = (
+            None if secret is None else secret.get_secret_value()
+            for secret in (self.private_key, self.password)
+        )
+        return SftpAccess(self.known_hosts, key, password)
+
+
 class SyncSettings(ChassisSettings):
     """What sync needs beyond the chassis."""
 
@@ -49,11 +76,21 @@ class SyncSettings(ChassisSettings):
     mongodb_database: str = "xinfu_sync"
     catalogue_dir: Path | None = Field(None, validation_alias=AliasChoices("XINFU_CATALOGUE_DIR"))
 
-    target_urls: dict[str, AnyHttpUrl] = Field(
-        default_factory=dict, description="JSON {target id: base URL}, one for each target of the catalogue"
+    target_urls: dict[str, AnyUrl] = Field(
+        default_factory=dict,
+        description="JSON {target id: URL}: https:// of each target that is pushed to or read back, file:///… or"
+        " sftp://user@host/… of one that takes files",
     )
     target_secrets: dict[str, WebhookSecret] = Field(
-        default_factory=dict, description='JSON {target id: "whsec_…"}, one for each target of the catalogue'
+        default_factory=dict, description='JSON {target id: "whsec_…"} of all that speak HTTP, either way'
+    )
+    target_sftp: dict[str, SftpSignIn] = Field(
+        default_factory=dict,
+        description='JSON {target id: {"known_hosts": "…", "private_key": "…" or "password": "…"}}',
+    )
+    allowed_private_hosts: tuple[AllowedNetwork, ...] = Field(
+        (),
+        description="JSON list of addresses and networks that are not public and yet may be connected to for a target",
     )
     intake_url: AnyHttpUrl
     client_id: str = Field("sync", min_length=1, description="OAuth client with scope cases.read")
@@ -82,9 +119,8 @@ class SyncSettings(ChassisSettings):
     )
     breaker_failures: int = Field(5, ge=1, description="calls failed in a row before a target is left alone")
     breaker_seconds: float = Field(10.0, gt=0, description="before it is tried again with one batch")
-    max_concurrency: int = Field(4, ge=1, le=100, description="batches under way at once, for each target")
     public_url: AnyHttpUrl = Field(
-        description="Base URL at which everybody reaches the pages of sync: in QR codes and letters"
+        description="Base URL at which everybody reaches sync: in QR codes and letters; where targets send receipts"
     )
     issuer_name: str = Field(
         "杭州市信用修复“一件事”平台", min_length=1, description="who issues certificates and vendor letters"
@@ -117,6 +153,13 @@ class SyncSettings(ChassisSettings):
     vendor_letter_poll_seconds: float = Field(
         600.0, gt=0, description="pause between looking for vendors past their time limit"
     )
+    files_poll_seconds: float = Field(
+        10.0, gt=0, description="seconds between looks for receipts of targets that take files"
+    )
+    attempt_retention_days: int = Field(30, ge=1, description="how long the log of calls to targets is kept")
+    receipt_retention_days: int = Field(
+        30, ge=1, description="how long a receipt that comes again is recognised"
+    )
     poll_ms: int = Field(200, ge=10, description="milliseconds between looks for work that is due")
 
     @model_validator(mode="after")
@@ -144,6 +187,11 @@ class SyncSettings(ChassisSettings):
             calendar,
         )
 
+    def sftp_access(self, target_id: str) -> SftpAccess | None:
+        """How to sign in to a target's SFTP server, when it has one."""
+        signing_in = self.target_sftp.get(target_id)
+        return None if signing_in is None else signing_in.access()
+
     def policy(self, target: Target, calendar: WorkCalendar) -> Policy:
         """How a target of the catalogue is treated."""
         return Policy(
@@ -156,22 +204,40 @@ class SyncSettings(ChassisSettings):
             backoff_max=timedelta(seconds=self.backoff_max_seconds),
             time_limit_working_days=target.time_limit_working_days,
             calendar=calendar,
+            receipt_wait=timedelta(seconds=target.receipt_seconds) if target.receipt_seconds else None,
+            fetches=target.protocol is Protocol.PULL,
+            by_letter=target.protocol is Protocol.LETTER,
+            after=target.after,
         )
 
 
 def check_targets(settings: SyncSettings, targets: Iterable[Target]) -> None:
     """Exit with status 78 (EX_CONFIG) and one line when a target of the catalogue could not be served."""
     for target in targets:
-        problem = None
-        if target.id not in settings.target_urls:
-            problem = f"SYNC_TARGET_URLS has no URL for target {target.id} of the catalogue"
-        elif target.id not in settings.target_secrets:
-            problem = f"SYNC_TARGET_SECRETS has no secret for target {target.id} of the catalogue"
-        elif settings.lease_seconds <= target.timeout_seconds:
-            problem = (
-                f"SYNC_LEASE_SECONDS={settings.lease_seconds:g} must be larger than"
-                f" timeout_seconds={target.timeout_seconds:g} of target {target.id}"
-            )
-        if problem:
+        if problem := _problem(settings, target):
             sys.stderr.write(f"bad setting {problem}\n")
             raise SystemExit(78)
+
+
+def _problem(settings: SyncSettings, target: Target) -> str | None:
+    protocol, url = target.protocol, settings.target_urls.get(target.id)
+    if protocol is Protocol.LETTER:
+        return None
+    of_target = f"target {target.id} of the catalogue"
+    if url is None and (protocol is not Protocol.PULL or target.read_back):
+        return f"SYNC_TARGET_URLS has no URL for {of_target}"
+    if protocol is Protocol.FILES:
+        try:
+            open_files(str(url), settings.sftp_access(target.id))
+        except ValueError as error:
+            return f"SYNC_TARGET_URLS, SYNC_TARGET_SFTP of {of_target}: {error}"
+    elif url is not None and url.scheme not in ("http", "https"):
+        return f"SYNC_TARGET_URLS has no http(s) URL for {of_target}"
+    elif target.id not in settings.target_secrets:
+        return f"SYNC_TARGET_SECRETS has no secret for {of_target}"
+    if settings.lease_seconds <= target.timeout_seconds:
+        return (
+            f"SYNC_LEASE_SECONDS={settings.lease_seconds:g} must be larger than"
+            f" timeout_seconds={target.timeout_seconds:g} of target {target.id}"
+        )
+    return None

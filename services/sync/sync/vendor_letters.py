@@ -139,6 +139,8 @@ def next_step(
     if record.state is not DisplayState.PUBLICATION_ENDED or delivery.differs_since is None:
         return None
     if not letters:
+        if delivery.waits_for:  # those it has to agree with have not acknowledged themselves
+            return None
         told = max(delivery.differs_since, record.decided_at)
         due = policy.calendar.working_days_after(china_date(told), target.time_limit_working_days)
         return LetterStep.FIRST if today > due.on else None

@@ -1,0 +1,178 @@
+"""Who is told after whom, receipts that come late, and letters: sync's pure decisions for targets that are not simply pushed to."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from unit.target_samples import KEY, policy
+from unit.test_sync_domain import RECORD_ID, START, granted, revoked
+
+from contracts.clock import china_date
+from contracts.events import PropagationCompleted, TargetAcknowledged, TargetDrifted
+from contracts.http.target import RecordView, RepairResult, RepairStatus
+from contracts.records import DisplayState
+from contracts.working_days import LIBRARY_CALENDAR
+from sync.domain import (
+    Action,
+    Delivery,
+    Record,
+    after_letter,
+    after_push,
+    after_read_back,
+    complete,
+    hold,
+    idempotency_key,
+    next_action,
+    on_decision,
+    parse_idempotency_key,
+    reading_of,
+    redirect,
+    release,
+)
+
+HOUR = timedelta(hours=1)
+POLICIES = {
+    "nation": policy("nation", time_limit_working_days=3),
+    "vendor": policy("vendor", after=("nation",)),
+    "later": policy("later", receipt_wait=timedelta(seconds=60), reads_back=False),
+    "fetcher": policy("fetcher", fetches=True),
+    "paper": policy("paper", by_letter=True, reads_back=False),
+}
+
+
+def decided(*targets: str, before: Record | None = None, revoke: bool = False) -> Record:
+    event = revoked(1) if revoke else granted(1)
+    record, _ = on_decision(before, event, targets, POLICIES, {}, START)
+    assert record is not None
+    return record
+
+
+def delivery(target: str, record: Record, before: Delivery | None = None) -> Delivery:
+    return hold(redirect(before, record, target, START), record, POLICIES, START)
+
+
+def answer(target: str, status: RepairStatus, version: int = 1) -> RepairResult:
+    return RepairResult(idempotency_key=idempotency_key(target, RECORD_ID, version), status=status)
+
+
+def test_a_vendor_is_told_once_the_nation_has_acknowledged_and_never_waits_beyond_its_time_limit() -> None:
+    record = decided("nation", "vendor")
+    nation, vendor = delivery("nation", record), delivery("vendor", record)
+    assert nation.next_action_at == START
+    assert vendor.waits_for == ("nation",)
+    last_day = LIBRARY_CALENDAR.working_days_after(china_date(START), 3).on
+    assert vendor.next_action_at is not None
+    assert china_date(vendor.next_action_at - timedelta(seconds=1)) == last_day
+    assert china_date(vendor.next_action_at) > last_day
+    assert next_action(vendor) is Action.PUSH, "told all the same, once the limit has passed"
+    acknowledged, events = after_push(
+        nation, record, answer("nation", RepairStatus.APPLIED), POLICIES["nation"], START + HOUR
+    )
+    assert [type(event) for event in events] == [TargetAcknowledged]
+    freed = release(vendor, "nation", acknowledged.desired_version, START + HOUR)
+    assert freed is not None
+    assert (freed.waits_for, freed.next_action_at) == ((), START + HOUR)
+    assert release(freed, "nation", 1, START + HOUR) is None
+    assert release(vendor, "nation", 2, START + HOUR) is None, "of another decision"
+    # told before its turn, the limit having passed: the late word of the nation changes no plan
+    told, _ = after_push(
+        vendor, record, answer("vendor", RepairStatus.APPLIED), POLICIES["vendor"], START + HOUR
+    )
+    late = release(told, "nation", 1, START + 2 * HOUR)
+    assert late is not None
+    assert late.next_action_at == told.next_action_at
+
+
+def test_nobody_waits_for_a_target_that_does_not_show_the_record_or_told_it_itself() -> None:
+    assert delivery("vendor", decided("vendor")).next_action_at == START
+    recognised = replace(decided("nation", "vendor"), source="nation")
+    assert delivery("vendor", recognised).waits_for == ()
+    # a newer decision is held back anew
+    first = decided("nation", "vendor")
+    second = decided("nation", "vendor", before=first, revoke=True)
+    again = delivery("vendor", second, delivery("vendor", first))
+    assert (again.waits_for, again.desired_version) == (("nation",), 2)
+
+
+def test_what_is_only_received_is_told_again_without_a_receipt_and_a_receipt_counts_as_an_answer() -> None:
+    record = decided("later")
+    received = answer("later", RepairStatus.RECEIVED)
+    sent, events = after_push(delivery("later", record), record, received, POLICIES["later"], START)
+    assert (sent.sent_version, sent.acknowledged_version, events) == (1, 0, ())
+    assert sent.next_action_at == START + timedelta(seconds=60)
+    assert next_action(sent) is Action.PUSH
+    again, _ = after_push(sent, record, received, POLICIES["later"], START + HOUR)
+    assert (again.attempts, again.last_error) == (1, "no receipt in time: pushed again")
+    done, events = after_push(again, record, answer("later", RepairStatus.APPLIED), POLICIES["later"], START)
+    assert [type(event) for event in events] == [TargetAcknowledged]
+    # the answer 202 is taken in after the receipt: it changes nothing
+    assert after_push(done, record, received, POLICIES["later"], START) == (done, ())
+    # a refusal in the receipt is pushed again by the backoff, and is no missing receipt
+    refused, _ = after_push(sent, record, answer("later", RepairStatus.REJECTED), POLICIES["later"], START)
+    after, _ = after_push(refused, record, received, POLICIES["later"], START)
+    assert (after.sent_version, after.last_error) == (1, None)
+
+
+def test_a_receipt_of_an_older_version_and_a_promise_nobody_agreed_on_change_nothing() -> None:
+    first = decided("nation")
+    second = decided("nation", before=first, revoke=True)
+    redirected = delivery("nation", second, delivery("nation", first))
+    assert after_push(
+        redirected, first, answer("nation", RepairStatus.APPLIED), POLICIES["nation"], START
+    ) == (
+        redirected,
+        (),
+    )
+    promised, _ = after_push(
+        redirected, second, answer("nation", RepairStatus.RECEIVED, 2), POLICIES["nation"], START
+    )
+    assert promised.sent_version == 0
+    assert promised.next_action_at is not None
+    assert "no receipts are agreed" in (promised.last_error or "")
+
+
+def test_what_lies_in_a_list_waits_for_the_target_and_comes_again_after_a_drift() -> None:
+    record = decided("fetcher")
+    fetcher = POLICIES["fetcher"]
+    listed, _ = after_push(
+        delivery("fetcher", record), record, answer("fetcher", RepairStatus.RECEIVED), fetcher, START
+    )
+    assert listed.next_action_at is None
+    taken, _ = after_push(listed, record, answer("fetcher", RepairStatus.APPLIED), fetcher, START)
+    shown = RecordView(record=KEY, state=DisplayState.PUBLISHED)
+    drifted, events = after_read_back(taken, record, shown, fetcher, START)
+    assert [type(event) for event in events] == [TargetDrifted]
+    reading = reading_of(drifted, events, "0" * 64)
+    assert reading is not None
+    assert (reading.right, reading.drifts, reading.seen_state) == (False, 1, DisplayState.PUBLISHED)
+    assert reading_of(taken, (), "0" * 64) is None
+    assert (next_action(drifted), drifted.sent_version) == (Action.PUSH, 0)
+    again, _ = after_push(drifted, record, answer("fetcher", RepairStatus.RECEIVED), fetcher, START)
+    assert again.next_action_at is None
+
+
+def test_letters_are_never_pushed_and_nobody_waits_for_them() -> None:
+    record = decided("nation", "paper")
+    paper = delivery("paper", record)
+    assert (paper.next_action_at, paper.differs_since) == (None, START)
+    nation, _ = after_push(
+        delivery("nation", record), record, answer("nation", RepairStatus.APPLIED), POLICIES["nation"], START
+    )
+    ended = RecordView(record=KEY, state=DisplayState.PUBLICATION_ENDED)
+    nation, _ = after_read_back(nation, record, ended, POLICIES["nation"], START)
+    completed, events = complete(record, [nation, paper], POLICIES, START)
+    assert completed.completed_version == 1
+    (told,) = events
+    assert isinstance(told, PropagationCompleted)
+    assert told.target_ids == ("nation",)
+    done, events = after_letter(paper, record, POLICIES["paper"], START + HOUR)
+    assert [type(event) for event in events] == [TargetAcknowledged]
+    assert done.differs_since is None
+    assert after_letter(done, record, POLICIES["paper"], START + HOUR) == (done, ())
+
+
+@pytest.mark.parametrize("key", ["", "a:b", "a:b:c", "a:b:-1", "a:b:²", "x"])
+def test_what_is_no_key_of_ours_is_not_read_as_one(key: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse_idempotency_key(key)
+    assert parse_idempotency_key(idempotency_key("t", RECORD_ID, 12)) == ("t", RECORD_ID, 12)
