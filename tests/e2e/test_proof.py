@@ -137,12 +137,9 @@ async def test_a_certificate_says_what_is_seen_and_everybody_can_check_it(
     again = (await world.ask("GET", f"{address}?format=json", company.token)).ok()
     assert again == signed
     body = signed["certificate"]
-    standing = {
-        target.id: "right"
-        if target.read_back
-        else ("pending" if target.protocol is Protocol.LETTER else "acknowledged")
-        for target in world.catalogue.targets
-    }
+    standing = {t.id: "by_letter" for t in world.catalogue.targets if t.protocol is Protocol.LETTER}
+    standing |= {t.id: "right" if t.read_back else "acknowledged" for t in world.told(company)}
+    assert set(standing.values()) == {"by_letter", "right", "acknowledged"}
     assert {target["target_id"]: target["standing"] for target in body["targets"]} == standing
     assert not body["complete"], "nobody can look at some of them"
     history = world.database("sync")["history"]

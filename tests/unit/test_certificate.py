@@ -105,6 +105,10 @@ def test_a_revocation_and_a_drift_are_told_when_it_is_checked() -> None:
     assert certificate(right, record=replace(RECORD, targets=("alpha",))).complete
     issued = certificate(right)
     assert targets_now(issued, RECORD, {right.id: right}, POLICIES)[:2] == (False, True)
+    paper = replace(POLICIES["mute"], by_letter=True)
+    told = replace(right, target_id="mute", acknowledged_version=0)
+    assert standing(RECORD, told, paper) is Standing.BY_LETTER
+    assert standing(RECORD, told, POLICIES["mute"]) is Standing.PENDING
     drifted = replace(right, seen_version=0, seen_state=DisplayState.PUBLISHED)
     assert targets_now(issued, RECORD, {right.id: drifted}, POLICIES)[:2] == (False, False)
     revoked = replace(RECORD, version=3, state=DisplayState.PUBLISHED)

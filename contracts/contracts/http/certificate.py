@@ -27,6 +27,7 @@ class Standing(StrEnum):
     PENDING = "pending"
     DIFFERENT = "different"
     ACKNOWLEDGED = "acknowledged"
+    BY_LETTER = "by_letter"
     LEFT = "left"
 
 
@@ -35,6 +36,7 @@ STANDING_TEXT = {
     Standing.PENDING: "待核验",
     Standing.DIFFERENT: "不一致",
     Standing.ACKNOWLEDGED: "已确认（该平台不能回读）",
+    Standing.BY_LETTER: "只能函告（该平台不能回读）",
     Standing.LEFT: "已不在平台目录",
 }
 

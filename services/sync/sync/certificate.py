@@ -53,7 +53,9 @@ def standing(record: Record, delivery: Delivery | None, policy: Policy | None) -
         return Standing.PENDING
     if not policy.reads_back:
         acknowledged = delivery.acknowledged_version == record.version
-        return Standing.ACKNOWLEDGED if acknowledged else Standing.PENDING
+        if acknowledged:
+            return Standing.ACKNOWLEDGED
+        return Standing.BY_LETTER if policy.by_letter else Standing.PENDING
     if delivery.seen_version == record.version and shows(delivery.seen_state, record.state):
         return Standing.RIGHT
     looked = delivery.seen_at is not None and delivery.seen_at > record.decided_at
