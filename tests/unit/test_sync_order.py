@@ -19,6 +19,7 @@ from sync.domain import (
     after_letter,
     after_push,
     after_read_back,
+    clocked,
     complete,
     hold,
     idempotency_key,
@@ -48,7 +49,8 @@ def decided(*targets: str, before: Record | None = None, revoke: bool = False) -
 
 
 def delivery(target: str, record: Record, before: Delivery | None = None) -> Delivery:
-    return hold(redirect(before, record, target, START), record, POLICIES, START)
+    clocks = clocked(redirect(before, record, target, START), POLICIES[target], START)
+    return hold(clocks, record, POLICIES, START)
 
 
 def answer(target: str, status: RepairStatus, version: int = 1) -> RepairResult:
@@ -64,6 +66,9 @@ def test_a_vendor_is_told_once_the_nation_has_acknowledged_and_never_waits_beyon
     assert vendor.next_action_at is not None
     assert china_date(vendor.next_action_at - timedelta(seconds=1)) == last_day
     assert china_date(vendor.next_action_at) > last_day
+    assert nation.due_on == last_day
+    assert vendor.due_on is not None
+    assert vendor.due_on > LIBRARY_CALENDAR.working_days_after(last_day, 2).on, "counted from when it is told"
     assert next_action(vendor) is Action.PUSH, "told all the same, once the limit has passed"
     acknowledged, events = after_push(
         nation, record, answer("nation", RepairStatus.APPLIED), POLICIES["nation"], START + HOUR
@@ -165,6 +170,7 @@ def test_letters_are_never_pushed_and_nobody_waits_for_them() -> None:
     (told,) = events
     assert isinstance(told, PropagationCompleted)
     assert told.target_ids == ("nation",)
+    assert paper.due_on is None, "no letter has told it yet"
     done, events = after_letter(paper, record, POLICIES["paper"], START + HOUR)
     assert [type(event) for event in events] == [TargetAcknowledged]
     assert done.differs_since is None

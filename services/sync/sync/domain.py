@@ -351,12 +351,14 @@ def hold(delivery: Delivery, record: Record, policies: Mapping[str, Policy], now
     """
     policy = policies[delivery.target_id]
     if policy.by_letter:
-        return replace(delivery, next_action_at=None)
+        # no letter has told it yet: its time limit does not run
+        return replace(delivery, next_action_at=None, due_on=None, due_count=None)
     first = tuple(t for t in policy.after if t in record.targets and t in policies and t != record.source)
     if not first or delivery.acknowledged_version == delivery.desired_version:
         return delivery
     until = max(_limit_ends(policies[t], now) for t in first)
-    return replace(delivery, waits_for=first, next_action_at=until)
+    # its own time limit counts from when it is told
+    return clocked(replace(delivery, waits_for=first, next_action_at=until), policy, until)
 
 
 def release(delivery: Delivery, acknowledged_by: str, version: int, now: datetime) -> Delivery | None:

@@ -50,14 +50,14 @@ class DecisionHandler:
             return
         current = await self._store.deliveries(changed.values(), unit.session)
         deliveries = [
-            clocked(
-                hold(
+            hold(
+                clocked(
                     redirect(current.get(delivery_id(target, record.record_id)), record, target, unit.now),
-                    record,
-                    self._policies,
+                    self._policies[target],
                     unit.now,
                 ),
-                self._policies[target],
+                record,
+                self._policies,
                 unit.now,
             )
             for record in changed.values()
