@@ -71,7 +71,7 @@ def configure_logs(service: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("aiokafka", "uvicorn.access", "pymongo"):
+    for noisy in ("aiokafka", "asyncssh", "uvicorn.access", "pymongo"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
