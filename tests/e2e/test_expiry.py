@@ -13,7 +13,7 @@ from support import eventually
 
 
 async def gone(world: World, company: Company) -> bool:
-    return all([await world.public(target.id, company) == set() for target in world.catalogue.targets])
+    return all([await world.public(target.id, company) == set() for target in world.told(company)])
 
 
 async def test_a_record_whose_period_has_passed_ends_and_who_still_shows_it_is_told(world: World) -> None:

@@ -100,7 +100,7 @@ async def test_a_refusal_is_objected_to_reopened_and_granted(world: World) -> No
     (await world.desk(item_id, "grant", slug=API)).ok()
     ended = await until(world, company, application_id, item_id, "repaired")
     assert ended["decision"] == "granted"
-    for target in world.catalogue.targets:
+    for target in world.told(company):
         assert await world.public(target.id, company) == set()
     told = await kinds(world, company, application_id, item_id)
     expected = ("objection_filed", "objection_routed", "objection_upheld", "reopened", "refused", "granted")

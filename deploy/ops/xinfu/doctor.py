@@ -279,7 +279,8 @@ def _targets(convergence: Mapping[str, Any]) -> Iterator[Check]:
     for target in convergence["targets"]:
         what = f"平台 {target['target_name']}"
         breaker, oldest = target["breaker"], target["oldest_difference"]
-        if breaker["state"] != "closed":
+        # one that is told by letter alone has none
+        if breaker and breaker["state"] != "closed":
             todo = "对方恢复后自动重试，无需操作；久不恢复请联系对方。401/403 核对密钥"
             found = f"熔断（{breaker['state']}）：{breaker['last_error'] or ''}"
             yield Check(Grade.BAD, what, found, todo)
@@ -287,7 +288,7 @@ def _targets(convergence: Mapping[str, Any]) -> Iterator[Check]:
             limit = target["time_limit_working_days"]
             todo = f"看 sync 的 GET /v1/records/{oldest['record_id']}，请该平台更新；第三方平台按规定函告"
             yield Check(Grade.BAD, what, f"{target['overdue']} 条超过 {limit} 个工作日未按决定展示", todo)
-        elif oldest and oldest["seconds"] > _DIFFERENCE_SECONDS:
+        elif breaker and oldest and oldest["seconds"] > _DIFFERENCE_SECONDS:
             todo = f"看 sync 的 GET /v1/records/{oldest['record_id']}，与平台核对这条记录"
             found = f"有记录 {lasting(oldest['seconds'])} 未按决定展示：{oldest['last_error'] or ''}"
             yield Check(Grade.BAD, what, found, todo)
