@@ -75,6 +75,8 @@ class Desk:
         """Open a form by its letter and send it from where the focus is; wait for the next page."""
         async with self.page.expect_navigation(url="**do=*"):
             await self.keys(key)
+        # a browser sets the focus when it draws the page, which may be after it has loaded
+        await self.page.wait_for_function("document.activeElement.form")
         async with self.page.expect_navigation():
             await self.keys("Enter")
 

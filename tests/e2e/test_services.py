@@ -552,6 +552,7 @@ async def test_operators_see_how_far_targets_are(world: World) -> None:
         "due_count": {**asdict(due.count), "start": day.isoformat()},
         "acknowledged_version": 0,
         "seen_version": 0,
+        "drifts": 1,
         "next_action_at": datetime.now(UTC) + timedelta(days=1),
     }
     deliveries.update_one({"_id": f"{late}|{company.ids[0]}"}, {"$set": lost})

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import aiohttp
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from contracts.envelope import Envelope
@@ -63,6 +64,7 @@ class BusSystem:
     @asynccontextmanager
     async def _clients(self) -> AsyncIterator[tuple[AIOKafkaConsumer, AIOKafkaProducer]]:
         slug = self._department.slug
+        await self._topics({review_topic(slug), inbound_topic(slug)})
         consumer = AIOKafkaConsumer(
             review_topic(slug),
             bootstrap_servers=self._bootstrap_servers,
@@ -78,6 +80,18 @@ class BusSystem:
             yield consumer, producer
         finally:
             await asyncio.gather(consumer.stop(), producer.stop(), return_exceptions=True)
+
+    async def _topics(self, wanted: set[str]) -> None:
+        """Wait for them: they are not ours to make, and some brokers make whatever is asked for."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap_servers)
+        await admin.start()
+        try:
+            while True:
+                if wanted <= set(await admin.list_topics()):
+                    return
+                await asyncio.sleep(_PAUSE_SECONDS)
+        finally:
+            await admin.close()
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:

@@ -105,7 +105,7 @@ class ProgressHandler:
                 # the step itself has a line; its letter is listed with the item
                 progress.keep(apply(item, event))
                 continue
-            line = texts.progress(item.facts.document_number, event)
+            line = texts.progress(item.facts.document_number, event, was_revoked=item.revoked_at is not None)
             if line is None:
                 continue
             facts = event.model_dump(mode="json", exclude=_NOT_SHOWN)

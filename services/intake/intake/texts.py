@@ -222,8 +222,11 @@ def _day(day: date, event: _Dated) -> str:
     return f"{day.isoformat()}（暂定，当年放假安排尚未公布）" if event.due_provisional else day.isoformat()
 
 
-def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
-    """(machine name, text) of the line for an event about an item; None for an event that is not shown."""
+def progress(document_number: str, event: ItemEvent, *, was_revoked: bool = False) -> tuple[str, str] | None:
+    """(machine name, text) of the line for an event about an item; None for an event that is not shown.
+
+    ``was_revoked``: its repair stands revoked, so that a grant of a new round restores it.
+    """
     match event:
         case ItemReferred():
             kind = "referred"
@@ -275,7 +278,7 @@ def progress(document_number: str, event: ItemEvent) -> tuple[str, str] | None:
             text = (
                 f"异议成立，由{event.department.name}重新办理，{event.decide_due_on.isoformat()}前作出决定。"
             )
-        case RepairGranted() if event.round:
+        case RepairGranted() if event.round and was_revoked:
             kind = "restored"
             text = f"{event.department.name}恢复修复，决定书文号：{event.decision_number}，各平台随之同步。"
         case ReviewExpired():

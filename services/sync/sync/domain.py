@@ -353,7 +353,9 @@ def hold(delivery: Delivery, record: Record, policies: Mapping[str, Policy], now
     if policy.by_letter:
         # no letter has told it yet: its time limit does not run
         return replace(delivery, next_action_at=None, due_on=None, due_count=None)
-    first = tuple(t for t in policy.after if t in record.targets and t in policies and t != record.source)
+    # those that are only looked at have nothing to acknowledge
+    told = [t for t in record.targets if t in policies and t != record.source and t not in record.look_first]
+    first = tuple(t for t in policy.after if t in told)
     if not first or delivery.acknowledged_version == delivery.desired_version:
         return delivery
     until = max(_limit_ends(policies[t], now) for t in first)

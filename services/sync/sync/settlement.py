@@ -121,8 +121,9 @@ class Settlement:
             for record in found.values():
                 own = [deliveries[delivery_id(target, record.record_id)] for target in record.targets]
                 completed, events = complete(record, own, self._policies, unit.now)
-                if not events:
+                if completed is record:
                     continue
+                # one that nobody applied for is complete without a word
                 after.append(completed)
                 for event in events:
                     cause = f"{record.record_id}:{record.version}"
