@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import ClientSession, ClientTimeout
+from chaos.drills import differing
 from chaos.faults import Saboteur, schedule
 from chaos.judge import Judge, gather_evidence
 from chaos.load import Citizens, Officers
@@ -151,7 +152,7 @@ class Run:
             "open applications": count("intake", "applications", {"status": "open"}) - waiting,
             "in officers' hands": self.officers.busy,
             "in citizens' hands": self.citizens.busy,
-            "differing deliveries": count("sync", "deliveries", {"differs_since": {"$type": "date"}}),
+            "differing deliveries": count("sync", "deliveries", differing(self._world)),
             "deliveries not looked at": count("sync", "deliveries", {"seen_at": {"$lt": moment}}),
             "mails": count("notify", "emails", {"state": {"$in": ["pending", "sending"]}}),
         }
