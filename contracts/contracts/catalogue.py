@@ -251,12 +251,19 @@ class Protocol(StrEnum):
 class LetterOffice(Row):
     """Who gets formal letters about what a vendor shows. ``email`` None: a person takes the letter there.
 
-    ``supervisor``: who gets a copy of the second letter (信用中国 or the authority in charge).
+    ``supervisor``: who gets a copy of the second letter (信用中国 or the authority in charge), ``supervisor_email`` None: from a person.
     """
 
     office: Text
-    email: Annotated[str, Field(pattern=r"^[^@\s,;<>]+@[^@\s,;<>]+$", max_length=254)] | None = None
+    email: Email | None = None
     supervisor: Text | None = None
+    supervisor_email: Email | None = None
+
+    @model_validator(mode="after")
+    def _supervisor_named(self) -> Self:
+        if self.supervisor_email and not self.supervisor:
+            raise ValueError("填写 supervisor_email 时须填写 supervisor：抄送给谁")
+        return self
 
 
 class ObjectionRule(InForce):

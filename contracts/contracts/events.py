@@ -808,7 +808,9 @@ class LetterChannel(StrEnum):
 
 
 class VendorLetterIssued(ItemEvent):
-    """A vendor that still shows a repaired record was written to (函告). The letter itself: sync, by ``letter_id``."""
+    """A vendor that still shows a repaired record, or that is told by letter alone, was written to (函告). The letter
+    itself: sync, by ``letter_id``.
+    """
 
     TYPE = "cn.xinfu.vendorletter.issued.v1"
     TOPIC = "xinfu.propagation"
@@ -822,6 +824,15 @@ class VendorLetterIssued(ItemEvent):
     target_id: str
     target_name: str
     channel: LetterChannel
+    notice: bool = Field(
+        False, description="The target is told by letter alone: this tells the decision, nobody has looked"
+    )
+    state: DisplayState = Field(
+        DisplayState.PUBLICATION_ENDED, description="What the letter asks the target to show"
+    )
+    copy_channel: LetterChannel | None = Field(
+        None, description="How the supervisor's copy leaves; null: there is none"
+    )
     issued_at: Timestamp
 
 
@@ -925,6 +936,35 @@ class OfficeNotificationFailed(OfficeNotificationEvent):
     """An office could not be told by mail; no further attempt is made."""
 
     TYPE = "cn.xinfu.office.notificationfailed.v1"
+    TOPIC = "xinfu.office-notifications"
+    KEY = "office_id"
+
+    reason: str
+    failed_at: Timestamp
+
+
+class VendorLetterMailEvent(Event):
+    """What both events about the mail with a letter to a vendor carry: never the text, never an address."""
+
+    office_id: str = Field(description="Id of the target whose office is written to")
+    letter_id: str = Field(pattern=r"^vlt_[0-9a-f]{32}$")
+    to_supervisor: bool = Field(False, description="The copy for the supervisor, not the letter itself")
+
+
+class VendorLetterSent(VendorLetterMailEvent):
+    """The mail server took the letter."""
+
+    TYPE = "cn.xinfu.vendorletter.sent.v1"
+    TOPIC = "xinfu.office-notifications"
+    KEY = "office_id"
+
+    sent_at: Timestamp
+
+
+class VendorLetterUndelivered(VendorLetterMailEvent):
+    """The letter could not be mailed, and no further attempt is made: a person has to take it there."""
+
+    TYPE = "cn.xinfu.vendorletter.undelivered.v1"
     TOPIC = "xinfu.office-notifications"
     KEY = "office_id"
 

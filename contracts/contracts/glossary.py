@@ -19,6 +19,8 @@ EVENT_TITLES: dict[str, str] = {
     "TargetDrifted": "平台显示不一致",
     "TargetVerified": "平台已核验",
     "VendorLetterIssued": "已函告第三方",
+    "VendorLetterSent": "函告已以邮件送出",
+    "VendorLetterUndelivered": "函告邮件未能送出",
     "TargetOverdue": "平台超期",
     "ItemStarted": "事项开始办理",
     "ItemWithdrawn": "事项已撤回（未分派）",
@@ -82,7 +84,9 @@ EVENT_MEANINGS: dict[str, str] = {
     "TargetDrifted": "回读发现平台显示的与它确认过的不一致，将再次推送。",
     "TargetOverdue": "平台未在目录规定的工作日内按决定展示；每个期限只告知一次，推送继续。",
     "TargetVerified": "回读核验：平台显示的就是应显示的状态。",
-    "VendorLetterIssued": "第三方仍在展示已修复的记录，已函告请其停止展示。",
+    "VendorLetterIssued": "第三方仍在展示已修复的记录，或只能以函告知，已发函请其按决定展示。",
+    "VendorLetterSent": "邮件服务器已接收这份函（或抄送主管单位的一份）。",
+    "VendorLetterUndelivered": "这份函（或抄送的一份）未能以邮件送出，不再重试，由人送达后登记。",
     "ItemStarted": "排队的事项轮到办理：所等待的事项已准予修复，或以其他方式结束。",
     "ItemWithdrawn": "申请人撤回了尚在人工分派席的事项，未经任何认定单位。",
     "ReviewCancelled": "申请人请求撤回；尚未决定的，认定单位不必再办理。",
@@ -262,5 +266,8 @@ FIELD_TITLES: dict[str, str] = {
     "verification_code": "文书验证码",
     "dated": "文书日期",
     "issued_at": "文书出具时间",
+    "notice": "只能函告的平台：函只告知决定，没有查看过其展示",
+    "copy_channel": "抄送件送达方式",
+    "to_supervisor": "是抄送主管单位的一份",
 }
 """Field name -> title."""

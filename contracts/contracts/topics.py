@@ -60,7 +60,7 @@ INBOUND = _topic(
 DECISIONS = _topic("xinfu.decisions", "dept-adapter", "认定单位的受理、补正、延期与决定，以及对异议的决定")
 PROPAGATION = _topic("xinfu.propagation", "sync", "各公示平台的确认与核验结果")
 NOTIFICATIONS = _topic("xinfu.notifications", "notify", "告知结果")
-OFFICE_NOTIFICATIONS = _topic("xinfu.office-notifications", "notify", "催办邮件的告知结果")
+OFFICE_NOTIFICATIONS = _topic("xinfu.office-notifications", "notify", "催办邮件与函告邮件的结果")
 
 TOPICS: tuple[Topic, ...] = (
     RECORDS,

@@ -49,14 +49,14 @@ from xinfu.compose import SERVICES
 from xinfu_local import Broker
 
 CONSUMERS = {
-    "xinfu.records": ("intake",),
+    "xinfu.records": ("intake", "sync"),
     "xinfu.applications": ("routing", "notify"),
     "xinfu.routing": ("intake", "notify"),
     REVIEWS.name: ("dept-adapter",),
     "xinfu.decisions": ("intake", "sync", "notify"),
     "xinfu.propagation": ("intake", "notify"),
     NOTIFICATIONS.name: (),
-    OFFICE_NOTIFICATIONS.name: (),
+    OFFICE_NOTIFICATIONS.name: ("sync",),
 }
 """Consumers by the registry's name of the topic."""
 

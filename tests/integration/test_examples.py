@@ -41,9 +41,11 @@ from notify.texts import Texts
 from routing import store as routing_store
 from routing.handlers import ApplicationHandler
 from support import settings_for
+from sync import letter_store
 from sync import store as sync_store
-from sync.domain import Policy
-from sync.handlers import DecisionHandler
+from sync.handlers import DecisionHandler, in_turn
+from sync.letter_store import LetterStore
+from sync.sending import Sending
 from sync.settings import SyncSettings
 from xinfu_local import Broker, Stack
 
@@ -79,12 +81,15 @@ def examples(topics: set[str]) -> list[Received]:
 
 
 def _sync(database: Database) -> Handler:
-    policies = {target.id: _policy() for target in CATALOGUE.targets}
-    return DecisionHandler(CATALOGUE, policies, sync_store.Store(database))
+    settings = _sync_settings()
+    store = sync_store.Store(database)
+    policies = {target.id: settings.policy(target, CATALOGUE.calendar) for target in CATALOGUE.targets}
+    sending = Sending(LetterStore(database), store, policies, settings.letter_policy(CATALOGUE.calendar))
+    return in_turn(DecisionHandler(CATALOGUE, policies, store), sending)
 
 
-def _policy() -> Policy:
-    settings = SyncSettings(
+def _sync_settings() -> SyncSettings:
+    return SyncSettings(
         kafka_bootstrap_servers="x",
         mongodb_uri="x",
         oidc_issuer="x",
@@ -93,7 +98,6 @@ def _policy() -> Policy:
         signing_key=new_secret("ed25519"),
         public_url="http://127.0.0.1",
     )
-    return settings.policy(CATALOGUE.targets[0], CATALOGUE.calendar)
 
 
 def _notify(database: Database) -> Handler:
@@ -153,7 +157,11 @@ SERVICES: dict[str, tuple[set[str], Callable[[Database], Handler], Sequence[Coll
         _on_the_bus,
         dept_store.collections(30),
     ),
-    "sync": ({"xinfu.records", "xinfu.decisions"}, _sync, sync_store.collections(30, 30)),
+    "sync": (
+        {"xinfu.records", "xinfu.decisions", "xinfu.office-notifications"},
+        _sync,
+        [*sync_store.collections(30, 30), *letter_store.COLLECTIONS],
+    ),
     "notify": (
         {"xinfu.applications", "xinfu.routing", "xinfu.decisions", "xinfu.propagation"},
         _notify,
@@ -164,7 +172,7 @@ SERVICES: dict[str, tuple[set[str], Callable[[Database], Handler], Sequence[Coll
 
 def test_every_topic_with_a_consumer_is_tried() -> None:
     tried = set().union(*(topics for topics, _, _ in SERVICES.values()))
-    assert {topic.name for topic in TOPICS} - tried == {"xinfu.notifications", "xinfu.office-notifications"}
+    assert {topic.name for topic in TOPICS} - tried == {"xinfu.notifications"}
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -107,8 +107,14 @@ def test_a_revocation_and_a_drift_are_told_when_it_is_checked() -> None:
     assert targets_now(issued, RECORD, {right.id: right}, POLICIES)[:2] == (False, True)
     paper = replace(POLICIES["mute"], by_letter=True)
     told = replace(right, target_id="mute", acknowledged_version=0)
-    assert standing(RECORD, told, paper) is Standing.BY_LETTER
-    assert standing(RECORD, told, POLICIES["mute"]) is Standing.PENDING
+    assert standing(RECORD, told, paper) is Standing.SEEN_BY_PERSON
+    unseen = replace(told, seen_version=0, seen_at=None)
+    assert standing(RECORD, unseen, paper) is Standing.BY_LETTER
+    assert standing(RECORD, replace(unseen, sent_version=2), paper) is Standing.LETTER_SENT
+    assert standing(RECORD, replace(unseen, acknowledged_version=2), paper) is Standing.ACKNOWLEDGED
+    published = replace(told, seen_version=0, seen_state=DisplayState.PUBLISHED)
+    assert standing(RECORD, published, paper) is Standing.DIFFERENT
+    assert standing(RECORD, unseen, POLICIES["mute"]) is Standing.PENDING
     drifted = replace(right, seen_version=0, seen_state=DisplayState.PUBLISHED)
     assert targets_now(issued, RECORD, {right.id: drifted}, POLICIES)[:2] == (False, False)
     revoked = replace(RECORD, version=3, state=DisplayState.PUBLISHED)

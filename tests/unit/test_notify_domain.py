@@ -158,6 +158,14 @@ def test_a_vendor_letter_is_told_to_the_applicant_and_mailed_to_the_vendor_or_ta
     assert event.number in mailed.title
     by_hand = event.model_copy(update={"channel": LetterChannel.DOWNLOAD})
     assert [notice.channel for notice in notices(by_hand)] == [Channel.IN_APP]
+    second = by_hand.model_copy(update={"step": 2, "copy_channel": LetterChannel.EMAIL})
+    _, copied = notices(second)
+    assert (copied.channel, copied.to_supervisor) == (Channel.EMAIL, True)
+    assert copied.id != notices(event)[1].id, "the copy is a mail of its own"
+    text = TEXTS.render(second, Channel.EMAIL, to_supervisor=True)
+    assert text.title.startswith("抄送：再次函告企查查")
+    notice = event.model_copy(update={"notice": True})
+    assert not [words for words in TEXTS.render(notice) if "仍" in words], "nobody has looked"
 
 
 def test_other_events_tell_nothing() -> None:

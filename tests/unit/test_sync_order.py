@@ -8,7 +8,7 @@ from unit.target_samples import KEY, policy
 from unit.test_sync_domain import RECORD_ID, START, granted, revoked
 
 from contracts.clock import china_date
-from contracts.events import PropagationCompleted, TargetAcknowledged, TargetDrifted
+from contracts.events import PropagationCompleted, TargetAcknowledged, TargetDrifted, TargetVerified
 from contracts.http.target import RecordView, RepairResult, RepairStatus
 from contracts.records import DisplayState
 from contracts.working_days import LIBRARY_CALENDAR
@@ -19,6 +19,8 @@ from sync.domain import (
     after_letter,
     after_push,
     after_read_back,
+    after_sending,
+    after_visit,
     clocked,
     complete,
     hold,
@@ -32,6 +34,7 @@ from sync.domain import (
 )
 
 HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 POLICIES = {
     "nation": policy("nation", time_limit_working_days=3),
     "vendor": policy("vendor", after=("nation",)),
@@ -159,7 +162,7 @@ def test_what_lies_in_a_list_waits_for_the_target_and_comes_again_after_a_drift(
 def test_letters_are_never_pushed_and_nobody_waits_for_them() -> None:
     record = decided("nation", "paper")
     paper = delivery("paper", record)
-    assert (paper.next_action_at, paper.differs_since) == (None, START)
+    assert (paper.next_action_at, paper.differs_since) == (START, START), "a letter is to be drafted"
     nation, _ = after_push(
         delivery("nation", record), record, answer("nation", RepairStatus.APPLIED), POLICIES["nation"], START
     )
@@ -171,10 +174,49 @@ def test_letters_are_never_pushed_and_nobody_waits_for_them() -> None:
     assert isinstance(told, PropagationCompleted)
     assert told.target_ids == ("nation",)
     assert paper.due_on is None, "no letter has told it yet"
-    done, events = after_letter(paper, record, POLICIES["paper"], START + HOUR)
+    sent = after_sending(paper, record, POLICIES["paper"], START + HOUR, START + 9 * DAY)
+    assert (sent.sent_version, sent.next_action_at) == (1, START + 9 * DAY)
+    assert sent.due_on == LIBRARY_CALENDAR.working_days_after(china_date(START + HOUR), 3).on
+    again = after_sending(sent, record, POLICIES["paper"], START + 9 * DAY, None)
+    assert (again.due_on, again.next_action_at) == (sent.due_on, None), (
+        "the first letter has started the clock"
+    )
+    done, events = after_letter(sent, record, POLICIES["paper"], START + HOUR)
     assert [type(event) for event in events] == [TargetAcknowledged]
-    assert done.differs_since is None
+    assert (done.differs_since, done.due_on, done.next_action_at) == (None, None, None)
     assert after_letter(done, record, POLICIES["paper"], START + HOUR) == (done, ())
+    assert after_sending(done, record, POLICIES["paper"], START, START) == done
+    assert after_letter(nation, record, POLICIES["nation"], START) == (nation, ()), "it is pushed to"
+
+
+def test_what_a_person_saw_counts_where_nobody_else_can_look() -> None:
+    record = decided("paper", "later", "nation")
+    paper, policy_ = delivery("paper", record), POLICIES["paper"]
+    still, events = after_visit(paper, record, DisplayState.PUBLISHED, START + HOUR, policy_, START + HOUR)
+    assert (still.seen_state, still.seen_at, events) == (DisplayState.PUBLISHED, START + HOUR, ())
+    assert still.next_action_at == START, "what is to be done about it stays"
+    right, events = after_visit(still, record, None, START + 2 * HOUR, policy_, START + 3 * HOUR)
+    assert [type(event) for event in events] == [TargetVerified]
+    assert (right.acknowledged_version, right.seen_version, right.differs_since) == (1, 1, None)
+    reading = reading_of(right, events, "0" * 64)
+    assert reading is not None
+    assert reading.right
+    old = after_visit(right, record, DisplayState.PUBLISHED, START + HOUR, policy_, START + 4 * HOUR)
+    assert old == (right, ()), "an older look than the last one"
+    assert after_visit(right, record, None, START + 5 * HOUR, policy_, START + 5 * HOUR)[1] == ()
+    gone, events = after_visit(right, record, DisplayState.PUBLISHED, START + DAY, policy_, START + DAY)
+    assert [type(event) for event in events] == [TargetDrifted]
+    assert (gone.drifts, gone.differs_since, gone.next_action_at) == (1, START + DAY, START + DAY)
+    assert (gone.acknowledged_version, gone.sent_version, gone.due_on) == (0, 0, None)
+    pushed, _ = after_push(
+        delivery("later", record), record, answer("later", RepairStatus.APPLIED), POLICIES["later"], START
+    )
+    wrong, _ = after_visit(
+        pushed, record, DisplayState.PUBLISHED, START + DAY, POLICIES["later"], START + DAY
+    )
+    assert (next_action(wrong), wrong.next_action_at) == (Action.PUSH, START + DAY)
+    nation = delivery("nation", record)
+    assert after_visit(nation, record, None, START + DAY, POLICIES["nation"], START + DAY) == (nation, ())
 
 
 @pytest.mark.parametrize("key", ["", "a:b", "a:b:c", "a:b:-1", "a:b:²", "x"])

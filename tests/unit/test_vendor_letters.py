@@ -7,21 +7,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.test_certificate import ID_NUMBER, RECORD, SUBJECT
 
-from contracts.catalogue import load_catalogue
+from contracts.catalogue import LetterOffice, load_catalogue
 from contracts.clock import china_date
+from contracts.events import LetterChannel
 from contracts.http.intake import Subject
 from contracts.records import DisplayState, SubjectType
 from contracts.working_days import LIBRARY_CALENDAR
 from sync.domain import Delivery
 from sync.vendor_letters import (
     Answer,
+    Dispatch,
     LetterPolicy,
     LetterState,
     LetterStep,
     Sighting,
     VendorLetter,
+    again_at,
     answer_by,
     compose,
+    dispatches,
     ended,
     finding_id,
     letter_id,
@@ -29,7 +33,9 @@ from sync.vendor_letters import (
 )
 
 POLICY = LetterPolicy("杭州平台", "0571-1", "信复函", 5, 5)
-VENDOR = next(t for t in load_catalogue().targets if t.id == "qichacha")
+TARGETS = {target.id: target for target in load_catalogue().targets}
+VENDOR, PAPER = TARGETS["qichacha"], TARGETS["shili-zhengxin"]
+OFFICE = LetterOffice(office="甲", email="a@b.example", supervisor="乙", supervisor_email="c@d.example")
 SINCE = datetime(2026, 9, 1, 2, tzinfo=UTC)
 GRANTED = replace(RECORD, decided_at=SINCE - timedelta(days=3))
 DELIVERY = Delivery(VENDOR.id, RECORD.record_id, RECORD.version, SINCE, None, {})
@@ -55,6 +61,7 @@ def letter(step: LetterStep, state: LetterState, released: datetime | None = Non
         SINCE,
         number=f"信复函〔2026〕{step.value}号" if released else None,
         released_at=released,
+        dispatch=Dispatch(LetterChannel.EMAIL, sent_at=released) if released else None,
     )
 
 
@@ -72,7 +79,7 @@ def test_the_first_letter_waits_for_the_working_days_of_the_catalogue() -> None:
     assert next_step(DELIVERY, published, VENDOR, {}, POLICY, date(2027, 1, 1)) is None
 
 
-@given(st.lists(st.sampled_from(["look", "release", "discard", "answer"]), max_size=60), st.data())
+@given(st.lists(st.sampled_from(["look", "release", "send", "discard", "answer"]), max_size=60), st.data())
 def test_whatever_a_person_does_each_step_of_a_finding_is_written_once(
     acts: list[str], data: st.DataObject
 ) -> None:
@@ -88,7 +95,14 @@ def test_whatever_a_person_does_each_step_of_a_finding_is_written_once(
                 assert all(each.state is LetterState.RELEASED for each in letters.values())
                 letters[step] = replace(letter(step, LetterState.DRAFT), drafted_at=now)
         elif draft is not None and act == "release":
-            letters[draft.step] = replace(draft, state=LetterState.RELEASED, released_at=now)
+            dispatch, _ = dispatches(draft.step, OFFICE)
+            letters[draft.step] = replace(
+                draft, state=LetterState.RELEASED, released_at=now, dispatch=dispatch
+            )
+        elif letters and act == "send":
+            last = letters[max(letters)]
+            if last.dispatch is not None:
+                letters[last.step] = replace(last, dispatch=replace(last.dispatch, sent_at=now))
         elif draft is not None and act == "discard":
             letters[draft.step] = replace(draft, state=LetterState.DISCARDED)
         elif letters and act == "answer":
@@ -97,9 +111,10 @@ def test_whatever_a_person_does_each_step_of_a_finding_is_written_once(
     assert list(letters) == sorted(letters)
     for step in list(letters)[1:]:
         before = letters[LetterStep(step - 1)]
-        assert before.released_at is not None
+        assert before.dispatch is not None
+        assert before.dispatch.sent_at is not None, "a letter that has not left is not followed by another"
         assert china_date(letters[step].drafted_at) > answer_by(
-            before.step, POLICY, china_date(before.released_at)
+            before.step, POLICY, china_date(before.dispatch.sent_at)
         )
 
 
@@ -138,3 +153,52 @@ def test_letters_ask_with_evidence_and_name_no_personal_id() -> None:
             assert "a" * 16 in text
             assert "信用中国" in text
             assert bool(made.copies_to) is (step is LetterStep.SECOND)
+
+
+def test_one_that_is_told_by_letter_is_told_at_once_and_once_more_and_nothing_is_claimed_of_what_it_shows() -> (
+    None
+):
+    today = china_date(SINCE)
+    revoked = replace(GRANTED, state=DisplayState.PUBLISHED)
+    for record in (GRANTED, revoked):
+        assert next_step(DELIVERY, record, PAPER, {}, POLICY, today) is LetterStep.FIRST
+    assert next_step(DELIVERY, replace(GRANTED, application_id=None), PAPER, {}, POLICY, today) is None
+    first = replace(letter(LetterStep.FIRST, LetterState.RELEASED, SINCE), seen=None, official=None)
+    unsent = replace(first, dispatch=Dispatch(LetterChannel.DOWNLOAD, problem="拒收"))
+    later = today + timedelta(days=60)
+    assert next_step(DELIVERY, GRANTED, PAPER, {LetterStep.FIRST: unsent}, POLICY, later) is None
+    assert again_at(unsent, POLICY) is None
+    assert next_step(DELIVERY, GRANTED, PAPER, {LetterStep.FIRST: first}, POLICY, later) is LetterStep.SECOND
+    when = again_at(first, POLICY)
+    assert when is not None
+    day = china_date(when)
+    assert next_step(DELIVERY, GRANTED, PAPER, {LetterStep.FIRST: first}, POLICY, day) is LetterStep.SECOND
+    before = day - timedelta(days=1)
+    assert next_step(DELIVERY, GRANTED, PAPER, {LetterStep.FIRST: first}, POLICY, before) is None
+    second = replace(first, step=LetterStep.SECOND)
+    both = {LetterStep.FIRST: first, LetterStep.SECOND: second}
+    assert next_step(DELIVERY, GRANTED, PAPER, both, POLICY, later) is None, "no report without evidence"
+    assert PAPER.letters is not None
+    subject = Subject(
+        subject_id=SUBJECT, subject_type=SubjectType.LEGAL_PERSON, code="91330100MA27XF1Q0T", name="某公司"
+    )
+    for record, words in ((GRANTED, "停止展示"), (revoked, "恢复展示")):
+        for step in (first, second):
+            made = compose(
+                step, record, PAPER, PAPER.letters, subject, "信用中国", both, POLICY, date(2026, 10, 1)
+            )
+            text = made.model_dump_json()
+            assert words in text
+            assert "仍" not in text
+            assert made.table is None
+            assert bool(made.copies_to) is (step is second)
+
+
+def test_a_second_letter_is_copied_to_its_supervisor_and_a_report_goes_to_nobody() -> None:
+    mailed, by_hand = Dispatch(LetterChannel.EMAIL), Dispatch(LetterChannel.DOWNLOAD)
+    assert dispatches(LetterStep.FIRST, OFFICE) == (mailed, None)
+    assert dispatches(LetterStep.SECOND, OFFICE) == (mailed, mailed)
+    assert dispatches(LetterStep.REPORT, OFFICE) == (None, None)
+    unknown = OFFICE.model_copy(update={"email": None, "supervisor_email": None})
+    assert dispatches(LetterStep.SECOND, unknown) == (by_hand, by_hand)
+    assert dispatches(LetterStep.SECOND, LetterOffice(office="甲")) == (by_hand, None)

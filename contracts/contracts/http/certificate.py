@@ -27,7 +27,9 @@ class Standing(StrEnum):
     PENDING = "pending"
     DIFFERENT = "different"
     ACKNOWLEDGED = "acknowledged"
+    SEEN_BY_PERSON = "seen_by_person"
     BY_LETTER = "by_letter"
+    LETTER_SENT = "letter_sent"
     LEFT = "left"
 
 
@@ -36,7 +38,9 @@ STANDING_TEXT = {
     Standing.PENDING: "待核验",
     Standing.DIFFERENT: "不一致",
     Standing.ACKNOWLEDGED: "已确认（该平台不能回读）",
-    Standing.BY_LETTER: "只能函告（该平台不能回读）",
+    Standing.SEEN_BY_PERSON: "一致（经办人查看）",
+    Standing.BY_LETTER: "只能函告，尚未发函（该平台不能回读）",
+    Standing.LETTER_SENT: "已函告，待其答复（该平台不能回读）",
     Standing.LEFT: "已不在平台目录",
 }
 

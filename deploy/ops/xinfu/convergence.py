@@ -49,7 +49,10 @@ def _targets(targets: list[dict[str, Any]]) -> None:
     for each in targets:
         oldest = each["oldest_difference"]
         differing = each["desired"] - each["seen"]
-        letters = f"待签发 {each['letters_draft']}、已发未了 {each['letters_released']}"
+        letters = f"待签发 {each['letters_draft']}、已签发未了 {each['letters_released']}"
+        for waits in each["letters_waiting"]:
+            if waits["waits_for"] != "release":
+                letters += f"，{WAITS_FOR[waits['waits_for']]} {waits['count']}"
         limit = f"{each['time_limit_working_days']} 个工作日"
         if each["due_on"]:
             limit += f"，{'[red]已逾期[/red]，' if each['overdue'] else ''}应于 {each['due_on']}"
@@ -68,6 +71,9 @@ def _targets(targets: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
+WAITS_FOR = {"release": "待签发", "sending": "待送出", "answer": "逾期未答复"}
+
+
 def _connection(breaker: dict[str, Any] | None) -> str:
     if breaker is None:
         return "只能函告"
@@ -81,9 +87,7 @@ def _record(record: dict[str, Any]) -> None:
         f"{'各平台均已见到一致' if record['completed'] else '还有平台没有见到一致'}",
         soft_wrap=True,
     )
-    table = Table(
-        "平台", "应为", "已确认", "已见到", "见到的", "何时", "不一致自", "失败", "变回去", "最近的问题"
-    )
+    table = Table("平台", "应为", "已确认", "已见到", "见到的", "何时", "不一致自", "失败", "变回去", "说明")
     for each in record["targets"]:
         table.add_row(
             plain(each["target_name"] or f"{each['target_id']}（已不在目录）"),
@@ -93,7 +97,7 @@ def _record(record: dict[str, Any]) -> None:
             _clock(each["differs_since"]),
             str(each["attempts"]),
             str(each["drifts"]),
-            plain(each["last_error"] or "—"),
+            plain(each["note"] or each["last_error"] or "—"),
         )
     console.print(table)
 

@@ -1,4 +1,4 @@
-"""`xinfu letters`: letters to vendors that keep showing what was repaired: see them, release them, or not."""
+"""`xinfu letters`: letters to vendors: see them, release them or not, note that they were taken there, answered, and what was seen."""
 
 from datetime import date, datetime
 from pathlib import Path
@@ -9,11 +9,15 @@ from rich.table import Table
 
 from contracts.clock import CHINA_STANDARD_TIME
 from xinfu.operators import Reason, Services, operate
-from xinfu.terminal import DataDir, age, console, plain
+from xinfu.terminal import DataDir, age, clock_time, console, plain
 from xinfu_local import DEFAULT_DATA_DIR
 
-letters_app = typer.Typer(no_args_is_help=True, help="函告仍在展示已修复记录的第三方。")
+letters_app = typer.Typer(no_args_is_help=True, help="函告第三方：仍在展示已修复记录的，和只能以函告知的。")
 LetterId = Annotated[str, typer.Argument(help="编号 vlt_…")]
+At = Annotated[
+    datetime | None,
+    typer.Option(formats=["%Y-%m-%dT%H:%M"], help="何时（北京时间），如 2026-11-25T15:30；默认现在"),
+]
 STATES = {"draft": "待签发", "released": "已签发", "discarded": "不采用", "lapsed": "已失效"}
 
 
@@ -31,7 +35,7 @@ def list_letters(
     """列出函告。"""
 
     async def work(services: Services) -> bool:
-        table = Table("编号", "平台", "哪一步", "状态", "文号", "仍在展示", "答复", "了结")
+        table = Table("编号", "平台", "哪一步", "状态", "文号", "不一致已", "送出", "答复", "了结")
         after = ""
         while True:
             query = f"?limit=200{f'&state={state}' if state else ''}{f'&after={after}' if after else ''}"
@@ -55,9 +59,19 @@ def _row(table: Table, letter: dict[str, Any]) -> None:
         STATES[letter["state"]],
         letter["number"] or "—",
         age(datetime.fromisoformat(letter["since"])),
+        "；抄送".join(_dispatch(each) for each in (letter["dispatch"], letter["copy_dispatch"]) if each)
+        or "—",
         plain(answer["text"]) if answer else "—",
         "是" if letter["closed_at"] else "否",
     )
+
+
+def _dispatch(dispatch: dict[str, Any]) -> str:
+    if dispatch["sent_at"]:
+        return clock_time(datetime.fromisoformat(dispatch["sent_at"]))
+    if dispatch["problem"]:
+        return f"[red]邮件未能送出，请人送达：{plain(dispatch['problem'])}[/red]"
+    return "邮件发送中" if dispatch["channel"] == "email" else "[yellow]待人送达[/yellow]"
 
 
 @letters_app.command("save")
@@ -100,22 +114,77 @@ def discard(letter: LetterId, reason: Reason, data_dir: DataDir = DEFAULT_DATA_D
     operate(data_dir, work)
 
 
+@letters_app.command("sent")
+def sent(
+    letter: LetterId,
+    reference: Annotated[str, typer.Option(help="凭什么可查：快递单号、签收单等")],
+    at: At = None,
+    copy: Annotated[bool, typer.Option("--copy", help="送出的是抄送主管单位的一份")] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """登记一份函已由人送出：没有电子邮箱的，或邮件送不出去的。"""
+
+    async def work(services: Services) -> bool:
+        body = {"sent_at": _moment(at), "reference": reference, "to_supervisor": copy}
+        await services.client.call("POST", _url(services, f"/{letter}/sent"), body)
+        console.print("已登记")
+        return True
+
+    operate(data_dir, work)
+
+
 @letters_app.command("answer")
 def answer(
     letter: LetterId,
     text: Annotated[str, typer.Option(help="对方答复的要点")],
+    done: Annotated[
+        bool,
+        typer.Option("--done", help="对方答复已按决定展示：只能函告的平台即为确认，其他平台仍以所见为准"),
+    ] = False,
+    reference: Annotated[str | None, typer.Option(help="对方复函的文号等")] = None,
     received: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="哪一天收到；默认今天（中国时间）")
     ] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """登记对方的答复。答复不等于改正：只有再看到展示一致，这件事才算了结。"""
+    """登记对方的答复。答复不等于改正：只有再看到展示一致，这件事才算了结；只能函告的平台以答复为准。"""
     day: date = (received or datetime.now(CHINA_STANDARD_TIME)).date()
 
     async def work(services: Services) -> bool:
-        body = {"text": text, "received_on": day.isoformat()}
-        await services.client.call("POST", _url(services, f"/{letter}/answer"), body)
-        console.print("已登记")
+        body = {"text": text, "received_on": day.isoformat(), "done": done, "reference": reference}
+        letter_ = await services.client.call("POST", _url(services, f"/{letter}/answer"), body)
+        console.print("已登记，这件事已了结" if letter_["closed_at"] else "已登记")
         return True
 
     operate(data_dir, work)
+
+
+@letters_app.command("seen")
+def seen(
+    record: Annotated[str, typer.Argument(help="记录编号 rec_…")],
+    target: Annotated[str, typer.Argument(help="平台标识")],
+    reference: Annotated[str, typer.Option(help="凭什么可查：网址、截图编号等")],
+    shown: Annotated[
+        str, typer.Option(help="所见：none 查无此记录、published 仍在公示、publication_ended 已终止公示")
+    ] = "none",
+    at: At = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """登记在不能自动查看的平台亲眼所见：与决定一致即为见到，不一致的重新告知。"""
+
+    async def work(services: Services) -> bool:
+        body = {
+            "shown": None if shown == "none" else shown,
+            "looked_at": _moment(at),
+            "reference": reference,
+        }
+        url = f"{services.urls['sync']}/v1/records/{record}/targets/{target}/visits"
+        found = await services.client.call("POST", url, body)
+        console.print("已登记，与决定一致" if found["settled"] else "已登记，与决定不一致")
+        return True
+
+    operate(data_dir, work)
+
+
+def _moment(at: datetime | None) -> str | None:
+    return at.replace(tzinfo=CHINA_STANDARD_TIME).isoformat() if at else None

@@ -40,7 +40,7 @@ def build(settings: NotifySettings) -> FastAPI:
     catalogue = load_catalogue(settings.catalogue_dir)
     texts = Texts({target.id: target.name for target in catalogue.targets})
     offices = Offices(catalogue)
-    addresses = {t.id: t.letters.email for t in catalogue.targets if t.letters and t.letters.email}
+    vendors = {target.id: target.letters for target in catalogue.targets if target.letters}
 
     def consumers(runtime: Runtime) -> list[ConsumerSpec]:
         app.state.messages = messages = Messages(runtime.database)
@@ -55,7 +55,7 @@ def build(settings: NotifySettings) -> FastAPI:
     def loops(runtime: Runtime) -> list[Loop]:
         emails = Emails(runtime.database)
         letters = VendorLetters(
-            runtime.http, settings.sync_url, token(runtime, Scope.PROPAGATION_READ), addresses
+            runtime.http, settings.sync_url, token(runtime, Scope.PROPAGATION_READ), vendors
         )
         mailer = Mailer(
             emails, runtime.outbox, directory(runtime), offices, MailServer(settings), settings, letters

@@ -93,11 +93,12 @@ TellableEvent = (
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One fact to be told to one subject by one channel."""
+    """One fact to be told to one subject by one channel; ``to_supervisor``: the copy of a vendor letter."""
 
     fact: str
     channel: Channel
     event: TellableEvent
+    to_supervisor: bool = False
 
     @property
     def id(self) -> str:
@@ -144,11 +145,14 @@ def notices(event: Event) -> list[Notice]:
     by_hand = isinstance(event, VendorLetterIssued) and event.channel is not LetterChannel.EMAIL
     # an address belongs to an application
     no_mail = by_hand or has_no_application(event)
-    return [
+    told = [
         Notice(fact, channel, event)
         for channel in CHANNELS[type(event)]
         if not (no_mail and channel is Channel.EMAIL)
     ]
+    if isinstance(event, VendorLetterIssued) and event.copy_channel is LetterChannel.EMAIL:
+        told.append(Notice(f"{fact}~copy", Channel.EMAIL, event, to_supervisor=True))
+    return told
 
 
 def has_no_application(event: Event) -> bool:

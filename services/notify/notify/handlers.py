@@ -36,9 +36,8 @@ class FactHandler:
             if notice.id in told:
                 continue
             received = batch[position]
-            fresh[notice.channel].append(
-                Draft(notice, self._texts.render(notice.event, notice.channel), received.trace)
-            )
+            text = self._texts.render(notice.event, notice.channel, to_supervisor=notice.to_supervisor)
+            fresh[notice.channel].append(Draft(notice, text, received.trace))
             # the event names an application: there is none for an objection to a record
             if notice.channel is Channel.IN_APP and not has_no_application(notice.event):
                 sent = NotificationSent(

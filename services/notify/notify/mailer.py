@@ -24,6 +24,8 @@ from contracts.events import (
     NotificationSent,
     OfficeNotificationFailed,
     OfficeNotified,
+    VendorLetterSent,
+    VendorLetterUndelivered,
 )
 from contracts.http.intake import Case
 from notify.domain import Failure, MailState, state_after
@@ -211,6 +213,17 @@ def _result(mark: Mark, now: datetime) -> Event | None:
         office = {**mail.office.document(), **ended}
         return (
             OfficeNotified.model_validate(office) if sent else OfficeNotificationFailed.model_validate(office)
+        )
+    if (letter := mail.vendor_letter) is not None:
+        about = {
+            "office_id": letter.target_id,
+            "letter_id": letter.letter_id,
+            "to_supervisor": letter.to_supervisor,
+            **ended,
+        }
+        about.pop("notification_id")
+        return (
+            VendorLetterSent.model_validate(about) if sent else VendorLetterUndelivered.model_validate(about)
         )
     told = {
         **ended,

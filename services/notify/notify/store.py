@@ -54,7 +54,11 @@ class Draft:
         event = self.notice.event
         if not isinstance(event, VendorLetterIssued):
             return None
-        return {"letter_id": event.letter_id, "target_id": event.target_id}
+        return {
+            "letter_id": event.letter_id,
+            "target_id": event.target_id,
+            "to_supervisor": self.notice.to_supervisor,
+        }
 
     def _common(self, now: datetime) -> Document:
         return {
@@ -119,10 +123,11 @@ class Messages:
 
 @dataclass(frozen=True, slots=True)
 class VendorLetterRef:
-    """A letter to a vendor (sync's id) and the vendor it goes to."""
+    """A letter to a vendor (sync's id) and the vendor it goes to; ``to_supervisor``: to its supervisor, as a copy."""
 
     letter_id: str
     target_id: str
+    to_supervisor: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,11 +56,13 @@ class Texts:
         told: tuple[type[Event], ...] = (*CHANNELS, OfficeNotified)
         self._templates = {cls: environment.get_template(template_name(cls)) for cls in told}
 
-    def render(self, event: TellableEvent, channel: Channel = Channel.IN_APP) -> Text:
-        """Title and text for an event. The e-mail of a vendor letter is to the vendor, not to the applicant."""
-        to_vendor = isinstance(event, VendorLetterIssued) and channel is Channel.EMAIL
-        template = self._to_vendor if to_vendor else self._templates[type(event)]
-        return _text(template.render(event=event))
+    def render(
+        self, event: TellableEvent, channel: Channel = Channel.IN_APP, *, to_supervisor: bool = False
+    ) -> Text:
+        """Title and text for an event. The e-mail of a vendor letter is to the vendor or its supervisor, not to the applicant."""
+        if isinstance(event, VendorLetterIssued) and channel is Channel.EMAIL:
+            return _text(self._to_vendor.render(event=event, to_supervisor=to_supervisor))
+        return _text(self._templates[type(event)].render(event=event))
 
     def office(self, mail: OfficeMail, lines: Sequence[str]) -> Text:
         """Title and text of a mail to an office."""

@@ -13,16 +13,18 @@ from chassis.auth import require
 from chassis.breaker import BreakerState
 from chassis.problems import Problem
 from contracts.catalogue import Target
-from contracts.clock import CHINA_STANDARD_TIME
+from contracts.clock import CHINA_STANDARD_TIME, china_date
 from contracts.errors import ProblemCode
 from contracts.records import DisplayState, RecordId, Timestamp
 from contracts.tokens import Claims, Scope
 from sync.domain import Delivery, Policy, due, is_overdue, settled
 from sync.driver import Driver
 from sync.letter_desk import LetterDesk
+from sync.letter_store import Waiting, WaitsFor
 from sync.store import Store
 from sync.time_limits import TimeLimits
 from sync.vendor_letters import LetterState
+from sync.visits import Visits
 
 router = APIRouter(prefix="/v1", tags=["收敛情况"])
 Operator = Annotated[Claims, Depends(require(Scope.OPERATIONS))]
@@ -46,6 +48,14 @@ class BreakerView(BaseModel):
     last_error: str | None
 
 
+class WaitingLetters(BaseModel):
+    """Letters that wait for a person to release them, to be sent, or for an answer that is overdue; since when the oldest has."""
+
+    waits_for: WaitsFor
+    count: int
+    since: datetime
+
+
 class TargetConvergence(BaseModel):
     """``desired`` records have to be shown; of these so many are acknowledged, and seen, in the desired version.
 
@@ -62,6 +72,7 @@ class TargetConvergence(BaseModel):
     due_on: date | None
     letters_draft: int
     letters_released: int
+    letters_waiting: list[WaitingLetters]
     oldest_difference: OldestDifference | None
     time_limit_working_days: int
     overdue: int = Field(description="Of the others, those beyond the time limit; counted up to 1000")
@@ -110,6 +121,14 @@ class DeliveryView(BaseModel):
     note: str | None = Field(description="What it waits for, in words (zh-CN)")
 
 
+class VisitBody(BaseModel):
+    """What a person saw there, when, and where that can be looked up (a page, a screenshot, a call)."""
+
+    shown: DisplayState | None = Field(description="null: the record is not shown at all")
+    looked_at: Timestamp | None = Field(None, description="null: now")
+    reference: str = Field(min_length=1, max_length=500)
+
+
 class AttemptView(BaseModel):
     """One call to a target about the record, or one word of the target about it."""
 
@@ -152,6 +171,7 @@ async def _convergence(
     policy: Policy,
     limits: TimeLimits,
     letters: Mapping[LetterState, int],
+    waiting: Sequence[Waiting],
 ) -> TargetConvergence:
     difference = await store.difference(target.id)
     now = time.monotonic()
@@ -167,6 +187,11 @@ async def _convergence(
         due_on=last and last.on,
         letters_draft=letters.get(LetterState.DRAFT, 0),
         letters_released=letters.get(LetterState.RELEASED, 0),
+        letters_waiting=[
+            WaitingLetters(waits_for=each.waits_for, count=each.count, since=each.since)
+            for each in waiting
+            if each.target_id == target.id
+        ],
         oldest_difference=None
         if oldest is None or oldest.differs_since is None
         else OldestDifference(
@@ -205,7 +230,9 @@ def _note(delivery: Delivery, policies: Mapping[str, Policy]) -> str | None:
     if settled(delivery, policy):
         return None
     if policy.by_letter:
-        return "该平台只能函告，由经办人发函。"
+        if delivery.sent_version == delivery.desired_version:
+            return "已函告，等待该平台答复；由经办人登记答复，或登记查看所见。"
+        return "该平台只能函告：函由经办人签发、送出。"
     if delivery.waits_for:
         names = "、".join(policies[t].target_name for t in delivery.waits_for if t in policies)
         if delivery.attempts or delivery.sent_version or delivery.acknowledged_version:
@@ -231,6 +258,7 @@ async def convergence_of(state: State) -> Convergence:
     desk: LetterDesk = state.letters
     policies: Mapping[str, Policy] = state.policies
     letters = await desk.letters.counts(target.id for target in targets)
+    waiting = await desk.letters.waiting(china_date(datetime.now(UTC)))
     departed = await store.departed(target.id for target in targets)
     return Convergence(
         targets=[
@@ -241,6 +269,7 @@ async def convergence_of(state: State) -> Convergence:
                 policies[target.id],
                 state.time_limits,
                 letters.get(target.id, {}),
+                waiting,
             )
             for target in targets
         ],
@@ -264,20 +293,6 @@ async def record_view(state: State, record_id: str) -> RecordView:
             ProblemCode.NOT_FOUND, f"没有记录 {record_id} 的修复决定：请核对编号，或等待认定单位作出决定。"
         )
     deliveries = await store.deliveries_of(record_id, found.targets)
-    views = []
-    for delivery in deliveries.values():
-        policy = policies.get(delivery.target_id)
-        views.append(
-            DeliveryView.model_validate(
-                {
-                    **vars(delivery),
-                    "target_name": policy and policy.target_name,
-                    "settled": policy is not None and settled(delivery, policy),
-                    **_due(delivery, policy),
-                    "note": _note(delivery, policies),
-                }
-            )
-        )
     return RecordView(
         record_id=record_id,
         application_id=found.application_id,
@@ -287,8 +302,37 @@ async def record_view(state: State, record_id: str) -> RecordView:
         decision_number=found.decision_number,
         decided_at=found.decided_at,
         completed=found.completed_version == found.version,
-        targets=views,
+        targets=[_delivery_view(delivery, policies) for delivery in deliveries.values()],
     )
+
+
+def _delivery_view(delivery: Delivery, policies: Mapping[str, Policy]) -> DeliveryView:
+    policy = policies.get(delivery.target_id)
+    return DeliveryView.model_validate(
+        {
+            **vars(delivery),
+            "target_name": policy and policy.target_name,
+            "settled": policy is not None and settled(delivery, policy),
+            **_due(delivery, policy),
+            "note": _note(delivery, policies),
+        }
+    )
+
+
+@router.post("/records/{record_id}/targets/{target_id}/visits", summary="登记在不能自动查看的平台所见")
+async def visit(
+    request: Request,
+    record_id: Annotated[RecordId, Path()],
+    target_id: Annotated[str, Path(max_length=50)],
+    operator: Operator,
+    body: VisitBody,
+) -> DeliveryView:
+    """由人查看公开页面后登记：谁、何时、凭什么可查，写入历史。与决定一致的，即为确认并见到；不一致的，重新告知。"""
+    visits: Visits = request.app.state.visits
+    after = await visits.note(
+        target_id, record_id, body.shown, body.looked_at or datetime.now(UTC), operator.sub, body.reference
+    )
+    return _delivery_view(after, request.app.state.policies)
 
 
 @router.get("/records/{record_id}/attempts", summary="一条记录的推送与核验经过")

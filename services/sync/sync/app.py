@@ -18,7 +18,7 @@ from chassis.settings import load_settings
 from contracts.catalogue import Catalogue, Protocol, load_catalogue
 from contracts.catalogue import Target as CatalogueTarget
 from contracts.tokens import Scope
-from contracts.topics import DECISIONS, PROPAGATION, RECORDS
+from contracts.topics import DECISIONS, OFFICE_NOTIFICATIONS, PROPAGATION, RECORDS
 from sync import (
     certificates,
     certificates_api,
@@ -27,6 +27,7 @@ from sync import (
     page_sessions,
     pages_api,
     proof_api,
+    visits,
 )
 from sync import invariants as checks
 from sync.api import router
@@ -36,7 +37,7 @@ from sync.driver import Driver
 from sync.exchange import Counterpart
 from sync.exchange import router as exchange
 from sync.files_target import FilesTarget
-from sync.handlers import DecisionHandler
+from sync.handlers import DecisionHandler, in_turn
 from sync.history import head_loop
 from sync.http_target import HttpTarget
 from sync.letter_desk import LetterDesk
@@ -46,13 +47,16 @@ from sync.lists import TargetList
 from sync.metrics import OLDEST_DIFFERENCE
 from sync.page_sessions import PageSessions
 from sync.receipts import Receipts, receipt_files_loop
+from sync.sending import Sending
 from sync.settings import SyncSettings, check_targets
 from sync.settlement import Settlement
 from sync.store import Store, collections
 from sync.target import Target
 from sync.time_limits import TimeLimits
+from sync.visits import Visits
 
 NAME = "sync"
+CONSUMED = (RECORDS, DECISIONS, OFFICE_NOTIFICATIONS)
 _GAUGE_SECONDS = 5.0
 _SWEEP_SECONDS = 5.0
 
@@ -69,9 +73,11 @@ def build(settings: SyncSettings) -> FastAPI:
         app.state.catalogue, app.state.keys = catalogue, settings.keys()
         app.state.public_url = str(settings.public_url).rstrip("/")
         app.state.page_sessions = PageSessions(runtime.database)
-        return [
-            ConsumerSpec(NAME, [RECORDS.name, DECISIONS.name], DecisionHandler(catalogue, policies, store))
-        ]
+        decisions = DecisionHandler(catalogue, policies, store)
+        app.state.sending = sending = Sending(
+            LetterStore(runtime.database), store, policies, settings.letter_policy(catalogue.calendar)
+        )
+        return [ConsumerSpec(NAME, [topic.name for topic in CONSUMED], in_turn(decisions, sending))]
 
     def loops(runtime: Runtime) -> list[Loop]:
         store: Store = app.state.store
@@ -101,10 +107,13 @@ def build(settings: SyncSettings) -> FastAPI:
             catalogue,
             policies,
             targets.drivers,
+            targets.settlement,
+            app.state.sending,
             settings.letter_policy(catalogue.calendar),
             automatic=settings.vendor_letter_automatic,
             poll_seconds=settings.vendor_letter_poll_seconds,
         )
+        app.state.visits = Visits(runtime.database, store, runtime.outbox, policies, targets.settlement)
         app.state.time_limits = limits = TimeLimits(
             store, runtime.outbox, policies, settings.time_limit_poll_seconds
         )
@@ -119,8 +128,9 @@ def build(settings: SyncSettings) -> FastAPI:
             *certificates.COLLECTIONS,
             *letter_store.COLLECTIONS,
             *page_sessions.COLLECTIONS,
+            *visits.COLLECTIONS,
         ],
-        {topic.name: topic for topic in (RECORDS, DECISIONS, PROPAGATION)},
+        {topic.name: topic for topic in (*CONSUMED, PROPAGATION)},
         routers=[
             router,
             exchange,
@@ -163,7 +173,7 @@ class _Targets:
         self._store = store
         self._policies = policies
         self._directory = directory
-        self._settlement = Settlement(policies, store, runtime.outbox)
+        self.settlement = Settlement(policies, store, runtime.outbox)
         # a client of its own: what it may connect to is nobody else's business
         self._http = ClientSession(
             timeout=ClientTimeout(total=30, connect=5),
@@ -172,7 +182,7 @@ class _Targets:
         )
         runtime.exits.push_async_callback(self._http.close)
         self.drivers: list[Driver] = []
-        self.loops: list[Loop] = [Loop("completion", self._settlement.sweep, _SWEEP_SECONDS)]
+        self.loops: list[Loop] = [Loop("completion", self.settlement.sweep, _SWEEP_SECONDS)]
         self.counterparts: dict[str, Counterpart] = {}
         for target in catalogue.targets:
             if target.protocol is not Protocol.LETTER:
@@ -181,7 +191,7 @@ class _Targets:
 
     def _serve(self, target: CatalogueTarget, agent: str | None) -> None:
         settings, store, outbox = self._settings, self._store, self._runtime.outbox
-        receipts = Receipts(self._policies[target.id], self._settlement, store, outbox)
+        receipts = Receipts(self._policies[target.id], self.settlement, store, outbox)
         port: Target
         if target.protocol is Protocol.FILES:
             files = FilesTarget(
@@ -207,7 +217,7 @@ class _Targets:
             port = self._over_http(target)
             self.counterparts[target.id] = Counterpart(settings.target_secrets[target.id], receipts=receipts)
         driver = Driver(
-            target, port, self._policies, self._settlement, store, outbox, self._directory, settings, agent
+            target, port, self._policies, self.settlement, store, outbox, self._directory, settings, agent
         )
         self.drivers.append(driver)
         self.loops.append(driver.loop)

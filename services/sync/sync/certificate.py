@@ -27,6 +27,8 @@ STATE_TEXT = {
     DisplayState.PUBLISHED: "公示",
     DisplayState.PUBLICATION_ENDED: "终止公示",
 }
+SEEN = (Standing.RIGHT, Standing.SEEN_BY_PERSON)
+"""What the public was seen being shown: read back, or by a person where that is not possible."""
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Crockford's base 32: nothing in it is mistaken for something else."""
 CODE_LENGTH = 20
@@ -51,15 +53,16 @@ def standing(record: Record, delivery: Delivery | None, policy: Policy | None) -
         return Standing.LEFT
     if delivery is None or delivery.desired_version != record.version:
         return Standing.PENDING
-    if not policy.reads_back:
-        acknowledged = delivery.acknowledged_version == record.version
-        if acknowledged:
-            return Standing.ACKNOWLEDGED
-        return Standing.BY_LETTER if policy.by_letter else Standing.PENDING
     if delivery.seen_version == record.version and shows(delivery.seen_state, record.state):
-        return Standing.RIGHT
+        return Standing.RIGHT if policy.reads_back else Standing.SEEN_BY_PERSON
+    if not policy.reads_back and delivery.acknowledged_version == record.version:
+        return Standing.ACKNOWLEDGED
     looked = delivery.seen_at is not None and delivery.seen_at > record.decided_at
-    return Standing.DIFFERENT if looked and not shows(delivery.seen_state, record.state) else Standing.PENDING
+    if looked and not shows(delivery.seen_state, record.state):
+        return Standing.DIFFERENT
+    if policy.by_letter:
+        return Standing.LETTER_SENT if delivery.sent_version == record.version else Standing.BY_LETTER
+    return Standing.PENDING
 
 
 def standings(
@@ -97,7 +100,7 @@ def compose(
     targets = []
     for target, each in found.items():
         delivery, policy = deliveries.get(delivery_id(target, record.record_id)), policies.get(target)
-        seen_at = delivery.seen_at if delivery and each is Standing.RIGHT else None
+        seen_at = delivery.seen_at if delivery and each in SEEN else None
         targets.append(
             CertifiedTarget(
                 target_id=target,
@@ -108,7 +111,7 @@ def compose(
                 standing_text=STANDING_TEXT[each],
                 shown=delivery.seen_state if delivery and each is not Standing.PENDING else None,
                 seen_right_at=rfc3339(seen_at) if seen_at else None,
-                evidence=evidence.get(target) if each in (Standing.RIGHT, Standing.DIFFERENT) else None,
+                evidence=evidence.get(target) if each in (*SEEN, Standing.DIFFERENT) else None,
             )
         )
     return Certificate(
@@ -133,7 +136,7 @@ def compose(
             recognised_from=record.source,
         ),
         targets=tuple(targets),
-        complete=bool(targets) and all(each is Standing.RIGHT for each in found.values()),
+        complete=bool(targets) and all(each in SEEN for each in found.values()),
         history_head=head,
     )
 
@@ -150,7 +153,7 @@ def targets_now(
     for each in certificate.targets:
         now = current.get(each.target_id, Standing.LEFT)
         delivery = deliveries.get(delivery_id(each.target_id, certificate.record.record_id))
-        seen_at = delivery.seen_at if delivery and now is Standing.RIGHT else None
+        seen_at = delivery.seen_at if delivery and now in SEEN else None
         targets.append(
             TargetNow(
                 target_id=each.target_id,
@@ -162,7 +165,7 @@ def targets_now(
             )
         )
     revoked = record is None or record.version != certificate.decision.version
-    kept = all(t.now in (Standing.RIGHT, Standing.LEFT) for t in targets if t.certified is Standing.RIGHT)
+    kept = all(t.now in (*SEEN, Standing.LEFT) for t in targets if t.certified in SEEN)
     return revoked, kept and not revoked, targets
 
 
@@ -177,7 +180,7 @@ def china_time(text: str | None) -> str:
 def as_letter(certificate: Certificate, category: str) -> Letter:
     """The certificate as a letter to its subject. ``category``: its name."""
     record, decision = certificate.record, certificate.decision
-    right = sum(each.standing is Standing.RIGHT for each in certificate.targets)
+    right = sum(each.standing in SEEN for each in certificate.targets)
     total = len(certificate.targets)
     summary = (
         f"截至{china_time(certificate.issued_at)}（北京时间），应同步的{total}个平台均已核验，展示与决定一致："

@@ -102,7 +102,7 @@ class Policy:
 
     ``reads_back`` false: nobody can look, so an acknowledgement has to do and TargetVerified is never told. ``receipt_wait``:
     how long after a push that is only taken (RepairStatus.RECEIVED) it is pushed again; None: that is no answer of this target.
-    ``fetches``: what is pushed lies in its list until it asks. ``by_letter``: never pushed, and nobody waits for it. ``after``:
+    ``fetches``: what is pushed lies in its list until it asks. ``by_letter``: never pushed; letters tell it, and nobody waits for it. ``after``:
     told once these have acknowledged, at the latest when their time limit has passed. ``time_limit_working_days``: by when it has to
     show a decision, or show it again, of the catalogue.
     """
@@ -257,6 +257,8 @@ def on_expiry(
     trace: Mapping[str, str],
 ) -> Record | None:
     """The record when its publication has ended by itself; None when something was decided about it, or this is known."""
+    # nobody decided, so there is nothing to write a letter about
+    targets = [target for target in targets if not policies[target].by_letter]
     if record is not None or not targets:
         return None
     ended_at = datetime.combine(event.ended_on, time(), CHINA_STANDARD_TIME)
@@ -351,8 +353,8 @@ def hold(delivery: Delivery, record: Record, policies: Mapping[str, Policy], now
     """
     policy = policies[delivery.target_id]
     if policy.by_letter:
-        # no letter has told it yet: its time limit does not run
-        return replace(delivery, next_action_at=None, due_on=None, due_count=None)
+        # a letter is to be drafted; until one has left, its time limit does not run
+        return replace(delivery, next_action_at=now, due_on=None, due_count=None)
     # those that are only looked at have nothing to acknowledge
     told = [t for t in record.targets if t in policies and t != record.source and t not in record.look_first]
     first = tuple(t for t in policy.after if t in told)
@@ -433,9 +435,19 @@ def _received(delivery: Delivery, policy: Policy, now: datetime) -> Delivery:
     return replace(sent, last_error=None, next_action_at=now + policy.receipt_wait)
 
 
+def after_sending(
+    delivery: Delivery, record: Record, policy: Policy, sent_at: datetime, again_at: datetime | None
+) -> Delivery:
+    """A letter has left: the target's time limit runs from the first one. ``again_at``: when the next letter is to be looked at."""
+    if not policy.by_letter or record.version != delivery.desired_version or settled(delivery, policy):
+        return delivery
+    sent = replace(delivery, sent_version=delivery.desired_version, next_action_at=again_at)
+    return sent if delivery.sent_version == delivery.desired_version else clocked(sent, policy, sent_at)
+
+
 def after_letter(delivery: Delivery, record: Record, policy: Policy, now: datetime) -> Step:
     """A target that is told by letter has answered that it is done."""
-    if record.version != delivery.desired_version or settled(delivery, policy):
+    if not policy.by_letter or record.version != delivery.desired_version or settled(delivery, policy):
         return delivery, ()
     done = replace(
         delivery,
@@ -446,6 +458,52 @@ def after_letter(delivery: Delivery, record: Record, policy: Policy, now: dateti
         next_action_at=None,
     )
     return done, _told(record, TargetAcknowledged, policy, acknowledged_at=now)
+
+
+def after_visit(
+    delivery: Delivery,
+    record: Record,
+    shown: DisplayState | None,
+    looked_at: datetime,
+    policy: Policy,
+    now: datetime,
+) -> Step:
+    """A person has looked at a target that cannot be read back, and saw ``shown`` (None: nothing). A newer look counts."""
+    if policy.reads_back or record.version != delivery.desired_version:
+        return delivery, ()
+    if delivery.seen_at is not None and looked_at <= delivery.seen_at:
+        return delivery, ()
+    seen = replace(delivery, seen_state=shown, seen_at=looked_at)
+    if shows(shown, record.state):
+        right = replace(
+            seen,
+            acknowledged_version=record.version,
+            seen_version=record.version,
+            attempts=0,
+            last_error=None,
+            differs_since=None,
+            due_on=None,
+            due_count=None,
+            next_action_at=None,
+        )
+        first = delivery.seen_version != record.version
+        return right, _told(record, TargetVerified, policy, verified_at=now) if first else ()
+    if not settled(delivery, policy):
+        return replace(seen, seen_version=0), ()
+    drifted = replace(
+        seen,
+        acknowledged_version=0,
+        seen_version=0,
+        sent_version=0,
+        drifts=seen.drifts + 1,
+        differs_since=now,
+        last_error=f"drifted: shows {shown or 'nothing'}",
+        next_action_at=now,
+    )
+    if not policy.by_letter:
+        drifted = clocked(drifted, policy, now)
+    told = shown or DisplayState.PUBLICATION_ENDED
+    return drifted, _told(record, TargetDrifted, policy, seen_state=told, drifted_at=now)
 
 
 def after_read_back(

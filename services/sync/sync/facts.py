@@ -1,11 +1,15 @@
-"""What of a decision, of a push and of a reading goes into the history. Pure; nothing personal."""
+"""What of a decision, of a push, of a reading and of a letter goes into the history. Pure; nothing personal."""
 
+from datetime import datetime
 from typing import Any
 
+from contracts.canonical import Digest
 from contracts.history import Kind
 from contracts.http.target import RecordView, RepairResult
+from contracts.records import DisplayState
 from sync.domain import Action, Delivery, Failure, Record, idempotency_key, shows
 from sync.history import Fact, rfc3339
+from sync.vendor_letters import VendorLetter
 
 _MAX_REASON = 500
 
@@ -53,6 +57,53 @@ def answer_fact(
         kind = Kind.READING
     facts |= {"desired": record.state.value, "version": record.version}
     return Fact(before.id, record.record_id, kind, facts)
+
+
+def letter_fact(letter: VendorLetter, what: str, *, words: str | None = None, **more: Any) -> Fact:
+    """What was made of a letter, in the chain of its record. ``words``: of a person; their digest alone is told."""
+    facts = {
+        "letter_id": letter.id,
+        "number": letter.number,
+        "step": letter.step.value,
+        "target_id": letter.target_id,
+        "what": what,
+        "by": letter.decided_by,
+        "seen": letter.seen and letter.seen.evidence,
+        **more,
+    }
+    if words is not None:
+        facts["words"] = Digest.SHA256.of(words.encode())
+    return Fact(letter.record_id, letter.record_id, Kind.LETTER, facts)
+
+
+def answered_fact(delivery: Delivery, record: Record, letter: VendorLetter, by: str) -> Fact:
+    """The target's answer to a letter that it is done, in the chain of the record at that target."""
+    facts = {
+        "answer": "applied",
+        "by": by,
+        "desired": record.state.value,
+        "letter_id": letter.id,
+        "number": letter.number,
+        "version": record.version,
+    }
+    return Fact(delivery.id, record.record_id, Kind.LETTER, facts)
+
+
+def visit_fact(
+    delivery: Delivery, record: Record, shown: DisplayState | None, looked_at: datetime, by: str, words: str
+) -> Fact:
+    """What a person saw at a target that cannot be read back. ``words``: what it refers to; its digest alone is told."""
+    facts = {
+        "by": by,
+        "desired": record.state.value,
+        "looked_at": rfc3339(looked_at),
+        "right": shows(shown, record.state),
+        "shown": shown.value if shown else None,
+        "shown_version": None,
+        "version": record.version,
+        "words": Digest.SHA256.of(words.encode()),
+    }
+    return Fact(delivery.id, record.record_id, Kind.READING, facts)
 
 
 def _plain(text: str) -> str:

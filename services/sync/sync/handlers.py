@@ -1,7 +1,8 @@
-"""Decisions in, desired states out."""
+"""Decisions in, desired states out. What became of letters: ``sync.sending``."""
 
 from collections.abc import Mapping, Sequence
 
+from chassis.consumer import Handler
 from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Catalogue
@@ -10,6 +11,16 @@ from sync.domain import Policy, Record, clocked, delivery_id, hold, on_decision,
 from sync.facts import decision_fact
 from sync.history import Fact
 from sync.store import Store
+
+
+def in_turn(*handlers: Handler) -> Handler:
+    """One handler of the same batch after the other, in its one transaction."""
+
+    async def handle(unit: UnitOfWork, batch: Sequence[Received]) -> None:
+        for handler in handlers:
+            await handler(unit, batch)
+
+    return handle
 
 
 class DecisionHandler:

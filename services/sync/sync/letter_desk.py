@@ -1,6 +1,7 @@
 """Drafts letters to vendors that keep showing what was repaired, and carries out what a person makes of them.
 
 Before anything is drafted or released the vendor's page is looked at once more: a letter tells what was seen, not what is supposed.
+Letters to vendors that are told by letter alone are drafted by ``sync.notices``; what becomes of a released one: ``sync.sending``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,20 +18,22 @@ from chassis.outbox import Outbox
 from chassis.problems import Problem
 from chassis.typesetting import TypesetterBusyError
 from chassis.unit_of_work import UnitOfWork
-from contracts.canonical import Digest
 from contracts.catalogue import Catalogue, LetterOffice, Target
 from contracts.clock import china_date
 from contracts.errors import ProblemCode
-from contracts.events import LetterChannel, VendorLetterIssued
-from contracts.history import HistoryEntry, Kind
+from contracts.events import VendorLetterIssued
+from contracts.history import HistoryEntry
 from contracts.http.intake import Subject
 from contracts.http.target import RecordView
 from contracts.records import DisplayState
-from sync.domain import Action, Delivery, Policy, Record, delivery_id, settled
+from sync.domain import Action, Delivery, Policy, Record, after_letter, delivery_id, settled
 from sync.driver import Driver
-from sync.facts import answer_fact
-from sync.history import Fact
-from sync.letter_store import LetterStore
+from sync.facts import answer_fact, answered_fact, letter_fact
+from sync.letter_store import LetterStore, WaitsFor
+from sync.metrics import LETTER_AGE, LETTERS
+from sync.notices import PAGE, Notices
+from sync.sending import Sending, Word
+from sync.settlement import Change, Settlement
 from sync.store import Store
 from sync.vendor_letters import (
     Answer,
@@ -41,6 +44,7 @@ from sync.vendor_letters import (
     VendorLetter,
     answer_by,
     compose,
+    dispatches,
     ended,
     finding_id,
     letter_id,
@@ -49,6 +53,8 @@ from sync.vendor_letters import (
 
 log = get_logger(__name__)
 _PAGE = 50
+_CLOSED_AT_ONCE = 200
+_BY_ITSELF = "自动签发"
 
 
 class LetterDesk:
@@ -63,6 +69,8 @@ class LetterDesk:
         catalogue: Catalogue,
         policies: Mapping[str, Policy],
         drivers: Sequence[Driver],
+        settlement: Settlement,
+        sending: Sending,
         policy: LetterPolicy,
         *,
         automatic: bool,
@@ -75,6 +83,9 @@ class LetterDesk:
         self._catalogue = catalogue
         self._policies = policies
         self._drivers = {driver.target.id: driver for driver in drivers}
+        self._settlement = settlement
+        self._sending = sending
+        self._notices = Notices(letters, store, outbox, policies, policy)
         self._policy = policy
         self._automatic = automatic
         self._press = LetterPress()
@@ -85,31 +96,71 @@ class LetterDesk:
     async def step(self) -> bool:
         """Close what is over, draft what is due. Whether there is more to do at once: never, it is a matter of days.
 
-        A letter tells what was seen: of a vendor that nobody can look at, none is drafted.
+        A letter tells what was seen, or a decision alone: of a vendor that is pushed to and cannot be looked at, none is drafted.
         """
         await self._close_ended()
         for target in self._catalogue.targets:
-            if target.letters is not None and target.read_back:
+            if self._policies[target.id].by_letter:
+                await self._draft_notices(target)
+            elif target.letters is not None and target.read_back:
                 await self._draft_due(target)
+        await self._measure()
         return False
+
+    async def _measure(self) -> None:
+        now = datetime.now(UTC)
+        waiting = {
+            (each.target_id, each.waits_for): each for each in await self.letters.waiting(china_date(now))
+        }
+        for target in self._catalogue.targets:
+            for waits_for in WaitsFor if target.letters else ():
+                each = waiting.get((target.id, waits_for))
+                LETTERS.labels(target.id, waits_for.value).set(each.count if each else 0)
+                age = (now - each.since).total_seconds() if each else 0.0
+                LETTER_AGE.labels(target.id, waits_for.value).set(age)
+
+    async def _draft_notices(self, target: Target) -> None:
+        more = True
+        while more and not self.loop.stopping:
+            rows, drafted = await self._notices.draft(target)
+            more = rows == PAGE
+            for letter in drafted if self._automatic else ():
+                try:
+                    await self.release(letter.id, _BY_ITSELF)
+                except Problem as problem:
+                    # intake does not answer: it waits for a person, as any draft
+                    log.warning("letter not released by itself", letter=letter.id, problem=problem.detail)
 
     async def _close_ended(self) -> None:
         after = ""
-        while page := await self.letters.open(after, _PAGE):
+        while page := await self.letters.open(after, _CLOSED_AT_ONCE):
             after = page[-1].id
-            for letter in page:
-                await self._outbox.run(lambda unit, id_=letter.id: self._close(unit, id_))  # type: ignore[misc]
+            records = await self._store.records(letter.record_id for letter in page)
+            found = await self._store.by_id(
+                (delivery_id(letter.target_id, letter.record_id) for letter in page), None
+            )
+            rows = {row.id: row for row in found}
+            over = [
+                letter.id
+                for letter in page
+                if ended(
+                    letter,
+                    rows.get(delivery_id(letter.target_id, letter.record_id)),
+                    records.get(letter.record_id),
+                )
+            ]
+            if over:
+                await self._outbox.run(lambda unit, ids=over: self._close(unit, ids))  # type: ignore[misc]
 
-    async def _close(self, unit: UnitOfWork, id_: str) -> None:
-        letter = await self.letters.get(id_, unit.session)
-        if letter is None or letter.closed_at is not None:
-            return
-        record, delivery = await self._current(letter, unit)
-        if ended(letter, delivery, record):
-            state = LetterState.LAPSED if letter.state is LetterState.DRAFT else letter.state
-            closed = replace(letter, state=state, closed_at=unit.now)
-            await self.letters.save(closed, unit.session)
-            await self._tell(unit, closed, "closed")
+    async def _close(self, unit: UnitOfWork, ids: Sequence[str]) -> None:
+        closed = []
+        for letter in (await self.letters.many(ids, unit.session)).values():
+            record, delivery = await self._current(letter, unit)
+            if letter.closed_at is None and ended(letter, delivery, record):
+                closed.append(_closed(letter, unit.now))
+        await self.letters.save_many(closed, unit.session)
+        facts = [letter_fact(letter, "closed") for letter in closed]
+        await self._store.history.append(facts, unit.now, unit.session)
 
     async def _draft_due(self, target: Target) -> None:
         today = china_date(datetime.now(UTC))
@@ -150,7 +201,7 @@ class LetterDesk:
                 continue
             drafted = await self._draft(target, delivery, record, view, today)
             if drafted is not None and self._automatic and drafted.step is not LetterStep.REPORT:
-                await self.release(drafted.id, "自动签发")
+                await self.release(drafted.id, _BY_ITSELF)
 
     async def _draft(
         self, target: Target, delivery: Delivery, record: Record, view: RecordView, today: date
@@ -235,18 +286,7 @@ class LetterDesk:
         if letter.state is LetterState.RELEASED:
             return letter
         record, target, office, subject = await self._parts(letter)
-        delivery = (await self._store.deliveries([record])).get(delivery_id(target.id, record.record_id))
-        view = (
-            (await self._drivers[target.id].look([(delivery, record)])).get(delivery.id)
-            if delivery and target.read_back
-            else None
-        )
-        if not isinstance(view, RecordView):
-            raise Problem(
-                ProblemCode.UNAVAILABLE,
-                f"现在看不到{target.name}的展示，签发前须再看一次：请稍后再签发。",
-                headers={"Retry-After": "30"},
-            )
+        view = None if letter.notice else await self._look(target, record)
 
         async def work(unit: UnitOfWork) -> VendorLetter | None:
             current = await self.letters.get(id_, unit.session)
@@ -255,11 +295,12 @@ class LetterDesk:
             latest, at = await self._current(current, unit)
             if latest is None or at is None or ended(current, at, latest):
                 return None
-            seen = await self._sighting(unit, at, latest, view)
-            if view.state is not DisplayState.PUBLISHED:
+            seen = await self._sighting(unit, at, latest, view) if view else None
+            if view and view.state is not DisplayState.PUBLISHED:
                 return None
             day = china_date(unit.now)
             number = await self.letters.next_number(day.year, unit.session)
+            dispatch, copy = dispatches(current.step, office)
             released = replace(
                 current,
                 state=LetterState.RELEASED,
@@ -268,25 +309,40 @@ class LetterDesk:
                 released_at=unit.now,
                 due_on=answer_by(current.step, self._policy, day),
                 decided_by=by,
+                dispatch=dispatch,
+                copy=copy,
             )
             before = (await self.letters.of_findings([current.finding], unit.session))[current.finding]
             printed = self._compose(released, latest, target, office, subject, before, day)
             released = replace(released, printed=printed.model_dump_json())
             await self.letters.save(released, unit.session)
             await self._tell(unit, released, "released", document=f"sha256:{printed.content_hash}")
-            if released.step is not LetterStep.REPORT:
-                unit.emit(_issued(released, target, office, unit.now), cause=released.id, trace=latest.trace)
+            if dispatch is not None:
+                unit.emit(_issued(released, latest, target, unit.now), cause=released.id, trace=latest.trace)
             return released
 
         done = await self._outbox.run(work)
         if done is None:
             raise Problem(
                 ProblemCode.INVALID_TRANSITION,
-                f"{target.name}现已不再展示这条记录，不必发函；草稿会自动失效。",
+                f"{target.name}现已与决定一致，或另有决定，不必发函；草稿会自动失效。",
             )
         if done.state is not LetterState.RELEASED:
             raise Problem(ProblemCode.INVALID_TRANSITION, "这份草稿已不采用或已失效，不能签发。")
         return done
+
+    async def _look(self, target: Target, record: Record) -> RecordView:
+        """What the vendor shows now. Raises Problem UNAVAILABLE when nobody can tell."""
+        delivery = (await self._store.deliveries([record])).get(delivery_id(target.id, record.record_id))
+        driver = self._drivers.get(target.id)
+        view = (await driver.look([(delivery, record)])).get(delivery.id) if delivery and driver else None
+        if not isinstance(view, RecordView):
+            raise Problem(
+                ProblemCode.UNAVAILABLE,
+                f"现在看不到{target.name}的展示，签发前须再看一次：请稍后再签发。",
+                headers={"Retry-After": "30"},
+            )
+        return view
 
     async def discard(self, id_: str, by: str, reason: str) -> VendorLetter:
         """Not to be written, with the reason; nothing more is drafted for this finding. Raises Problem."""
@@ -297,7 +353,7 @@ class LetterDesk:
                 return letter
             discarded = replace(letter, state=LetterState.DISCARDED, decided_by=by, reason=reason)
             await self.letters.save(discarded, unit.session)
-            await self._tell(unit, discarded, "discarded")
+            await self._tell(unit, discarded, "discarded", words=reason)
             return discarded
 
         await self.get(id_)
@@ -306,16 +362,45 @@ class LetterDesk:
             raise Problem(ProblemCode.INVALID_TRANSITION, "只有草稿可以不采用：这份函已签发或已失效。")
         return done
 
-    async def answer(self, id_: str, by: str, text: str, received_on: date) -> VendorLetter:
-        """Note what the vendor answered; the last note counts. It does not end the finding: what is seen does. Raises Problem."""
+    async def sent(
+        self, id_: str, by: str, sent_at: datetime, reference: str, *, to_supervisor: bool
+    ) -> VendorLetter:
+        """Note that a person has taken a letter, or its copy, there; repeated, it changes nothing. Raises Problem."""
+        letter = await self.get(id_)
+        dispatch = letter.copy if to_supervisor else letter.dispatch
+        if dispatch is None:
+            what = "没有抄送件" if letter.dispatch else "还没有签发，或是不送出的报告"
+            raise Problem(ProblemCode.INVALID_TRANSITION, f"这份函{what}，没有可登记的送出。")
+        if letter.released_at and not letter.released_at <= sent_at <= datetime.now(UTC):
+            raise Problem(ProblemCode.VALIDATION, "送出的时间应在签发之后，且不晚于现在：请核对。")
+        word = Word(id_, to_supervisor, by, sent_at=sent_at, reference=reference)
+        return (await self._outbox.run(lambda unit: self._sending.take(unit, [word])))[id_]
+
+    async def answer(self, id_: str, by: str, said: Answer) -> VendorLetter:
+        """Note what the vendor answered; the last note counts. Raises Problem.
+
+        It does not end the finding, what is seen does; but of a target that is told by letter alone its answer that it is done does.
+        """
 
         async def work(unit: UnitOfWork) -> VendorLetter | None:
             letter = await self.letters.get(id_, unit.session)
             if letter is None or letter.state is not LetterState.RELEASED:
                 return None
-            answered = replace(letter, answer=Answer(text, received_on, by, unit.now))
+            answered = replace(letter, answer=said)
+            await self._tell(unit, answered, "answered", words=said.text)
+            record, delivery = await self._current(letter, unit)
+            policy = self._policies.get(letter.target_id)
+            if said.done and record and delivery and policy and letter.version == record.version:
+                after, events = after_letter(delivery, record, policy, unit.now)
+                if after != delivery:
+                    fact = answered_fact(delivery, record, answered, by)
+                    change = Change(delivery, after, events, record, record.trace, fact)
+                    await self._settlement.settle(
+                        unit, [change], lambda changed: self._store.save(changed, unit.session)
+                    )
+                    answered = _closed(answered, unit.now)
+                    await self._tell(unit, answered, "closed")
             await self.letters.save(answered, unit.session)
-            await self._tell(unit, answered, "answered")
             return answered
 
         await self.get(id_)
@@ -370,26 +455,21 @@ class LetterDesk:
         national = next((t.name for t in self._catalogue.targets if t.kind == "national"), None)
         return compose(letter, record, target, office, subject, national, before, self._policy, day)
 
-    async def _tell(self, unit: UnitOfWork, letter: VendorLetter, what: str, **more: str) -> None:
+    async def _tell(
+        self, unit: UnitOfWork, letter: VendorLetter, what: str, words: str | None = None, **more: str
+    ) -> None:
         """Into the history of the record."""
-        facts = {
-            "letter_id": letter.id,
-            "number": letter.number,
-            "step": letter.step.value,
-            "target_id": letter.target_id,
-            "what": what,
-            "by": letter.decided_by,
-            "seen": letter.seen.evidence,
-            **more,
-        }
-        if what in ("discarded", "answered"):
-            words = letter.reason if what == "discarded" else (letter.answer.text if letter.answer else None)
-            facts["words"] = Digest.SHA256.of((words or "").encode())
-        fact = Fact(letter.record_id, letter.record_id, Kind.LETTER, facts)
+        fact = letter_fact(letter, what, words=words, **more)
         await self._store.history.append([fact], unit.now, unit.session)
 
 
-def _issued(letter: VendorLetter, target: Target, office: LetterOffice, now: datetime) -> VendorLetterIssued:
+def _closed(letter: VendorLetter, now: datetime) -> VendorLetter:
+    state = LetterState.LAPSED if letter.state is LetterState.DRAFT else letter.state
+    return replace(letter, state=state, closed_at=now)
+
+
+def _issued(letter: VendorLetter, record: Record, target: Target, now: datetime) -> VendorLetterIssued:
+    assert letter.dispatch is not None  # noqa: S101 (a report is not issued)
     return VendorLetterIssued(
         application_id=letter.application_id,
         item_id=letter.item_id,
@@ -400,6 +480,9 @@ def _issued(letter: VendorLetter, target: Target, office: LetterOffice, now: dat
         step=letter.step.value,
         target_id=target.id,
         target_name=target.name,
-        channel=LetterChannel.EMAIL if office.email else LetterChannel.DOWNLOAD,
+        channel=letter.dispatch.channel,
+        notice=letter.notice,
+        state=record.state,
+        copy_channel=letter.copy and letter.copy.channel,
         issued_at=now,
     )

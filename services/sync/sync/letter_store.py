@@ -1,9 +1,12 @@
 """Documents of the letters to vendors, and their numbers."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
 
 from pydantic import TypeAdapter
-from pymongo import ASCENDING, IndexModel, ReturnDocument
+from pymongo import ASCENDING, IndexModel, ReplaceOne, ReturnDocument
 
 from chassis.db import CollectionSpec, Database, Document, Session
 from sync.vendor_letters import LetterState, LetterStep, VendorLetter
@@ -29,6 +32,24 @@ COLLECTIONS = [
 _LETTER: TypeAdapter[VendorLetter] = TypeAdapter(VendorLetter)
 
 
+class WaitsFor(StrEnum):
+    """What an open letter waits for: a person to release it, to be sent, an answer that is overdue."""
+
+    RELEASE = "release"
+    SENDING = "sending"
+    ANSWER = "answer"
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Open letters of one target that wait for the same, and since when the oldest has."""
+
+    target_id: str
+    waits_for: WaitsFor
+    count: int
+    since: datetime
+
+
 class LetterStore:
     """``vendor_letters`` by letter id, ``vendor_letter_numbers`` by year. Times are text, but ``drafted_at``, to be sorted by."""
 
@@ -40,6 +61,11 @@ class LetterStore:
         """One letter."""
         found = await self._letters.find_one({"_id": letter_id}, session=session)
         return None if found is None else _read(found)
+
+    async def many(self, ids: Iterable[str], session: Session) -> dict[str, VendorLetter]:
+        """Letters by id; unknown ids are missing."""
+        cursor = self._letters.find({"_id": {"$in": list(ids)}}, session=session)
+        return {document["_id"]: _read(document) async for document in cursor}
 
     async def of_findings(
         self, findings: Iterable[str], session: Session | None = None
@@ -72,14 +98,13 @@ class LetterStore:
 
     async def save(self, letter: VendorLetter, session: Session) -> None:
         """Store a letter, new or changed."""
-        document: Document = _LETTER.dump_python(letter, mode="json")
-        document.pop("id")
-        document["drafted_at"] = letter.drafted_at
-        document["open"] = letter.closed_at is None and letter.state in (
-            LetterState.DRAFT,
-            LetterState.RELEASED,
-        )
-        await self._letters.replace_one({"_id": letter.id}, document, upsert=True, session=session)
+        await self.save_many([letter], session)
+
+    async def save_many(self, letters: Iterable[VendorLetter], session: Session) -> None:
+        """Store several."""
+        writes = [ReplaceOne({"_id": each.id}, _document(each), upsert=True) for each in letters]
+        if writes:
+            await self._letters.bulk_write(writes, session=session, ordered=False)
 
     async def next_number(self, year: int, session: Session) -> int:
         """The next number of a year. Taken in the transaction of the release, so that none is left out and none used twice."""
@@ -102,6 +127,72 @@ class LetterStore:
         async for row in self._letters.aggregate(pipeline):
             found.setdefault(row["_id"]["target"], {})[LetterState(row["_id"]["state"])] = row["count"]
         return found
+
+    async def waiting(self, today: date) -> list[Waiting]:
+        """Open letters by target and by what they wait for. One that was sent waits for its answer once that is due."""
+        pipeline: list[Document] = [
+            {"$match": {"open": True}},
+            {
+                "$project": {
+                    "target_id": 1,
+                    "waits": {
+                        "$switch": {
+                            "branches": [
+                                {"case": {"$eq": ["$state", LetterState.DRAFT.value]}, "then": "release"},
+                                {"case": {"$eq": ["$step", LetterStep.REPORT.value]}, "then": None},
+                                {"case": {"$not": ["$dispatch.sent_at"]}, "then": "sending"},
+                                {"case": {"$and": ["$copy", {"$not": ["$copy.sent_at"]}]}, "then": "sending"},
+                                {
+                                    "case": {
+                                        "$and": [
+                                            {"$not": ["$answer"]},
+                                            {"$lt": ["$due_on", today.isoformat()]},
+                                        ]
+                                    },
+                                    "then": "answer",
+                                },
+                            ],
+                            "default": None,
+                        }
+                    },
+                    "since": {
+                        "$ifNull": [
+                            "$dispatch.sent_at",
+                            {"$ifNull": ["$released_at", {"$toString": "$drafted_at"}]},
+                        ]
+                    },
+                }
+            },
+            {"$match": {"waits": {"$ne": None}}},
+            {
+                "$group": {
+                    "_id": {"target": "$target_id", "waits": "$waits"},
+                    "count": {"$sum": 1},
+                    "since": {"$min": "$since"},
+                }
+            },
+            {"$sort": {"_id": ASCENDING}},
+        ]
+        return [
+            Waiting(
+                row["_id"]["target"],
+                WaitsFor(row["_id"]["waits"]),
+                row["count"],
+                datetime.fromisoformat(row["since"]),
+            )
+            async for row in self._letters.aggregate(pipeline)
+        ]
+
+
+def _document(letter: VendorLetter) -> Document:
+    document: Document = _LETTER.dump_python(letter, mode="json")
+    document.pop("id")
+    document["drafted_at"] = letter.drafted_at
+    document["open"] = letter.closed_at is None and letter.state in (
+        LetterState.DRAFT,
+        LetterState.RELEASED,
+    )
+    return document
 
 
 def _read(document: Document) -> VendorLetter:

@@ -1,6 +1,6 @@
 """HTTP for letters to vendors: a person sees, releases, discards and notes answers (scope ``operations``)."""
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -9,11 +9,12 @@ from pydantic import BaseModel, Field
 
 from chassis.auth import require
 from chassis.letter import as_html
-from contracts.records import DisplayState
+from contracts.events import LetterChannel
+from contracts.records import DisplayState, Timestamp
 from contracts.tokens import Claims, Scope
 from sync.letter_desk import LetterDesk
 from sync.pages import page
-from sync.vendor_letters import STEP_TEXT, LetterState, LetterStep, VendorLetter
+from sync.vendor_letters import STEP_TEXT, Answer, LetterState, LetterStep, VendorLetter
 
 router = APIRouter(prefix="/v1/vendor-letters", tags=["函告第三方"])
 Operator = Annotated[Claims, Depends(require(Scope.OPERATIONS))]
@@ -30,16 +31,32 @@ class SightingView(BaseModel):
 
 
 class AnswerView(BaseModel):
-    """What the vendor answered."""
+    """What the vendor answered. ``done``: it says that it shows what was decided; ``reference``: of its letter."""
 
     text: str
     received_on: date
     noted_by: str
     noted_at: datetime
+    done: bool
+    reference: str | None
+
+
+class DispatchView(BaseModel):
+    """How a released letter leaves; ``sent_at`` null: not yet. ``problem``: why it could not be mailed, so that a person has to take it there."""
+
+    channel: LetterChannel
+    sent_at: datetime | None
+    sent_by: str | None
+    reference: str | None
+    problem: str | None
 
 
 class LetterView(BaseModel):
-    """One letter. ``since``: from when on the vendor shows something else; ``closed_at``: when it was seen right."""
+    """One letter. ``since``: from when on the vendor shows something else; ``closed_at``: when it was seen right, or said so.
+
+    ``notice``: it tells the decision to a vendor that is told by letter alone; nobody has looked (``seen`` null). ``dispatch``: null before
+    the release, and of a report; ``copy_dispatch``: of the supervisor's copy.
+    """
 
     id: str
     finding: str
@@ -50,7 +67,8 @@ class LetterView(BaseModel):
     record_id: str
     application_id: str
     since: datetime
-    seen: SightingView
+    notice: bool
+    seen: SightingView | None
     official: SightingView | None
     drafted_at: datetime
     number: str | None
@@ -60,6 +78,8 @@ class LetterView(BaseModel):
     reason: str | None
     answer: AnswerView | None
     closed_at: datetime | None
+    dispatch: DispatchView | None
+    copy_dispatch: DispatchView | None
 
 
 class LetterPage(BaseModel):
@@ -80,12 +100,28 @@ class AnswerBody(BaseModel):
 
     text: str = Field(min_length=1, max_length=4000)
     received_on: date
+    done: bool = Field(False, description="It says that it shows what was decided")
+    reference: str | None = Field(None, max_length=200, description="文号 or other reference of its answer")
+
+
+class SentBody(BaseModel):
+    """When a letter, or its copy for the supervisor, was taken there, and by what it can be found (a tracking number, a receipt)."""
+
+    sent_at: Timestamp | None = Field(None, description="null: now")
+    reference: str = Field(min_length=1, max_length=200)
+    to_supervisor: bool = False
 
 
 def letter_view(letter: VendorLetter) -> LetterView:
     """As it is shown."""
     return LetterView.model_validate(
-        {**vars(letter), "step_text": STEP_TEXT[letter.step]}, from_attributes=True
+        {
+            **vars(letter),
+            "step_text": STEP_TEXT[letter.step],
+            "notice": letter.notice,
+            "copy_dispatch": letter.copy,
+        },
+        from_attributes=True,
     )
 
 
@@ -153,7 +189,21 @@ async def discard(letter_id: LetterId, body: DiscardBody, operator: Operator, de
     return letter_view(await desk.discard(letter_id, operator.sub, body.reason))
 
 
+@router.post("/{letter_id}/sent", summary="登记已由人送出")
+async def sent(letter_id: LetterId, body: SentBody, operator: Operator, desk: Desk) -> LetterView:
+    """没有电子邮箱、邮件送不出去的函，由人送去后登记：何时、凭什么可查。已送出的再登记，不改变。"""
+    done = await desk.sent(
+        letter_id,
+        operator.sub,
+        body.sent_at or datetime.now(UTC),
+        body.reference,
+        to_supervisor=body.to_supervisor,
+    )
+    return letter_view(done)
+
+
 @router.post("/{letter_id}/answer", summary="登记对方的答复")
 async def answer(letter_id: LetterId, body: AnswerBody, operator: Operator, desk: Desk) -> LetterView:
-    """答复不等于改正：只有再看到展示一致，这件事才算了结。"""
-    return letter_view(await desk.answer(letter_id, operator.sub, body.text, body.received_on))
+    """答复不等于改正：只有再看到展示一致，这件事才算了结。只能函告的平台例外：答复已办妥（`done`）即为确认。"""
+    said = Answer(body.text, body.received_on, operator.sub, datetime.now(UTC), body.done, body.reference)
+    return letter_view(await desk.answer(letter_id, operator.sub, said))

@@ -21,4 +21,14 @@ OVERDUE = Gauge(
     "Records a target does not show as decided beyond its time limit (at most 1,000 are counted)",
     ["target"],
 )
+LETTERS = Gauge(
+    "xinfu_sync_letters_waiting",
+    "Open letters by what they wait for (release, sending, answer: once it is overdue)",
+    ["target", "waits_for"],
+)
+LETTER_AGE = Gauge(
+    "xinfu_sync_oldest_letter_seconds",
+    "For how long the oldest of them has waited; 0 when none does",
+    ["target", "waits_for"],
+)
 BREAKER = Gauge("xinfu_target_breaker_state", "0 closed, 1 half-open, 2 open", ["target"])

@@ -20,6 +20,7 @@ from contracts.tokens import Claims, Scope
 from sync.api import convergence_of, record_view
 from sync.certificate import STATE_TEXT
 from sync.letter_desk import LetterDesk
+from sync.letter_store import WaitsFor
 from sync.page_sessions import COOKIE, SESSION_SECONDS, PageSessions
 from sync.pages import page
 from sync.vendor_letters import STEP_TEXT, LetterState
@@ -33,6 +34,11 @@ LETTER_STATE_TEXT = {
     LetterState.RELEASED: "已签发",
     LetterState.DISCARDED: "不采用",
     LetterState.LAPSED: "已失效（签发前已一致）",
+}
+WAITS_FOR_TEXT = {
+    WaitsFor.RELEASE: "待签发",
+    WaitsFor.SENDING: "待送出",
+    WaitsFor.ANSWER: "逾期未答复",
 }
 KIND_TEXT = {
     Kind.DECISION: "决定",
@@ -74,6 +80,10 @@ VALUE_TEXT = {
     "discarded": "不采用",
     "answered": "登记答复",
     "closed": "了结",
+    "sent": "送出",
+    "unsent": "邮件未能送出",
+    "copy sent": "送出抄送件",
+    "copy unsent": "抄送邮件未能送出",
 }
 
 
@@ -145,6 +155,7 @@ async def convergence(request: Request) -> Response:
         kicker="信复 · 公示同步",
         targets=found.targets,
         departed=found.departed,
+        waits_for=WAITS_FOR_TEXT.__getitem__,
         letters=await desk.letters.page(LetterState.DRAFT, None, _LETTERS_SHOWN),
         step=STEP_TEXT.__getitem__,
         target=_names(request).get,

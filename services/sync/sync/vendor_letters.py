@@ -2,17 +2,21 @@
 
 A finding is one stretch of time in which a vendor shows something else than what was decided; a later drift is another finding. A
 finding has at most one letter of each step. A letter asks; it never threatens (domain notes, section 7).
+
+A vendor that is told by letter alone gets a letter that tells the decision (``notice``): nobody has looked, so it claims nothing about
+what is shown, and no report follows.
 """
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
 from enum import IntEnum, StrEnum
 
 from chassis.letter import Letter, LetterTable
-from contracts.catalogue import LetterOffice, Target
+from contracts.catalogue import LetterOffice, Protocol, Target
 from contracts.clock import CHINA_STANDARD_TIME, china_date
+from contracts.events import LetterChannel
 from contracts.http.intake import Subject
 from contracts.records import DisplayState, SubjectType
 from contracts.working_days import LIBRARY_CALENDAR, WorkCalendar
@@ -37,6 +41,18 @@ _TITLES = {
     LetterStep.SECOND: "关于再次商请停止展示已修复失信记录的函",
     LetterStep.REPORT: "关于是否暂停共享信用信息的建议报告",
 }
+_NOTICE_TITLES = {
+    LetterStep.FIRST: "关于告知信用修复决定的函",
+    LetterStep.SECOND: "关于再次告知信用修复决定的函",
+}
+_DECIDED = {
+    DisplayState.PUBLICATION_ENDED: ("准予修复", "终止公示"),
+    DisplayState.PUBLISHED: ("撤销修复", "恢复公示"),
+}
+_ASKED = {
+    DisplayState.PUBLICATION_ENDED: "停止展示该记录（或将其标注为已修复）",
+    DisplayState.PUBLISHED: "恢复展示该记录",
+}
 
 
 class LetterState(StrEnum):
@@ -59,19 +75,33 @@ class Sighting:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the vendor answered, as a person noted it."""
+    """What the vendor answered, as a person noted it. ``done``: it says that it shows what was decided; ``reference``: of its letter."""
 
     text: str
     received_on: date
     noted_by: str
     noted_at: datetime
+    done: bool = False
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """How a letter leaves. ``sent_by``: the mailer, or who took it there; ``reference``: of its posting; ``problem``: why it could not be mailed."""
+
+    channel: LetterChannel
+    sent_at: datetime | None = None
+    sent_by: str | None = None
+    reference: str | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
 class VendorLetter:
     """One letter of one finding. ``since``: from when on the vendor shows something else. ``printed``: the letter as it was released.
 
-    ``due_on``: by when an answer is asked for. ``closed_at``: when the vendor was seen right, which ends the finding.
+    ``due_on``: by when an answer is asked for. ``closed_at``: when the vendor was seen right, which ends the finding. ``seen`` None: it
+    tells the decision alone. ``dispatch``: of a released letter, ``copy`` of the one for the supervisor; a report is not sent.
     """
 
     id: str
@@ -85,7 +115,7 @@ class VendorLetter:
     item_id: str
     subject_id: str
     since: datetime
-    seen: Sighting
+    seen: Sighting | None
     official: Sighting | None
     drafted_at: datetime
     number: str | None = None
@@ -96,11 +126,18 @@ class VendorLetter:
     printed: str | None = None
     answer: Answer | None = None
     closed_at: datetime | None = None
+    dispatch: Dispatch | None = None
+    copy: Dispatch | None = None
+
+    @property
+    def notice(self) -> bool:
+        """Whether it tells the decision alone."""
+        return self.seen is None
 
 
 @dataclass(frozen=True)
 class LetterPolicy:
-    """``again_after``, ``report_after``: working days from a letter's release to the next step, if the vendor still shows the record."""
+    """``again_after``, ``report_after``: working days from a letter's sending to the next step, if the vendor still shows the record."""
 
     issuer: str
     contact: str | None
@@ -131,25 +168,53 @@ def next_step(
 ) -> LetterStep | None:
     """Which letter of the finding is due to be drafted. Whether the vendor still shows the record has to be looked at then.
 
-    A draft waits for a person, and what a person discarded is not written again.
+    A draft waits for a person, a letter that a person has to take there waits for that, and what a person discarded is not written again.
     """
     # a record that was never applied for has no decision to write about
-    if record.application_id is None or record.item_id is None:
+    if record.application_id is None or record.item_id is None or delivery.differs_since is None:
         return None
-    if record.state is not DisplayState.PUBLICATION_ENDED or delivery.differs_since is None:
+    notice = target.protocol is Protocol.LETTER
+    if record.state is not DisplayState.PUBLICATION_ENDED and not notice:
         return None
     if not letters:
+        if notice:
+            return LetterStep.FIRST
         if delivery.waits_for:  # those it has to agree with have not acknowledged themselves
             return None
         told = max(delivery.differs_since, record.decided_at)
         due = policy.calendar.working_days_after(china_date(told), target.time_limit_working_days)
         return LetterStep.FIRST if today > due.on else None
     last = letters[max(letters)]
-    if last.state is not LetterState.RELEASED or last.released_at is None or last.step is LetterStep.REPORT:
+    patient = patient_until(last, policy)
+    return LetterStep(last.step + 1) if patient is not None and today > patient else None
+
+
+def patient_until(letter: VendorLetter, policy: LetterPolicy) -> date | None:
+    """The last day on which its answer is waited for before the next step is drafted; None: no step follows, or it has not left."""
+    if letter.state is not LetterState.RELEASED or letter.dispatch is None or letter.dispatch.sent_at is None:
         return None
-    days = policy.again_after if last.step is LetterStep.FIRST else policy.report_after
-    due = policy.calendar.working_days_after(china_date(last.released_at), days)
-    return LetterStep(last.step + 1) if today > due.on else None
+    if letter.notice and letter.step is LetterStep.SECOND:
+        return None
+    days = policy.again_after if letter.step is LetterStep.FIRST else policy.report_after
+    return policy.calendar.working_days_after(china_date(letter.dispatch.sent_at), days).on
+
+
+def again_at(letter: VendorLetter, policy: LetterPolicy) -> datetime | None:
+    """When the next step is to be looked at: the beginning, in China, of the day after."""
+    last = patient_until(letter, policy)
+    return None if last is None else datetime.combine(last + timedelta(days=1), time(), CHINA_STANDARD_TIME)
+
+
+def dispatches(step: LetterStep, office: LetterOffice) -> tuple[Dispatch | None, Dispatch | None]:
+    """How a letter and its copy for the supervisor leave; a report goes to nobody."""
+    if step is LetterStep.REPORT:
+        return None, None
+    copied = step is LetterStep.SECOND and office.supervisor is not None
+    return Dispatch(_channel(office.email)), Dispatch(_channel(office.supervisor_email)) if copied else None
+
+
+def _channel(address: str | None) -> LetterChannel:
+    return LetterChannel.EMAIL if address else LetterChannel.DOWNLOAD
 
 
 def ended(letter: VendorLetter, delivery: Delivery | None, record: Record | None) -> bool:
@@ -174,10 +239,13 @@ def compose(
     report = letter.step is LetterStep.REPORT
     due = letter.due_on or answer_by(letter.step, policy, today)
     paragraphs = [_decided(record, subject)]
-    paragraphs.append(
-        f"自{_time(max(letter.since, record.decided_at))}起，{target.name}的展示与上述决定不一致，我平台持续推送修复结果；"
-        f"截至{_time(letter.seen.at)}查看，{target.name}仍向公众展示该记录。"
-    )
+    if letter.seen is None:
+        paragraphs.append(f"{target.name}没有与我平台相连的接口，现以函告知上述决定。")
+    else:
+        paragraphs.append(
+            f"自{_time(max(letter.since, record.decided_at))}起，{target.name}的展示与上述决定不一致，我平台持续推送修复结果；"
+            f"截至{_time(letter.seen.at)}查看，{target.name}仍向公众展示该记录。"
+        )
     written = [before[step] for step in sorted(before) if step < letter.step]
     if written:
         told = "、".join(f"{_day(each.released_at)}（{each.number}）" for each in written)
@@ -190,6 +258,11 @@ def compose(
             f"建议：请研究是否由“信用中国”暂停向{target.name}共享信用信息，直至其展示与“信用中国”一致。"
             "是否暂停、何时恢复，由有权单位决定。"
         )
+    elif letter.notice:
+        closing = (
+            f"为使公众所见与决定一致，商请贵单位于{_day(due)}前{_ASKED[record.state]}，将办理结果函复我平台，并写明本函文号。"
+            "如所述与贵单位掌握的情况不符，也请函告，以便共同核实。"
+        )
     else:
         closing = (
             f"为使公众所见与“信用中国”网站一致，商请贵单位核对，并于{_day(due)}前停止展示该记录（或将其标注为已修复），"
@@ -197,7 +270,7 @@ def compose(
         )
     return Letter(
         issuer=policy.issuer,
-        title=_TITLES[letter.step],
+        title=(_NOTICE_TITLES if letter.notice else _TITLES)[letter.step],
         number=letter.number or "（编号待签发）",
         addressee=(office.supervisor or "信用主管部门") if report else office.office,
         paragraphs=tuple(paragraphs),
@@ -211,9 +284,17 @@ def compose(
         dated=china_date(letter.released_at) if letter.released_at else today,
         contact=policy.contact,
         copies_to=(office.supervisor,) if letter.step is LetterStep.SECOND and office.supervisor else (),
-        note="本报告由平台根据事实整理，供负责人研究；未经负责人决定，不送任何单位。"
-        if report
-        else "时间均为北京时间。证据摘要是该次查看在我平台防篡改历史中的记录摘要（前16位），需要时可提供全文核对。",
+        note=_note(letter),
+    )
+
+
+def _note(letter: VendorLetter) -> str | None:
+    if letter.step is LetterStep.REPORT:
+        return "本报告由平台根据事实整理，供负责人研究；未经负责人决定，不送任何单位。"
+    if letter.notice:
+        return None
+    return (
+        "时间均为北京时间。证据摘要是该次查看在我平台防篡改历史中的记录摘要（前16位），需要时可提供全文核对。"
     )
 
 
@@ -226,14 +307,17 @@ def answer_by(step: LetterStep, policy: LetterPolicy, released_on: date) -> date
 def _decided(record: Record, subject: Subject) -> str:
     # a vendor is never told of natural persons (catalogue), and no ID number is ever written
     code = "" if subject.subject_type is SubjectType.NATURAL_PERSON else f"（统一社会信用代码{subject.code}）"
+    decided, shown = _DECIDED[record.state]
     return (
         f"{subject.name}{code}因{record.facts.authority_name}{_day(record.facts.decided_on)}作出的"
         f"{record.facts.document_number}被记入失信记录，已于{_day(record.decided_at)}经信用修复决定（{record.decision_number}）"
-        "准予修复，应当终止公示。"
+        f"{decided}，应当{shown}。"
     )
 
 
-def _evidence(letter: VendorLetter, target: Target, official_name: str | None) -> LetterTable:
+def _evidence(letter: VendorLetter, target: Target, official_name: str | None) -> LetterTable | None:
+    if letter.seen is None:
+        return None
     rows = [] if letter.official is None else [_row(official_name or "信用中国", letter.official)]
     rows.append(_row(target.name, letter.seen))
     return LetterTable(head=("网站", "查看时间", "所见", "证据摘要"), rows=tuple(rows))

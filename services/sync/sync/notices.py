@@ -1,0 +1,103 @@
+"""Drafts the letters that tell a decision to targets that are told by letter alone: a page of due deliveries in one transaction.
+
+Such a delivery is due when it has to be written about: at once after a decision, and again when an answer has been waited for long enough.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from chassis.outbox import Outbox
+from chassis.unit_of_work import UnitOfWork
+from contracts.catalogue import Target
+from contracts.clock import china_date
+from sync.domain import Delivery, Policy, Record, hold, redirect
+from sync.facts import letter_fact
+from sync.letter_store import LetterStore
+from sync.store import Store
+from sync.vendor_letters import (
+    LetterPolicy,
+    LetterState,
+    LetterStep,
+    VendorLetter,
+    again_at,
+    finding_id,
+    letter_id,
+    next_step,
+)
+
+PAGE = 200
+
+
+class Notices:
+    """``policies``: of all targets of the catalogue."""
+
+    def __init__(
+        self,
+        letters: LetterStore,
+        store: Store,
+        outbox: Outbox,
+        policies: Mapping[str, Policy],
+        policy: LetterPolicy,
+    ) -> None:
+        self._letters = letters
+        self._store = store
+        self._outbox = outbox
+        self._policies = policies
+        self._policy = policy
+
+    async def draft(self, target: Target) -> tuple[int, list[VendorLetter]]:
+        """Deal with one page of what is due; how many deliveries it held, and the letters drafted."""
+
+        async def work(unit: UnitOfWork) -> tuple[int, list[VendorLetter]]:
+            due = await self._store.due_rows(target.id, PAGE, unit.now, unit.session)
+            records = await self._store.records((row.record_id for row in due), unit.session)
+            rows = [(self._current(row, records, unit), records[row.record_id]) for row in due]
+            findings = [finding_id(row, record) for row, record in rows if row.differs_since]
+            known = await self._letters.of_findings(findings, unit.session)
+            drafted: list[VendorLetter] = []
+            after: list[Delivery] = []
+            for row, record in rows:
+                own = known.get(finding_id(row, record), {}) if row.differs_since else {}
+                step = next_step(row, record, target, own, self._policy, china_date(unit.now))
+                if step is not None:
+                    drafted.append(_letter(row, record, step, unit))
+                waits = again_at(own[max(own)], self._policy) if own and step is None else None
+                after.append(replace(row, next_action_at=waits))
+            if after:
+                await self._store.save(after, unit.session)
+            if drafted:
+                await self._letters.save_many(drafted, unit.session)
+                facts = [letter_fact(letter, "drafted") for letter in drafted]
+                await self._store.history.append(facts, unit.now, unit.session)
+            return len(due), drafted
+
+        return await self._outbox.run(work)
+
+    def _current(self, row: Delivery, records: Mapping[str, Record], unit: UnitOfWork) -> Delivery:
+        record = records[row.record_id]
+        if row.desired_version == record.version:
+            return row
+        # the target was out of the catalogue when this was decided
+        return hold(redirect(row, record, row.target_id, unit.now), record, self._policies, unit.now)
+
+
+def _letter(row: Delivery, record: Record, step: LetterStep, unit: UnitOfWork) -> VendorLetter:
+    finding = finding_id(row, record)
+    # next_step writes about what was applied for alone
+    assert row.differs_since and record.application_id and record.item_id  # noqa: S101, PT018
+    return VendorLetter(
+        id=letter_id(finding, step),
+        finding=finding,
+        step=step,
+        state=LetterState.DRAFT,
+        target_id=row.target_id,
+        record_id=record.record_id,
+        version=record.version,
+        application_id=record.application_id,
+        item_id=record.item_id,
+        subject_id=record.subject_id,
+        since=row.differs_since,
+        seen=None,
+        official=None,
+        drafted_at=unit.now,
+    )
