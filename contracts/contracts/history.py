@@ -18,6 +18,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -75,6 +76,11 @@ class HistoryHead(Shape):
     hash: str
     signature: Signature
     leaves: tuple[Leaf, ...]
+
+    @property
+    def at(self) -> datetime:
+        """When it was signed. Raises ValueError or KeyError for a text that is no head's."""
+        return datetime.fromisoformat(json.loads(self.text)["at"])
 
 
 class EntryPage(Shape):

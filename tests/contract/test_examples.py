@@ -145,6 +145,7 @@ def test_example_has_valid_codes_and_no_personal_data(event_type: str) -> None:
             "cn.xinfu.propagation",
             "cn.xinfu.referral.dueconfirmed",
             "cn.xinfu.notification.sent",
+            "cn.xinfu.vendorletter.sent",
         )
     )
     assert "@" not in text

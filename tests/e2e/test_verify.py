@@ -35,6 +35,7 @@ from xinfu_local import Broker, Stack
 
 Document = dict[str, Any]
 OBJECTIONS = "objection-ends-or-waits"
+HISTORY = "history-agrees"
 ENDS, DECIDED, SEEN, NOTIFIED, TIMELINE, COMPLETED = (
     "application-ends-or-waits",
     "decided-once",
@@ -193,6 +194,7 @@ async def test_after_a_clean_run_every_invariant_holds(case: Case) -> None:
         BOOKS_AGREE,
         SERVICES_AGREE,
         OBJECTIONS,
+        HISTORY,
     }
     # nobody objects in this run
     assert [name for _, name in checked if not checked[_, name]["checked"]] == [OBJECTIONS], checked
@@ -242,6 +244,8 @@ async def test_damage_in_one_service_is_found_by_the_right_invariant(case: Case)
         assert await _violated(case) == {SEEN: 1}
     with case.removed("sync", "deliveries", {"record_id": record}):
         assert await _violated(case) == {SEEN: 1}
+    with case.changed("sync", "records", {"_id": record}, {"$set": {"decision_number": "伪造1号"}}):
+        assert await _violated(case) == {HISTORY: 1, SERVICES_AGREE: 1}
     with case.removed("sync", "records", {"_id": record}):
         assert await _violated(case) == {SERVICES_AGREE: 1}
     with case.removed("dept-adapter", "reviews", {"_id": item}):

@@ -10,14 +10,17 @@ import pytest
 import dept_adapter.invariants
 import intake.invariants
 import sync.invariants
+from contracts.canonical import Digest
 from contracts.catalogue import load_catalogue
 from contracts.events import RepairGranted, RepairRefused, RepairRevoked
+from contracts.history import HistoryEntry, Kind, entry_id, entry_text
 from contracts.http.intake import Contact
 from contracts.http.verification import ItemStanding, RecordStanding
 from contracts.records import DepartmentRef, DisplayState
 from intake.domain import Application, Item, Referral, TargetProgress, TargetState
 from support import published
 from sync.domain import Delivery, Record, delivery_id
+from sync.history import LastEntry
 from xinfu.verify import item_fault
 
 NOW = datetime(2026, 3, 2, 4, tzinfo=UTC)
@@ -258,6 +261,49 @@ def test_what_is_beyond_the_decision_is_found(bad_record: Record, bad: Delivery 
     deliveries = {bad.id: bad} if bad else {}
     (fault,) = sync.invariants.record_faults(bad_record, deliveries)
     assert fault[0] in (RECORD, delivery_id("a", RECORD))
+
+
+DECISION = {"version": 2, "state": "published", "decision_number": "1号"}
+RIGHT = {"version": 2, "right": True, "shown": "published"}
+
+
+def entry(chain: str, kind: Kind, facts: dict[str, Any]) -> LastEntry:
+    text = entry_text(chain, 1, "", kind, "2026-03-01T00:00:00Z", facts)
+    found = HistoryEntry(id=entry_id(chain, 1), text=text.decode(), hash=Digest.SHA256.of(text))
+    return LastEntry(found.hash, found)
+
+
+def history_faults(last: dict[str, LastEntry], delivery: Delivery = SEEN) -> list[str]:
+    decision = last.get(RECORD)
+    faults = sync.invariants.history_faults(
+        record(), {delivery.id: delivery}, decision.entry if decision else None, last
+    )
+    return [id_ for id_, _ in faults]
+
+
+def test_the_end_of_every_chain_agrees_with_what_is_kept() -> None:
+    at = SEEN.id
+    good = {RECORD: entry(RECORD, Kind.DECISION, DECISION), at: entry(at, Kind.READING, RIGHT)}
+    assert history_faults(good) == []
+    older = {**good, at: entry(at, Kind.READING, {**RIGHT, "version": 1, "right": False})}
+    assert history_faults(older) == [], "of an older version"
+    assert history_faults({at: good[at]}) == [RECORD]
+    for wrong in ({"version": 1}, {"state": "publication_ended"}, {"decision_number": "2号"}):
+        assert history_faults({**good, RECORD: entry(RECORD, Kind.DECISION, DECISION | wrong)}) == [RECORD]
+    unseen = {**good, at: entry(at, Kind.READING, RIGHT | {"right": False})}
+    assert history_faults(unseen) == [at]
+    drifted = replace(SEEN, acknowledged_version=0, seen_version=0)
+    assert history_faults(unseen, drifted) == []
+    applied = {**good, at: entry(at, Kind.PUSH, {"version": 2, "answer": "applied"})}
+    assert history_faults(applied, drifted) == [at]
+    assert history_faults({RECORD: good[RECORD]}) == [at], "acknowledged by nobody's word"
+    assert history_faults({RECORD: good[RECORD]}, drifted) == []
+    whole = good[at].entry
+    assert whole is not None
+    changed = whole.model_copy(update={"text": whole.text.replace("true", "false")})
+    assert history_faults({**good, at: LastEntry(whole.hash, changed)}) == [whole.id]
+    assert history_faults({**good, at: LastEntry(whole.hash, None)}) == [at]
+    assert history_faults({**good, at: LastEntry("sha256:00", whole)}) == [at]
 
 
 # --- across services

@@ -16,6 +16,7 @@ from contracts.clock import CHINA_STANDARD_TIME
 from contracts.http.operations import ServiceStatus
 from xinfu.client import Citizenry, RefusedError
 from xinfu.compose import Endpoints
+from xinfu.convergence import WAITS_FOR
 from xinfu.operators import PATIENCE_SECONDS, Services, everyone
 from xinfu.terminal import DataDir, console, fail, lasting, plain
 from xinfu_local import DEFAULT_DATA_DIR, StackError
@@ -28,6 +29,9 @@ _PENDING_SECONDS = 60.0
 _STALLED_SECONDS = 60.0
 _LONGEST_TRANSACTION_SECONDS = 30
 _DIFFERENCE_SECONDS = 3600.0
+_LETTER_SECONDS = 86_400.0
+_HEADS_LATE = 10
+"""Intervals between heads."""
 
 
 class Grade(StrEnum):
@@ -101,7 +105,10 @@ async def _examine(endpoints: Endpoints) -> int:
         if "sync" in answers:
             url = f"{endpoints.services['sync']}/v1/convergence"
             try:
-                show(_targets(await ops.call("GET", url)))
+                convergence = await ops.call("GET", url)
+                show(_targets(convergence))
+                show(_letters(convergence))
+                show([_heads(convergence["history"])])
             except (RefusedError, ClientError, TimeoutError, OSError) as error:
                 show([Check(Grade.BAD, "公示平台", str(error) or type(error).__name__, "看 sync 的日志")])
     return bad
@@ -295,3 +302,29 @@ def _targets(convergence: Mapping[str, Any]) -> Iterator[Check]:
         else:
             differing = f"，最久的差异 {lasting(oldest['seconds'])}" if oldest else ""
             yield Check(Grade.GOOD, what, f"应展示 {target['desired']}，已见 {target['seen']}{differing}")
+
+
+def _letters(convergence: Mapping[str, Any]) -> Iterator[Check]:
+    todo = {
+        "release": "xinfu letters list --state draft：签发，或不采用",
+        "sending": "xinfu letters list --state released：由人送达后 xinfu letters sent 登记",
+        "answer": "联系该平台；有了答复 xinfu letters answer 登记，看过其展示 xinfu letters seen 登记",
+    }
+    for target in convergence["targets"]:
+        for letters in target["letters_waiting"]:
+            waited = (datetime.now(UTC) - datetime.fromisoformat(letters["since"])).total_seconds()
+            if letters["waits_for"] == "answer" or waited > _LETTER_SECONDS:
+                found = f"{letters['count']} 份{WAITS_FOR[letters['waits_for']]}，最久已 {lasting(waited)}"
+                yield Check(Grade.NOTICE, f"函告{target['target_name']}", found, todo[letters["waits_for"]])
+
+
+def _heads(history: Mapping[str, Any]) -> Check:
+    what, since = "历史签名头", history["uncovered_since"]
+    waited = (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds() if since else 0.0
+    last = (
+        f"最近一个 {history['last_number']}（{history['last_at']}）" if history["last_number"] else "还没有"
+    )
+    if waited > _HEADS_LATE * history["interval_seconds"]:
+        todo = "看 sync 日志里的 history heads；此间写下的历史若被整条删除，看不出来"
+        return Check(Grade.BAD, what, f"{last}，此后有历史已 {lasting(waited)} 没有签名", todo)
+    return Check(Grade.GOOD, what, f"{last}，没有迟迟未签名的历史")

@@ -86,11 +86,21 @@ class DepartedTarget(BaseModel):
     differing: int
 
 
+class HeadStanding(BaseModel):
+    """The signed heads of the history. ``uncovered_since``: since when a chain has grown beyond its last head; null: all are covered."""
+
+    last_number: int | None
+    last_at: datetime | None
+    uncovered_since: datetime | None
+    interval_seconds: float
+
+
 class Convergence(BaseModel):
-    """Every target of the catalogue, and those that have left it with work undone."""
+    """Every target of the catalogue, those that have left it with work undone, and whether the history of it all is signed."""
 
     targets: list[TargetConvergence]
     departed: list[DepartedTarget]
+    history: HeadStanding
 
 
 class DeliveryView(BaseModel):
@@ -258,6 +268,7 @@ async def convergence_of(state: State) -> Convergence:
     desk: LetterDesk = state.letters
     policies: Mapping[str, Policy] = state.policies
     letters = await desk.letters.counts(target.id for target in targets)
+    head = await store.history.last_head()
     waiting = await desk.letters.waiting(china_date(datetime.now(UTC)))
     departed = await store.departed(target.id for target in targets)
     return Convergence(
@@ -274,6 +285,12 @@ async def convergence_of(state: State) -> Convergence:
             for target in targets
         ],
         departed=[DepartedTarget(target_id=id_, differing=n) for id_, n in departed.items()],
+        history=HeadStanding(
+            last_number=head and head.number,
+            last_at=head and head.at,
+            uncovered_since=await store.history.uncovered_since(),
+            interval_seconds=state.head_seconds,
+        ),
     )
 
 

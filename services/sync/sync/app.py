@@ -20,6 +20,7 @@ from contracts.catalogue import Target as CatalogueTarget
 from contracts.tokens import Scope
 from contracts.topics import DECISIONS, OFFICE_NOTIFICATIONS, PROPAGATION, RECORDS
 from sync import (
+    catch_up,
     certificates,
     certificates_api,
     letter_store,
@@ -31,6 +32,7 @@ from sync import (
 )
 from sync import invariants as checks
 from sync.api import router
+from sync.catch_up import CatchUp
 from sync.certificates import Certificates, Issuer
 from sync.domain import Policy
 from sync.driver import Driver
@@ -44,7 +46,7 @@ from sync.letter_desk import LetterDesk
 from sync.letter_store import LetterStore
 from sync.list_target import ListTarget
 from sync.lists import TargetList
-from sync.metrics import OLDEST_DIFFERENCE
+from sync.metrics import HEAD_AGE, OLDEST_DIFFERENCE, UNCOVERED
 from sync.page_sessions import PageSessions
 from sync.receipts import Receipts, receipt_files_loop
 from sync.sending import Sending
@@ -117,8 +119,19 @@ def build(settings: SyncSettings) -> FastAPI:
         app.state.time_limits = limits = TimeLimits(
             store, runtime.outbox, policies, settings.time_limit_poll_seconds
         )
+        app.state.head_seconds = settings.head_seconds
         heads = head_loop(store.history, settings.signing(), settings.head_seconds)
-        return [*targets.loops, heads, letters.loop, limits.loop, _gauges(store, list(policies))]
+        joining = CatchUp(
+            runtime.database, store, runtime.outbox, catalogue, policies, settings.catch_up_seconds
+        )
+        return [
+            *targets.loops,
+            joining.loop,
+            heads,
+            letters.loop,
+            limits.loop,
+            _gauges(store, list(policies)),
+        ]
 
     spec = ServiceSpec(
         NAME,
@@ -129,6 +142,7 @@ def build(settings: SyncSettings) -> FastAPI:
             *letter_store.COLLECTIONS,
             *page_sessions.COLLECTIONS,
             *visits.COLLECTIONS,
+            *catch_up.COLLECTIONS,
         ],
         {topic.name: topic for topic in (*CONSUMED, PROPAGATION)},
         routers=[
@@ -243,6 +257,10 @@ def _gauges(store: Store, target_ids: list[str]) -> Loop:
             since = oldest and oldest.differs_since
             age = (datetime.now(UTC) - since).total_seconds() if since else 0.0
             OLDEST_DIFFERENCE.labels(target_id).set(age)
+        uncovered = await store.history.uncovered_since()
+        UNCOVERED.set((datetime.now(UTC) - uncovered).total_seconds() if uncovered else 0.0)
+        if head := await store.history.last_head():
+            HEAD_AGE.set((datetime.now(UTC) - head.at).total_seconds())
         return False
 
     return Loop("oldest differences", step, interval_seconds=_GAUGE_SECONDS)

@@ -311,6 +311,40 @@ def redirect(delivery: Delivery | None, record: Record, target_id: str, now: dat
     )
 
 
+def join(
+    record: Record,
+    target_id: str,
+    deliveries: Mapping[str, Delivery],
+    policies: Mapping[str, Policy],
+    now: datetime,
+    *,
+    anew: bool = False,
+) -> tuple[Record, Delivery] | None:
+    """A target that came into the catalogue, or came back, after this was decided; None: there is nothing to tell it.
+
+    ``deliveries``: of the record, by id. ``anew``: the way in which the target is told has changed: what differs starts again.
+    """
+    policy, current = policies[target_id], deliveries.get(delivery_id(target_id, record.record_id))
+    known = target_id in record.targets and current is not None and current.desired_version == record.version
+    if known and not (anew and current is not None and current.differs_since is not None):
+        return None
+    if record.expired and policy.by_letter:
+        return None
+    looked_at = record.look_first + ((target_id,) if record.expired and policy.reads_back else ())
+    joined = replace(
+        record,
+        targets=tuple(dict.fromkeys((*record.targets, target_id))),
+        look_first=tuple(dict.fromkeys(looked_at)),
+    )
+    held = hold(clocked(redirect(current, joined, target_id, now), policy, now), joined, policies, now)
+    for first in held.waits_for:
+        other = deliveries.get(delivery_id(first, record.record_id))
+        if other is not None and other.acknowledged_version == record.version:
+            held = release(held, first, record.version, now) or held
+    # it waits for nobody: its time limit counts from now
+    return joined, held if held.waits_for or policy.by_letter else clocked(held, policy, now)
+
+
 # --- the time limit
 
 

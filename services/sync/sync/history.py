@@ -31,6 +31,7 @@ from contracts.history import (
 )
 from contracts.signatures import SigningKey
 
+_UNCOVERED: Document = {"grown_at": {"$type": "date"}}
 LEAVES_AT_MOST = 1000
 """Chains that one head covers."""
 
@@ -45,7 +46,11 @@ COLLECTIONS = [
     CollectionSpec(
         "history_tips",
         [
-            IndexModel([("grown", ASCENDING)], name="grown", partialFilterExpression={"grown": True}),
+            IndexModel(
+                [("grown_at", ASCENDING)],
+                name="uncovered",
+                partialFilterExpression={"grown_at": {"$type": "date"}},
+            ),
             IndexModel([("record_id", ASCENDING), ("_id", ASCENDING)], name="by_record"),
         ],
     ),
@@ -61,6 +66,14 @@ class Fact:
     record_id: str
     kind: Kind
     facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LastEntry:
+    """The digest that a chain's tip names, and the entry that is there."""
+
+    tip_hash: str
+    entry: HistoryEntry | None
 
 
 def rfc3339(moment: datetime) -> str:
@@ -104,7 +117,9 @@ class History:
                 UpdateOne(
                     {"_id": chain},
                     {
-                        "$set": {"seq": tips[chain][0], "hash": tips[chain][1], "grown": True},
+                        "$set": {"seq": tips[chain][0], "hash": tips[chain][1]},
+                        # since when it has grown beyond the last head that covers it
+                        "$min": {"grown_at": now},
                         "$setOnInsert": {"record_id": records[chain], "head": None},
                     },
                     upsert=True,
@@ -124,16 +139,42 @@ class History:
                 return _entry(found)
         return None
 
+    async def last_entries(self, chains: Sequence[str], session: Session) -> dict[str, LastEntry]:
+        """The tips of some chains with the entries they name; chains without any are missing."""
+        tips = {
+            tip["_id"]: tip async for tip in self._tips.find({"_id": {"$in": list(chains)}}, session=session)
+        }
+        ids = [entry_id(chain, tip["seq"]) for chain, tip in tips.items()]
+        found = {
+            doc["chain"]: doc async for doc in self._entries.find({"_id": {"$in": ids}}, session=session)
+        }
+        return {
+            chain: LastEntry(tip["hash"], _entry(found[chain]) if chain in found else None)
+            for chain, tip in tips.items()
+        }
+
+    async def last_decisions(self, record_ids: Sequence[str], session: Session) -> dict[str, HistoryEntry]:
+        """The last entry of each of these records that tells a decision."""
+        decisions = {"chain": {"$in": list(record_ids)}, "kind": Kind.DECISION.value}
+        cursor = self._entries.find(decisions, session=session).sort("_id", ASCENDING)
+        return {doc["chain"]: _entry(doc) async for doc in cursor}
+
+    async def uncovered_since(self) -> datetime | None:
+        """Since when a chain has grown beyond its last head; None: all are covered."""
+        found = await self._tips.find_one(_UNCOVERED, sort=[("grown_at", ASCENDING)])
+        return None if found is None else found["grown_at"]
+
     async def sign_head(self, key: SigningKey) -> bool:
         """Make a head over the chains that have grown, at most 1,000; whether there may be more."""
 
         async def work(session: Session) -> bool:
-            cursor = self._tips.find({"grown": True}, session=session).sort("_id", ASCENDING)
+            cursor = self._tips.find(_UNCOVERED, session=session).sort("grown_at", ASCENDING)
             grown = await cursor.limit(LEAVES_AT_MOST).to_list(LEAVES_AT_MOST)
             if not grown:
                 return False
             last = await self._heads.find_one(sort=[("_id", DESCENDING)], session=session)
             number, previous = (last["_id"] + 1, last["hash"]) if last else (1, "")
+            grown.sort(key=lambda tip: str(tip["_id"]))  # leaves stand in order of their chains
             leaves = [Leaf(chain=tip["_id"], seq=tip["seq"], hash=tip["hash"]) for tip in grown]
             text = head_text(number, previous, rfc3339(datetime.now(UTC)), leaves, self._digest)
             head: Document = {
@@ -146,7 +187,7 @@ class History:
             await self._heads.insert_one(head, session=session)
             covered = {"_id": {"$in": [leaf.chain for leaf in leaves]}}
             await self._tips.update_many(
-                covered, {"$set": {"head": number}, "$unset": {"grown": ""}}, session=session
+                covered, {"$set": {"head": number}, "$unset": {"grown_at": ""}}, session=session
             )
             return len(leaves) == LEAVES_AT_MOST
 

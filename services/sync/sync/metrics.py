@@ -21,6 +21,13 @@ OVERDUE = Gauge(
     "Records a target does not show as decided beyond its time limit (at most 1,000 are counted)",
     ["target"],
 )
+HEAD_AGE = Gauge(
+    "xinfu_sync_history_head_age_seconds", "Age of the last signed head; it rests while nothing grows"
+)
+UNCOVERED = Gauge(
+    "xinfu_sync_history_uncovered_seconds",
+    "For how long a chain of the history has grown beyond its last signed head; 0 when all are covered",
+)
 LETTERS = Gauge(
     "xinfu_sync_letters_waiting",
     "Open letters by what they wait for (release, sending, answer: once it is overdue)",

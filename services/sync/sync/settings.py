@@ -153,6 +153,9 @@ class SyncSettings(ChassisSettings):
     vendor_letter_poll_seconds: float = Field(
         600.0, gt=0, description="pause between looking for vendors past their time limit"
     )
+    catch_up_seconds: float = Field(
+        5.0, gt=0, description="pause between pages of 200 earlier decisions told to a target that has joined"
+    )
     files_poll_seconds: float = Field(
         10.0, gt=0, description="seconds between looks for receipts of targets that take files"
     )

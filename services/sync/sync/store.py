@@ -178,6 +178,18 @@ class Store:
         cursor = self._deliveries.find({"_id": {"$in": ids}}, session=session)
         return {doc["_id"]: _DELIVERY.validate_python(doc) async for doc in cursor}
 
+    async def deliveries_at(
+        self, records: Iterable[Record], target_id: str, session: Session
+    ) -> dict[str, Delivery]:
+        """Deliveries of some records at all their targets and at this one, by id."""
+        ids = [
+            delivery_id(target, record.record_id)
+            for record in records
+            for target in (*record.targets, target_id)
+        ]
+        cursor = self._deliveries.find({"_id": {"$in": ids}}, session=session)
+        return {doc["_id"]: _DELIVERY.validate_python(doc) async for doc in cursor}
+
     async def deliveries_of(self, record_id: str, targets: Sequence[str]) -> dict[str, Delivery]:
         """Deliveries of one record at these targets and at those that have left the catalogue since, by id; these first."""
         left = await self._deliveries.distinct("target_id")  # by the index on it: a few values
@@ -360,6 +372,11 @@ class Store:
             session=session,
             ordered=False,
         )
+
+    async def differing_number(self, target_id: str, limit: int) -> int:
+        """How many deliveries of a target differ, counted up to ``limit``."""
+        query = {"target_id": target_id, "differs_since": {"$type": "date"}}
+        return await self._deliveries.count_documents(query, limit=limit)
 
     async def departed(self, target_ids: Iterable[str]) -> dict[str, int]:
         """Deliveries that differ at targets which are none of these, counted by target: work of targets that left the catalogue."""
