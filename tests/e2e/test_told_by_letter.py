@@ -150,7 +150,7 @@ async def test_a_letter_that_cannot_be_mailed_is_taken_there_by_a_person_and_fol
     world: World,
 ) -> None:
     told = Told(world, company := await world.company())
-    await world.repaired(company)
+    (item,) = (await world.repaired(company))["items"]
     await world.fault("smtp", mode="fail")
     try:
         letter = await told.released()
@@ -193,6 +193,23 @@ async def test_a_letter_that_cannot_be_mailed_is_taken_there_by_a_person_and_fol
     supervisor = world.catalogue.target(PAPER).letters.supervisor_email  # type: ignore[union-attr]
     mails = (await world.ask("GET", world.url("sandbox", f"/mail?to={supervisor}"))).ok()
     assert len([each for each in mails if number in each["subject"]]) == 1
-    row = await told.row()
-    assert row["next_action_at"] is None
+    assert (await told.row())["next_action_at"] is None
+    # revoked: the letters about the grant are over, and it is told to show the record again
+    (await world.desk(item["item_id"], "revoke", {"reason": "材料虚假"})).ok()
+
+    async def told_anew() -> bool:
+        found = told.letter()
+        return bool(found and found["version"] == 2)
+
+    await eventually(told_anew, 40)
+    new = told.letter()
+    assert new is not None
+    about_the_grant = sync["vendor_letters"].find(
+        {"record_id": told.record, "target_id": PAPER, "version": 1}
+    )
+    assert [each["closed_at"] is None for each in about_the_grant] == [False, False]
+    preview = await world.ask(
+        "GET", world.url("sync", f"/v1/vendor-letters/{new['_id']}/preview"), await world.ops()
+    )
+    assert "恢复展示该记录" in str(preview.ok())
     assert await told.findings() == []

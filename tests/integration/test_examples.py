@@ -81,14 +81,14 @@ def examples(topics: set[str]) -> list[Received]:
 
 
 def _sync(database: Database) -> Handler:
-    settings = _sync_settings()
+    settings = sync_settings()
     store = sync_store.Store(database)
     policies = {target.id: settings.policy(target, CATALOGUE.calendar) for target in CATALOGUE.targets}
     sending = Sending(LetterStore(database), store, policies, settings.letter_policy(CATALOGUE.calendar))
     return in_turn(DecisionHandler(CATALOGUE, policies, store), sending)
 
 
-def _sync_settings() -> SyncSettings:
+def sync_settings() -> SyncSettings:
     return SyncSettings(
         kafka_bootstrap_servers="x",
         mongodb_uri="x",

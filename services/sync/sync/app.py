@@ -115,7 +115,9 @@ def build(settings: SyncSettings) -> FastAPI:
             automatic=settings.vendor_letter_automatic,
             poll_seconds=settings.vendor_letter_poll_seconds,
         )
-        app.state.visits = Visits(runtime.database, store, runtime.outbox, policies, targets.settlement)
+        app.state.visits = Visits(
+            runtime.database, letters.letters, store, runtime.outbox, policies, targets.settlement
+        )
         app.state.time_limits = limits = TimeLimits(
             store, runtime.outbox, policies, settings.time_limit_poll_seconds
         )

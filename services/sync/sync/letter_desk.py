@@ -31,7 +31,7 @@ from sync.driver import Driver
 from sync.facts import answer_fact, answered_fact, letter_fact
 from sync.letter_store import LetterStore, WaitsFor
 from sync.metrics import LETTER_AGE, LETTERS
-from sync.notices import PAGE, Notices
+from sync.notices import PAGE, Notices, close
 from sync.sending import Sending, Word
 from sync.settlement import Change, Settlement
 from sync.store import Store
@@ -43,6 +43,7 @@ from sync.vendor_letters import (
     Sighting,
     VendorLetter,
     answer_by,
+    closed,
     compose,
     dispatches,
     ended,
@@ -133,7 +134,7 @@ class LetterDesk:
 
     async def _close_ended(self) -> None:
         after = ""
-        while page := await self.letters.open(after, _CLOSED_AT_ONCE):
+        while page := await self.letters.open_findings(after, _CLOSED_AT_ONCE):
             after = page[-1].id
             records = await self._store.records(letter.record_id for letter in page)
             found = await self._store.by_id(
@@ -153,14 +154,12 @@ class LetterDesk:
                 await self._outbox.run(lambda unit, ids=over: self._close(unit, ids))  # type: ignore[misc]
 
     async def _close(self, unit: UnitOfWork, ids: Sequence[str]) -> None:
-        closed = []
+        over = []
         for letter in (await self.letters.many(ids, unit.session)).values():
             record, delivery = await self._current(letter, unit)
             if letter.closed_at is None and ended(letter, delivery, record):
-                closed.append(_closed(letter, unit.now))
-        await self.letters.save_many(closed, unit.session)
-        facts = [letter_fact(letter, "closed") for letter in closed]
-        await self._store.history.append(facts, unit.now, unit.session)
+                over.append(letter)
+        await close(unit, self.letters, self._store, over)
 
     async def _draft_due(self, target: Target) -> None:
         today = china_date(datetime.now(UTC))
@@ -398,8 +397,10 @@ class LetterDesk:
                     await self._settlement.settle(
                         unit, [change], lambda changed: self._store.save(changed, unit.session)
                     )
-                    answered = _closed(answered, unit.now)
-                    await self._tell(unit, answered, "closed")
+                    await self.letters.save(answered, unit.session)
+                    over = await self.letters.open_at(letter.target_id, [letter.record_id], unit.session)
+                    await close(unit, self.letters, self._store, over)
+                    return closed(answered, unit.now)
             await self.letters.save(answered, unit.session)
             return answered
 
@@ -461,11 +462,6 @@ class LetterDesk:
         """Into the history of the record."""
         fact = letter_fact(letter, what, words=words, **more)
         await self._store.history.append([fact], unit.now, unit.session)
-
-
-def _closed(letter: VendorLetter, now: datetime) -> VendorLetter:
-    state = LetterState.LAPSED if letter.state is LetterState.DRAFT else letter.state
-    return replace(letter, state=state, closed_at=now)
 
 
 def _issued(letter: VendorLetter, record: Record, target: Target, now: datetime) -> VendorLetterIssued:

@@ -90,9 +90,16 @@ class LetterStore:
         cursor = self._letters.find(query).sort("_id", ASCENDING).limit(limit)
         return [_read(document) async for document in cursor]
 
-    async def open(self, after: str, limit: int) -> list[VendorLetter]:
-        """Letters whose finding is not over, in order of their ids."""
-        query = {"open": True, "_id": {"$gt": after}}
+    async def open_at(
+        self, target_id: str, record_ids: Iterable[str], session: Session
+    ) -> list[VendorLetter]:
+        """Open letters to one target about some records."""
+        query = {"record_id": {"$in": list(record_ids)}, "target_id": target_id, "open": True}
+        return [_read(document) async for document in self._letters.find(query, session=session)]
+
+    async def open_findings(self, after: str, limit: int) -> list[VendorLetter]:
+        """Open letters that tell what was seen, in order of their ids: what ends them is what a driver sees."""
+        query = {"open": True, "seen": {"$ne": None}, "_id": {"$gt": after}}
         cursor = self._letters.find(query).sort("_id", ASCENDING).limit(limit)
         return [_read(document) async for document in cursor]
 

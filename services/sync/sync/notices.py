@@ -3,7 +3,7 @@
 Such a delivery is due when it has to be written about: at once after a decision, and again when an answer has been waited for long enough.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from chassis.outbox import Outbox
@@ -20,6 +20,7 @@ from sync.vendor_letters import (
     LetterStep,
     VendorLetter,
     again_at,
+    closed,
     finding_id,
     letter_id,
     next_step,
@@ -54,6 +55,10 @@ class Notices:
             rows = [(self._current(row, records, unit), records[row.record_id]) for row in due]
             findings = [finding_id(row, record) for row, record in rows if row.differs_since]
             known = await self._letters.of_findings(findings, unit.session)
+            before = await self._letters.open_at(target.id, records, unit.session)
+            # a newer decision, or another finding
+            over = [letter for letter in before if letter.finding not in known]
+            await close(unit, self._letters, self._store, over)
             drafted: list[VendorLetter] = []
             after: list[Delivery] = []
             for row, record in rows:
@@ -79,6 +84,13 @@ class Notices:
             return row
         # the target was out of the catalogue when this was decided
         return hold(redirect(row, record, row.target_id, unit.now), record, self._policies, unit.now)
+
+
+async def close(unit: UnitOfWork, letters: LetterStore, store: Store, over: Sequence[VendorLetter]) -> None:
+    """Close letters whose finding is over, in the caller's transaction."""
+    done = [closed(letter, unit.now) for letter in over]
+    await letters.save_many(done, unit.session)
+    await store.history.append([letter_fact(letter, "closed") for letter in done], unit.now, unit.session)
 
 
 def _letter(row: Delivery, record: Record, step: LetterStep, unit: UnitOfWork) -> VendorLetter:

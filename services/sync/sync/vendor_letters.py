@@ -9,7 +9,7 @@ what is shown, and no report follows.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from enum import IntEnum, StrEnum
 
@@ -215,6 +215,12 @@ def dispatches(step: LetterStep, office: LetterOffice) -> tuple[Dispatch | None,
 
 def _channel(address: str | None) -> LetterChannel:
     return LetterChannel.EMAIL if address else LetterChannel.DOWNLOAD
+
+
+def closed(letter: VendorLetter, now: datetime) -> VendorLetter:
+    """A letter whose finding is over; a draft has become pointless."""
+    state = LetterState.LAPSED if letter.state is LetterState.DRAFT else letter.state
+    return replace(letter, state=state, closed_at=now)
 
 
 def ended(letter: VendorLetter, delivery: Delivery | None, record: Record | None) -> bool:

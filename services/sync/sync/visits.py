@@ -18,6 +18,8 @@ from contracts.records import DisplayState
 from sync.domain import Delivery, Policy, after_visit, delivery_id, reading_of
 from sync.facts import visit_fact
 from sync.history import rfc3339
+from sync.letter_store import LetterStore
+from sync.notices import close
 from sync.settlement import Change, Settlement
 from sync.store import Store
 
@@ -63,12 +65,14 @@ class Visits:
     def __init__(
         self,
         database: Database,
+        letters: LetterStore,
         store: Store,
         outbox: Outbox,
         policies: Mapping[str, Policy],
         settlement: Settlement,
     ) -> None:
         self._visits = database.collection("visits")
+        self._letters = letters
         self._store = store
         self._outbox = outbox
         self._policies = policies
@@ -121,6 +125,9 @@ class Visits:
                 await self._store.save(changed, unit.session)
 
             await self._settlement.settle(unit, [change], save)
+            if after.differs_since is None:
+                over = await self._letters.open_at(target_id, [record_id], unit.session)
+                await close(unit, self._letters, self._store, over)
             return after, [change]
 
         after, changes = await self._outbox.run(work)
