@@ -47,6 +47,7 @@ async def receipt(
 async def test_every_protocol_carries_a_decision_and_leaves_its_evidence(world: World) -> None:
     company = await world.company()
     await world.fault(RECEIPTS, mode="foreign_receipt", count=1)
+    await world.fault(FILES, mode="fail", count=2)  # its SFTP server is gone for a moment
     await world.until_completed(company, await decided(world, company))
     told = world.told(company)
     for target in told:
@@ -67,6 +68,9 @@ async def test_every_protocol_carries_a_decision_and_leaves_its_evidence(world: 
         assert ((target.id, "read back", "publication_ended") in done) == target.read_back
     assert {(RECEIPTS, "receipt", "applied"), (LIST, "cursor", "applied")} <= done
     assert (FILES, "receipt file", "applied") in done
+    exchanged = world.stack.data_dir / "sandbox" / "sftp" / FILES
+    assert list((exchanged / "receipts" / "taken").glob("*.ack.csv")), "it came over SFTP"
+    assert not list((exchanged / "repairs").iterdir())
     readings = list(world.database("sync")["readings"].find({"record_id": company.ids[0]}))
     assert {(each["target_id"], each["right"]) for each in readings} == {
         (target.id, True) for target in told if target.read_back

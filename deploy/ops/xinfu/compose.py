@@ -99,6 +99,7 @@ def _kept_secrets(data_dir: Path) -> dict[str, str]:
     targets = [f"target:{target.id}" for target in catalogue.targets]
     departments = [f"department:{d.slug}" for d in catalogue.departments if d.mode in ("api", "events")]
     exchanging = [f"sftp:{d.slug}" for d in catalogue.departments if d.mode == "files"]
+    exchanging += [f"target-sftp:{t.id}" for t in catalogue.targets if t.protocol is Protocol.FILES]
     sources = [f"source:{source.id}" for source in catalogue.sources]
     for name in [*targets, *departments, *sources]:
         kept.setdefault(name, "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode())
@@ -140,18 +141,15 @@ def compose(
     ports = {name: free_port(port) for name, port in _PREFERRED_PORTS.items()}
     urls = {name: f"http://127.0.0.1:{ports[name]}" for name in (*SERVICES, "sandbox")}
     sandbox = urls.pop("sandbox")
-    targets, departments, passwords, sources, clients = (
-        _named(kept, kind) for kind in ("target", "department", "sftp", "source", "client")
+    targets, departments, passwords, by_files, sources, clients = (
+        _named(kept, kind) for kind in ("target", "department", "sftp", "target-sftp", "source", "client")
     )
     host_key = asyncssh.import_private_key(kept["sftp-host-key"]).export_public_key().decode().strip()
     interfaces = {d.slug for d in load_catalogue().departments if d.mode == "api"}
     addresses = {slug: f"{sandbox}/departments/{slug}" for slug in departments if slug in interfaces}
     addresses |= {slug: f"sftp://{slug}@127.0.0.1:{ports['sftp']}/" for slug in passwords}
-    exchange = (data_dir / "sandbox" / "exchange").absolute()
-    by_files, fetching = (
-        [target.id for target in load_catalogue().targets if target.protocol is protocol]
-        for protocol in (Protocol.FILES, Protocol.PULL)
-    )
+    known_hosts = f"[127.0.0.1]:{ports['sftp']} {host_key}"
+    fetching = [target.id for target in load_catalogue().targets if target.protocol is Protocol.PULL]
     common = {
         "KAFKA_ENABLE_IDEMPOTENCE": str(broker.supports_idempotence).lower(),
         "XINFU_OIDC_ISSUER": f"{sandbox}/oidc",
@@ -200,14 +198,17 @@ def compose(
             **client("sync"),
             "SYNC_TARGET_URLS": json.dumps(
                 {
-                    target: (exchange / target).as_uri()
+                    target: f"sftp://{target}@127.0.0.1:{ports['sftp']}/"
                     if target in by_files
                     else f"{sandbox}/targets/{target}"
                     for target in targets
                 }
             ),
             "SYNC_ALLOWED_PRIVATE_HOSTS": json.dumps(["127.0.0.1"]),
-            "SYNC_FILES_POLL_SECONDS": "0.5",
+            "SYNC_TARGET_SFTP": json.dumps(
+                {id_: {"known_hosts": known_hosts, "password": each} for id_, each in by_files.items()}
+            ),
+            "SYNC_FILES_POLL_SECONDS": "1",
             "SYNC_TARGET_SECRETS": json.dumps(targets),
             "SYNC_PUBLIC_URL": urls["sync"],
             "SYNC_SIGNING_KEY": kept["signing-key"],
@@ -240,11 +241,11 @@ def compose(
             "SANDBOX_SMTP_PORT": str(ports["smtp"]),
             "SANDBOX_DATA_DIR": str(data_dir / "sandbox"),
             "SANDBOX_TARGET_SECRETS": json.dumps(targets),
-            "SANDBOX_EXCHANGE_DIR": str(exchange),
             "SANDBOX_LIST_URLS": json.dumps(dict.fromkeys(fetching, urls["sync"])),
             "SANDBOX_DEPARTMENT_SECRETS": json.dumps(departments),
             "SANDBOX_SFTP_PORT": str(ports["sftp"]),
             "SANDBOX_SFTP_PASSWORDS": json.dumps(passwords),
+            "SANDBOX_TARGET_SFTP_PASSWORDS": json.dumps(by_files),
             "SANDBOX_SFTP_HOST_KEY": kept["sftp-host-key"],
             "SANDBOX_DEPT_ADAPTER_URL": urls["dept-adapter"],
             "SANDBOX_SOURCE_SECRETS": json.dumps(sources),

@@ -23,7 +23,7 @@ from sandbox import (
     targets,
     telemetry,
 )
-from sandbox.batch import BatchSystem, serve
+from sandbox.batch import BatchSystem, folder, serve
 from sandbox.bus import BusSystem
 from sandbox.callbacks import Callbacks
 from sandbox.cases import Cases
@@ -103,9 +103,10 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(smtp.start)
         sftp = None
-        if exchanging:
+        passwords = {slug: o.password for slug, o in exchanging.items()} | settings.target_sftp_passwords
+        if passwords:
             sftp = await serve(
-                exchanging,
+                passwords,
                 settings.data_dir,
                 switches,
                 settings.host,
@@ -118,7 +119,9 @@ def create_app(settings: Settings) -> FastAPI:
         running.append(receipts.run())
         for target in served.values():
             if target.protocol == "files":
-                running.append(others.take_files(target, folders / target.id))
+                over_sftp = target.id in settings.target_sftp_passwords
+                own = folder(settings.data_dir, target.id) if over_sftp else folders / target.id
+                running.append(others.take_files(target, own))
             elif target.protocol == "pull" and target.id in settings.list_urls:
                 running.append(others.fetch_lists(target, settings.list_urls[target.id]))
         workers = [asyncio.create_task(each) for each in running]

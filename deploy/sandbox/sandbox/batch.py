@@ -1,4 +1,5 @@
-"""Departments that exchange batch files: an SFTP server, and behind it a small batch system that reads ours and writes its own."""
+"""Departments and targets that exchange files: an SFTP server, and behind it a department's small batch system that reads ours and
+writes its own."""
 
 import asyncio
 import csv
@@ -51,13 +52,13 @@ log = logging.getLogger(__name__)
 
 
 def folder(data_dir: Path, slug: str) -> Path:
-    """The folder of a department."""
+    """The folder of a department, or of a target."""
     return data_dir / "sftp" / slug
 
 
 class _Server(asyncssh.SSHServer):
-    def __init__(self, departments: Mapping[str, Department]) -> None:
-        self._departments = departments
+    def __init__(self, passwords: Mapping[str, str]) -> None:
+        self._passwords = passwords
 
     def begin_auth(self, username: str) -> bool:  # noqa: ARG002
         return True
@@ -66,12 +67,12 @@ class _Server(asyncssh.SSHServer):
         return True
 
     def validate_password(self, username: str, password: str) -> bool:
-        department = self._departments.get(username)
-        return department is not None and hmac.compare_digest(department.password, password)
+        own = self._passwords.get(username)
+        return own is not None and hmac.compare_digest(own, password)
 
 
 class _Files(asyncssh.SFTPServer):
-    """The department's folder and nothing else."""
+    """The folder of who signs in and nothing else."""
 
     def __init__(self, channel: "asyncssh.SSHServerChannel[bytes]", data_dir: Path, faults: Faults) -> None:
         self._slug = str(channel.get_extra_info("username"))
@@ -94,15 +95,14 @@ class _Files(asyncssh.SFTPServer):
 
 
 async def serve(
-    departments: Mapping[str, Department], data_dir: Path, faults: Faults, host: str, port: int, host_key: str
+    passwords: Mapping[str, str], data_dir: Path, faults: Faults, host: str, port: int, host_key: str
 ) -> asyncssh.SSHAcceptor:
-    """Start the SFTP server; a department signs in with its slug."""
+    """Start the SFTP server; ``passwords``: of departments by slug and of targets by id."""
     key = asyncssh.import_private_key(host_key) if host_key else asyncssh.generate_private_key("ssh-ed25519")
-    for slug in departments:
-        for name in FOLDERS:
-            (folder(data_dir, slug) / name).mkdir(parents=True, exist_ok=True)
+    for name in passwords:
+        folder(data_dir, name).mkdir(parents=True, exist_ok=True)
     return await asyncssh.create_server(
-        lambda: _Server(departments),
+        lambda: _Server(passwords),
         host,
         port,
         server_host_keys=[key],
@@ -125,6 +125,8 @@ class BatchSystem:
         db.create(SCHEMA)
         self._department = department
         self._root = folder(data_dir, department.slug)
+        for name in FOLDERS:
+            (self._root / name).mkdir(parents=True, exist_ok=True)
         self._db = db
         self._faults = faults
         self._callbacks = callbacks

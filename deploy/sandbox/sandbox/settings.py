@@ -50,6 +50,10 @@ class Settings(BaseSettings):
     sftp_passwords: dict[str, str] = Field(
         default_factory=dict, description="JSON {slug: password}; the slug has mode files in departments.yaml"
     )
+    target_sftp_passwords: dict[str, str] = Field(
+        default_factory=dict,
+        description="JSON {target id: password}; the target has protocol files and is reached by SFTP",
+    )
     sftp_host_key: str = Field(
         default="",
         description="Private key of the SFTP server, OpenSSH form; default: a new one at each start",
@@ -82,7 +86,7 @@ class Settings(BaseSettings):
     )
     exchange_dir: Path | None = Field(
         default=None,
-        description="Folder of targets that take files, one folder for each; default: in DATA_DIR",
+        description="Folder of targets that take files and are not reached by SFTP, one folder for each; default: in DATA_DIR",
     )
     list_urls: dict[str, str] = Field(
         default_factory=dict, description="JSON {target id: base URL where a target of protocol pull fetches}"
