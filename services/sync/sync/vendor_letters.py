@@ -49,6 +49,7 @@ _DECIDED = {
     DisplayState.PUBLICATION_ENDED: ("准予修复", "终止公示"),
     DisplayState.PUBLISHED: ("撤销修复", "恢复公示"),
 }
+_OTHERWISE = ("另作决定", "照该决定展示")
 _ASKED = {
     DisplayState.PUBLICATION_ENDED: "停止展示该记录（或将其标注为已修复）",
     DisplayState.PUBLISHED: "恢复展示该记录",
@@ -266,7 +267,7 @@ def compose(
         )
     elif letter.notice:
         closing = (
-            f"为使公众所见与决定一致，商请贵单位于{_day(due)}前{_ASKED[record.state]}，将办理结果函复我平台，并写明本函文号。"
+            f"为使公众所见与决定一致，商请贵单位于{_day(due)}前{_ASKED.get(record.state, '按上述决定展示')}，将办理结果函复我平台，并写明本函文号。"
             "如所述与贵单位掌握的情况不符，也请函告，以便共同核实。"
         )
     else:
@@ -313,7 +314,7 @@ def answer_by(step: LetterStep, policy: LetterPolicy, released_on: date) -> date
 def _decided(record: Record, subject: Subject) -> str:
     # a vendor is never told of natural persons (catalogue), and no ID number is ever written
     code = "" if subject.subject_type is SubjectType.NATURAL_PERSON else f"（统一社会信用代码{subject.code}）"
-    decided, shown = _DECIDED[record.state]
+    decided, shown = _DECIDED.get(record.state, _OTHERWISE)
     return (
         f"{subject.name}{code}因{record.facts.authority_name}{_day(record.facts.decided_on)}作出的"
         f"{record.facts.document_number}被记入失信记录，已于{_day(record.decided_at)}经信用修复决定（{record.decision_number}）"
