@@ -216,6 +216,7 @@ async def test_doctor(world: World) -> None:
         ]
         assert "outbox.by_topic" in wrong[1]
         assert f"{lifetime}=15" in found.text
+        assert "✓ 历史签名头" in found.text
         for command in (["dlq", "list"], ["outbox", "status"], ["lag"]):
             ended = await xinfu(world, *command)
             assert (ended.status, "notify 没有回答" in ended.text) == (1, True), ended.text

@@ -165,6 +165,15 @@ async def test_a_letter_that_cannot_be_mailed_is_taken_there_by_a_person_and_fol
     finally:
         await world.fault("smtp", mode="ok")
     assert (await told.row())["sent_version"] == 0, "it has not left"
+
+    async def measured() -> bool:
+        name = "xinfu_sync_letters_waiting"
+        return await world.metric("sync", name, target=PAPER, waits_for="sending") >= 1
+
+    await eventually(measured, 40)
+    found = await world.ask("GET", world.url("sync", "/v1/convergence"), await world.ops())
+    (paper,) = (each for each in found.ok()["targets"] if each["target_id"] == PAPER)
+    assert "sending" in {each["waits_for"] for each in paper["letters_waiting"]}
     listed = await xinfu(world, "letters", "list", "--state", "released")
     assert "请人送达" in listed
     url = world.url("sync", f"/v1/vendor-letters/{letter}/sent")

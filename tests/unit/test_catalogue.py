@@ -441,6 +441,20 @@ BROKEN: dict[str, tuple[str, Callable[[Content], object], str]] = {
         _set("targets", ("id", "qichacha"), natural_persons=True),
         r"企查查.*自然人记录不得送第三方",
     ),
+    "a copy for a supervisor without a name": (
+        "targets.yaml",
+        _set("targets", ("id", "qichacha"), letters={"office": "甲", "supervisor_email": "a@b.example"}),
+        r"企查查.*supervisor_email.*抄送给谁",
+    ),
+    "no address": (
+        "targets.yaml",
+        _set(
+            "targets",
+            ("id", "qichacha"),
+            letters={"office": "甲", "supervisor": "乙", "supervisor_email": "b.example"},
+        ),
+        r"企查查.*supervisor_email",
+    ),
     "duplicate target": (
         "targets.yaml",
         _set("targets", ("id", "tianyancha"), id="qichacha"),

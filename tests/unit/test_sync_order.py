@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from unit.target_samples import KEY, policy
 from unit.test_sync_domain import RECORD_ID, START, granted, revoked
+from unit.test_sync_properties import expiry
 
 from contracts.clock import china_date
 from contracts.events import PropagationCompleted, TargetAcknowledged, TargetDrifted, TargetVerified
@@ -27,6 +28,7 @@ from sync.domain import (
     idempotency_key,
     next_action,
     on_decision,
+    on_expiry,
     parse_idempotency_key,
     reading_of,
     redirect,
@@ -187,6 +189,13 @@ def test_letters_are_never_pushed_and_nobody_waits_for_them() -> None:
     assert after_letter(done, record, POLICIES["paper"], START + HOUR) == (done, ())
     assert after_sending(done, record, POLICIES["paper"], START, START) == done
     assert after_letter(nation, record, POLICIES["nation"], START) == (nation, ()), "it is pushed to"
+
+
+def test_nobody_is_written_to_about_what_nobody_decided() -> None:
+    expired = on_expiry(None, expiry(1), ["nation", "paper"], POLICIES, {})
+    assert expired is not None
+    assert expired.targets == ("nation",)
+    assert on_expiry(None, expiry(1), ["paper"], POLICIES, {}) is None
 
 
 def test_what_a_person_saw_counts_where_nobody_else_can_look() -> None:

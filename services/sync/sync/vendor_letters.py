@@ -247,7 +247,7 @@ def compose(
     due = letter.due_on or answer_by(letter.step, policy, today)
     paragraphs = [_decided(record, subject)]
     if letter.seen is None:
-        paragraphs.append(f"{target.name}没有与我平台相连的接口，现以函告知上述决定。")
+        paragraphs.append(f"贵单位（{target.name}）目前没有与我平台相连的接口，谨以函告知上述决定。")
     else:
         paragraphs.append(
             f"自{_time(max(letter.since, record.decided_at))}起，{target.name}的展示与上述决定不一致，我平台持续推送修复结果；"
