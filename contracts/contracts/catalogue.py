@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from contracts.events import ReferralReason
 from contracts.identifiers import normalise_uscc
 from contracts.letters import DECISIONS, OF_ITEMS, LetterKind, template_faults
-from contracts.records import SubjectType
+from contracts.records import RecordFacts, SubjectType
 from contracts.working_days import LIBRARY_CALENDAR, WorkCalendar, first_day, library_knows
 
 Months = Annotated[int, Field(ge=0, le=120)]
@@ -282,6 +282,32 @@ class FalseMaterialRule(InForce):
     source: Text
     evidence: Evidence
     note: str | None = None
+
+
+class InPersonRule(InForce):
+    """Records that are not to go by system, and how they are handed over instead (zh-CN, shown to both sides).
+
+    ``categories``, ``departments`` (slugs): which records it marks, empty: all. With both empty it marks none by itself and says how
+    records are handed over that their feed marks.
+    """
+
+    number: Text
+    categories: tuple[str, ...] = ()
+    departments: tuple[str, ...] = ()
+    handover: Text
+    source: Text
+    evidence: Evidence
+    note: str | None = None
+
+    @property
+    def exactness(self) -> int:
+        """Of two rows the one with more of it holds; 0: it marks nothing by itself."""
+        return bool(self.categories) + bool(self.departments)
+
+    def marks(self, category: str, slug: str | None) -> bool:
+        """Whether records of this category and department are handed over in person because of this row."""
+        of_category = not self.categories or category in self.categories
+        return of_category and (not self.departments or slug in self.departments) and self.exactness > 0
 
 
 class TimeLimits(NamedTuple):
@@ -576,6 +602,7 @@ class Catalogue(Row):
     overlays: tuple[Overlay, ...]
     objections: tuple[ObjectionRule, ...]
     false_material: tuple[FalseMaterialRule, ...]
+    in_person: tuple[InPersonRule, ...]
     targets: tuple[Target, ...]
     sources: tuple[Source, ...]
     experts: tuple[Expert, ...]
@@ -732,6 +759,25 @@ class Catalogue(Row):
         """The row in force on that day."""
         return next((row for row in self.false_material if row.in_force(on)), None)
 
+    def in_person_rule(self, record: RecordFacts, on: date) -> InPersonRule | None:
+        """By which row a record is handed over in person (不经系统); None: it goes by system."""
+        rows = [row for row in self.in_person if row.in_force(on)]
+        found = self.resolve_department(record.authority_code, record.authority_name, record.category, on)
+        slug = found.department.slug if found.department else None
+        marking = [row for row in rows if row.marks(record.category, slug)]
+        if marking:
+            return max(marking, key=lambda row: row.exactness)
+        if not record.in_person:
+            return None
+        general = next((row for row in rows if not row.exactness), None)
+        if general is None:
+            raise LookupError(f"rules.yaml: in_person: no row is in force on {on.isoformat()}")
+        return general
+
+    def told(self, record: RecordFacts, on: date) -> RecordFacts:
+        """The record as it may be kept and told here: one that is handed over in person without its content."""
+        return record if self.in_person_rule(record, on) is None else record.reduced()
+
     def rules_on(self, on: date) -> str:
         """Names the rules in force on that day: another name, other answers may be right."""
         changes = [r.effective_from for r in self.rules]
@@ -767,6 +813,10 @@ class Catalogue(Row):
         """The field of law that a 处罚依据 names, or None. Advice (grade D)."""
         basis = normalise_name(legal_basis)
         return next((s.id for s in self.scopes if any(law in basis for law in s.laws)), None)
+
+    def targets_of(self, record: RecordFacts) -> tuple[Target, ...]:
+        """Targets that are told of a record: none of one that is handed over in person."""
+        return () if record.in_person else self.targets_for(record.category, record.subject_type)
 
     def targets_for(self, category: str, subject_type: SubjectType | str) -> tuple[Target, ...]:
         """Targets that show this category for this kind of subject."""
@@ -1014,6 +1064,7 @@ def _load(directory: Path) -> Catalogue:
     overlays = rows("rules.yaml", "overlays", Overlay)
     objections = rows("rules.yaml", "objections", ObjectionRule)
     false_material = rows("rules.yaml", "false_material", FalseMaterialRule)
+    in_person = rows("rules.yaml", "in_person", InPersonRule)
     targets = rows("targets.yaml", "targets", Target)
     # no year needs to be added as long as the library knows them all
     added = contents["calendar.yaml"].get("years") != []
@@ -1043,6 +1094,7 @@ def _load(directory: Path) -> Catalogue:
     problems += _check_unique(((w, o.id) for w, o in overlays), "叠加规则")
     problems += _check_unique(((w, t.id) for w, t in targets), "平台")
     numbers = [(w, o.number) for w, o in objections] + [(w, f.number) for w, f in false_material]
+    numbers += [(w, row.number) for w, row in in_person]
     problems += _check_unique(numbers, "编号")
     category_ids = {c.id for _, c in categories}
     scope_ids = {s.id for _, s in scopes}
@@ -1051,6 +1103,13 @@ def _load(directory: Path) -> Catalogue:
     shown += [(w, o.categories) for w, o in objections]
     if objections and not any(not o.categories and o.effective_to is None for _, o in objections):
         problems.append("rules.yaml: objections: 须有一行适用于全部类别（categories 为空）且没有失效日")
+    shown += [(w, row.categories) for w, row in in_person]
+    if in_person and not any(not row.exactness and row.effective_to is None for _, row in in_person):
+        problems.append(
+            "rules.yaml: in_person: 须有一行适用于来源标明的记录（categories 和 departments 都为空）且没有失效日"
+        )
+    for where, row in in_person:
+        problems += _check_known(where, row.departments, {d.slug for _, d in departments}, "部门")
     for where, ids in shown:
         problems += _check_known(where, ids, category_ids, "记录类别")
     for where, rule in rules:
@@ -1097,6 +1156,7 @@ def _load(directory: Path) -> Catalogue:
         overlays=bare(overlays),
         objections=bare(objections),
         false_material=bare(false_material),
+        in_person=bare(in_person),
         targets=bare(targets),
         sources=bare(sources),
         experts=bare(experts),

@@ -617,6 +617,7 @@ class ReviewReminded(ItemEvent):
     at_desk: bool = Field(
         description="Officers decide at the review desk, not in the department's own system"
     )
+    in_person: bool = Field(default=False, description="Handed over in person: only the outcome is put down")
     reminded_at: Timestamp
 
 

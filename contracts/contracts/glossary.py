@@ -232,6 +232,7 @@ FIELD_TITLES: dict[str, str] = {
     "confirmed_at": "确定时间",
     "occurred_at": "发生时间",
     "at_desk": "在审核工作台办理",
+    "in_person": "线下办理（不经系统）",
     "item_ids": "事项编号",
     "level": "催办的层级",
     "office_id": "单位编号",

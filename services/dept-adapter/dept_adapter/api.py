@@ -188,6 +188,10 @@ async def show_review(request: Request, officer: Officer, item_id: str) -> Revie
     shown = detail(stored)
     proposed = request.app.state.settings.catalogue.false_material_rule(today())
     shown.false_material_default_years = proposed.block_years if proposed else None
+    if stored.review.record.in_person:
+        rule = request.app.state.settings.catalogue.in_person_rule(stored.review.record, today())
+        shown.case_note = f"该事项不经平台办理，这里没有申请内容。{rule.handover}"
+        return shown
     try:
         shown.case = (await cases.cases([application_id])).get(application_id)
     except (ClientError, TimeoutError, OSError, ValueError) as error:

@@ -113,6 +113,10 @@ async def _of_department(request: Request, code: str, item_id: str) -> StoredRev
         raise Problem(ProblemCode.UNKNOWN_ITEM, f"没有事项 {item_id}，请核对 item_id。")
     if stored.review.department.code != code:
         raise Problem(ProblemCode.WRONG_DEPARTMENT, f"事项 {item_id} 不是送该部门办理的。")
+    if stored.review.record.in_person:
+        raise Problem(
+            ProblemCode.NOT_FOUND, f"事项 {item_id} 不经系统办理，没有可以读取的内容，请在线下交接。"
+        )
     return stored
 
 

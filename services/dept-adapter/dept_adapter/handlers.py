@@ -80,7 +80,8 @@ class ReviewHandler:
             if isinstance(event, ObjectionForwarded):
                 objections.setdefault(event.objection_id, (receive_objection(event), received.trace))
                 continue
-            review = receive(event, at_desk=department.mode == "desk", calendar=self._calendar)
+            at_desk = department.mode == "desk" or event.record.in_person
+            review = receive(event, at_desk=at_desk, calendar=self._calendar)
             review = self._told(review, unit.now)
             new.setdefault(event.item_id, NewReview(review, department.mode, received.trace))
         await self._add(unit, new)
@@ -161,7 +162,7 @@ class ReviewHandler:
     def _told(self, review: Review, now: datetime) -> Review:
         """A department of mode events reads its topic itself: what is there has been handed over to it."""
         department = self._departments[review.department.slug]
-        if department.mode != "events" or review.state is not State.RECEIVED:
+        if department.mode != "events" or review.state is not State.RECEIVED or review.record.in_person:
             return review
         return decide(review, Command(Action.DELIVER, "bus", from_desk=False), now, self._calendar).review
 

@@ -15,6 +15,7 @@ from contracts.clock import china_date
 from contracts.errors import ProblemCode
 from contracts.events import FalseMaterial
 from contracts.http.source import Fact
+from contracts.records import IN_PERSON
 from contracts.tokens import Claims, Role
 from contracts.working_days import WorkCalendar
 from dept_adapter.decisions import apply, attempt
@@ -117,6 +118,10 @@ class Officers:
 
         async def work(unit: UnitOfWork, stored: StoredReview) -> Effect:
             review = stored.review
+            said = (order.reason, order.text, order.number, *order.missing)
+            only_outcome(review, *(words for words in said if words is not None))
+            if review.record.in_person and order.false_material:
+                raise Problem(ProblemCode.VALIDATION, _ONLY_OUTCOME)
             command = self.command(officer.sub, order)
             changes = review.state in changed_by(order.action)
             if stored.proposal and changes:
@@ -197,6 +202,7 @@ class Officers:
             _fresh(stored, seen, officer.sub)
             if stored.proposal is None:
                 raise Problem(ProblemCode.INVALID_TRANSITION, "该事项没有待复核的决定，请刷新后查看。")
+            only_outcome(stored.review, reason)
             state = stored.review.state
             await self._reviews.note(
                 item_id, state, Act.SEND_BACK, officer.sub, reason, unit.now, unit.session
@@ -275,6 +281,18 @@ def own(officer: Claims, department_code: str) -> None:
         raise Problem(
             ProblemCode.WRONG_DEPARTMENT, "您的账号不办理该部门的事项；如需办理，请联系管理员授权。"
         )
+
+
+_ONLY_OUTCOME = (
+    f"该事项不经平台办理，这里只登记结果：文字一律填“{IN_PERSON}”，不填文号，不写内容；"
+    "理由写在当面送达的文书里。"
+)
+
+
+def only_outcome(review: Review, *words: str) -> None:
+    """Raises Problem VALIDATION for words about what is handed over in person, other than the agreed ones."""
+    if review.record.in_person and any(each != IN_PERSON for each in words):
+        raise Problem(ProblemCode.VALIDATION, _ONLY_OUTCOME)
 
 
 ROLE_TEXT = {

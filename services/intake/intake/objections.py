@@ -30,7 +30,7 @@ from contracts.events import (
 from contracts.http.intake import Material
 from contracts.http.mandate import MandateAct
 from contracts.records import ItemId, MaterialId, RecordId
-from intake import texts
+from intake import in_person, texts
 from intake.domain import Item, Record
 from intake.findings import Findings
 from intake.materials import Materials
@@ -179,7 +179,7 @@ class Objections:
             record_id, objection_id, unit.session, result=False
         ):
             raise _open(record.objection_id)
-        objection = _new(unit, applicant, objection_id, new, materials, record, None)
+        objection = _new(unit, applicant, objection_id, new, materials, record, None, self._catalogue)
         unit.emit(_filed(objection, None), cause=f"object:{objection_id}")
         return objection
 
@@ -201,7 +201,7 @@ class Objections:
             raise _open(record.result_objection_id)
         if (fault := result_fault(item, record)) or record is None:
             raise Problem(ProblemCode.OBJECTION_NOT_POSSIBLE, fault or "")
-        objection = _new(unit, applicant, objection_id, new, materials, record, item)
+        objection = _new(unit, applicant, objection_id, new, materials, record, item, self._catalogue)
         before = await self._objections.find_one({"target": objection.target}, session=unit.session)
         if before is not None:
             raise Problem(
@@ -296,7 +296,10 @@ def _new(
     materials: Sequence[Material],
     record: Record,
     item: Item | None,
+    catalogue: Catalogue,
 ) -> Objection:
+    facts = catalogue.told(record.facts, china_date(unit.now))
+    in_person.check([facts], new.reason, new.material_ids)
     return Objection(
         objection_id=objection_id,
         kind=ObjectionKind.RECORD if item is None else ObjectionKind.RESULT,
@@ -305,7 +308,7 @@ def _new(
         record_id=record.record_id,
         application_id=item.application_id if item else None,
         item_id=item.item_id if item else None,
-        facts=record.facts,
+        facts=facts,
         reason=new.reason,
         materials=tuple(materials),
         assistance=applicant.assistance,

@@ -91,6 +91,10 @@ REOPENED = "重新办理中"
 _SHOWN = {DisplayState.PUBLISHED: "公示中", DisplayState.PUBLICATION_ENDED: "已停止公示"}
 
 
+HANDED_OVER = "所选记录不经平台办理：请凭编号到认定单位当面提交说明和材料，结果以当面送达的文书为准。"
+"""What is added where records are handed over in person."""
+
+
 def submitted(records: int, by: Assistance | None = None, *, confirmed: bool = False) -> str:
     """The first line of a timeline. ``confirmed``: with the commitment."""
     promised = "，并已确认信用信息修复承诺书" if confirmed else ""

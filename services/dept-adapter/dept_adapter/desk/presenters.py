@@ -125,6 +125,8 @@ def due_words(on: date, today: date) -> Due:
 
 def checks(stored: StoredReview) -> Checks:
     """What verification found."""
+    if stored.review.record.in_person:
+        return Checks(0, 0, 0, 0, "不经平台，不核验")
     facts = [found["fact"] for found in (stored.verification or {}).get("findings") or []]
     passed, failed, unknown = (facts.count(fact) for fact in (Fact.PASS, Fact.FAIL, Fact.UNKNOWN))
     waits = len(facts) - passed - failed - unknown
@@ -163,7 +165,7 @@ def acts(stored: StoredReview) -> str:
 def row(stored: StoredReview, subjects: Mapping[str, Any], catalogue: Catalogue, today: date) -> Row:
     """A review in a list. ``subjects``: by pseudonym, as far as intake told."""
     review = stored.review
-    subject = subjects.get(review.subject_id)
+    subject = None if review.record.in_person else subjects.get(review.subject_id)
     category = catalogue.category(review.record.category)
     return Row(
         item_id=review.item_id,
@@ -275,7 +277,7 @@ def _possible(do: Do, stored: StoredReview, officer: Claims, today: date, *, ref
     if do is Do.SPOT_CHECK:
         return bool(kept.get("sampled")) and not kept.get("spot_check")
     if do is Do.REFER:
-        return review.state not in ENDED and not referred
+        return review.state not in ENDED and not referred and not review.record.in_person
     action = Action(do.value)
     if stored.proposal or review.state not in changed_by(action):
         return False

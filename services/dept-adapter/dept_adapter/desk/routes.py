@@ -24,7 +24,7 @@ from contracts.clock import china_date
 from contracts.errors import ProblemCode
 from contracts.http.intake import Case, Subject
 from contracts.identifiers import normalise_document_number, normalise_uscc
-from contracts.records import SubjectType
+from contracts.records import IN_PERSON, SubjectType
 from contracts.tokens import Claims, Role
 from dept_adapter import api, figures_api, letters, letters_api, panels, reminders_api
 from dept_adapter.desk import presenters
@@ -32,7 +32,7 @@ from dept_adapter.desk.pages import DeskRoute, SignInNeededError, asset, message
 from dept_adapter.desk.sessions import SIGN_IN_SECONDS, Session, Sessions
 from dept_adapter.desk.signin import Issuer, SignInRefusedError
 from dept_adapter.desk.texts import DO_TEXT, DONE, HINT, START, TEXT_LABEL, Do
-from dept_adapter.domain import DecisionConflictError, NotAllowedError, NotAtDeskError
+from dept_adapter.domain import DecisionConflictError, NotAllowedError, NotAtDeskError, Review
 from dept_adapter.letters import kind_of
 from dept_adapter.materials import commitment_response, material_response
 from dept_adapter.officers import (
@@ -381,7 +381,7 @@ async def _item_page(
 ) -> HTMLResponse:
     state, review, today = request.app.state, stored.review, _today()
     catalogue: Catalogue = state.settings.catalogue
-    case, case_note = await _case(request, review.application_id)
+    case, case_note = await _case(request, review)
     panel = await state.panels.get(review.item_id)
     options = presenters.options(stored, session.officer, today, referred=panel is not None)
     possible = do is not None and any(option.do is do for option in options)
@@ -437,6 +437,8 @@ async def _item_page(
         due_of=presenters.due_words,
         today=today,
         LEVEL_TEXT=presenters.LEVEL_TEXT,
+        in_person=catalogue.in_person_rule(review.record, today) if review.record.in_person else None,
+        IN_PERSON=IN_PERSON,
     )
 
 
@@ -447,7 +449,7 @@ async def preview(request: Request, session: SignedIn, form: Posted, item_id: st
     stored = await _officers(request).find(session.officer, item_id)
     do, typed, view = _do(form), _typed(form), _view(form)
     if form.get("fragment") == "yes":
-        case, _ = await _case(request, stored.review.application_id)
+        case, _ = await _case(request, stored.review)
         return await page(
             request, None, "letter.html.j2", letter=_letter(request, session.officer, stored, case, do, typed)
         )
@@ -590,6 +592,8 @@ def _version(text: str) -> int:
 
 def _start(do: Do, stored: StoredReview, case: Case | None, catalogue: Catalogue) -> str:
     """What the officer starts from: the template's words, else ours."""
+    if stored.review.record.in_person:
+        return ""
     if case and do.value in {a.value for a in Action}:
         review, action = stored.review, Action(do.value)
         kind = kind_of(review.state, CHANGES[action][review.state], "")
@@ -895,8 +899,11 @@ async def _subjects(request: Request, found: list[StoredReview]) -> tuple[dict[s
         return {}, "受理端未应答，主体名称暂时无法显示，请稍后刷新；不影响查看其他内容。"
 
 
-async def _case(request: Request, application_id: str) -> tuple[Case | None, str | None]:
+async def _case(request: Request, review: Review) -> tuple[Case | None, str | None]:
+    if review.record.in_person:
+        return None, "不经平台办理，不显示"
     cases: CaseDirectory = request.app.state.cases
+    application_id = review.application_id
     try:
         case = (await cases.cases([application_id])).get(application_id)
     except _INTAKE_AWAY as error:
