@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from contracts.events import ReferralReason
 from contracts.identifiers import normalise_uscc
-from contracts.letters import DECISIONS, OF_ITEMS, LetterKind, template_faults
+from contracts.letters import DECISIONS, OF_ITEMS, OF_OBJECTIONS, LetterKind, template_faults
 from contracts.records import RecordFacts, SubjectType
 from contracts.working_days import LIBRARY_CALENDAR, WorkCalendar, first_day, library_knows
 
@@ -484,7 +484,7 @@ class LetterTemplate(InForce):
             raise ValueError("；".join(faults))
         if "{text}" in self.default_text:
             raise ValueError("default_text 不能引用 {text}")
-        if self.number_words and self.kind in DECISIONS | (frozenset(LetterKind) - OF_ITEMS):
+        if self.number_words and self.kind in DECISIONS | (frozenset(LetterKind) - OF_ITEMS - OF_OBJECTIONS):
             raise ValueError("决定的文书用决定的文号，承诺书和告知书没有文号：number_words 应为 null")
         if self.kind in OF_ITEMS and self.notice_title is None:
             raise ValueError("事项的文书须填写 notice_title：部门以自有系统出具文书时使用")

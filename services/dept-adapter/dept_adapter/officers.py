@@ -29,7 +29,7 @@ NUMBERED = frozenset({Action.GRANT, Action.REFUSE, Action.REVOKE})
 """Decisions with a number of their own."""
 BULK = frozenset({Action.ACCEPT, Action.GRANT})
 """What may be done to many items at once, where every check has passed."""
-_NOT_PEOPLE = frozenset({"clock", "push", "letters"})
+_NOT_PEOPLE = frozenset({"clock", "calendar", "push", "letters"})
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class Effect(StrEnum):
 
 
 class StaleError(Exception):
-    """Others have done something to the review since the officer looked at it: ``steps`` of its history. Nothing was changed."""
+    """Others have done something since the officer looked: ``steps`` of the history. Nothing was changed."""
 
-    def __init__(self, stored: StoredReview, steps: Sequence[Document]) -> None:
-        super().__init__(f"{stored.review.item_id}: {len(steps)} steps were not seen")
-        self.stored, self.steps = stored, steps
+    def __init__(self, steps: Sequence[Document]) -> None:
+        super().__init__(f"{len(steps)} steps were not seen")
+        self.steps = steps
 
 
 def version(stored: StoredReview) -> int:
@@ -132,7 +132,7 @@ class Officers:
                     ProblemCode.INVALID_TRANSITION,
                     f"该事项已提请复核“{words}”，请先由复核人员确认或者退回，再作其他处理。",
                 )
-            _fresh(stored, seen, officer.sub, repeats=not changes)
+            fresh(stored.history, seen, officer.sub, repeats=not changes)
             if bulk and not all_passed(stored):
                 raise Problem(ProblemCode.INVALID_TRANSITION, "核验没有全部通过，不能批量办理，请逐件审核。")
             if changes and self.needs_two(review, order.action):
@@ -174,9 +174,9 @@ class Officers:
             if stored.proposal is None:
                 if last.get("act") == Act.CONFIRM and last["by"] == officer.sub:
                     return Effect.REPEATED
-                _fresh(stored, seen, officer.sub)
+                fresh(stored.history, seen, officer.sub)
                 raise Problem(ProblemCode.INVALID_TRANSITION, "该事项没有待复核的决定，请刷新后查看。")
-            _fresh(stored, seen, officer.sub)
+            fresh(stored.history, seen, officer.sub)
             if stored.proposal.by == officer.sub:
                 raise Problem(
                     ProblemCode.FORBIDDEN, "提请的人不能复核自己提请的决定，请由另一名复核人员办理。"
@@ -199,7 +199,7 @@ class Officers:
         async def work(unit: UnitOfWork, stored: StoredReview) -> None:
             if stored.proposal is None or stored.proposal.by != officer.sub:
                 holds(officer, Role.APPROVER)
-            _fresh(stored, seen, officer.sub)
+            fresh(stored.history, seen, officer.sub)
             if stored.proposal is None:
                 raise Problem(ProblemCode.INVALID_TRANSITION, "该事项没有待复核的决定，请刷新后查看。")
             only_outcome(stored.review, reason)
@@ -223,7 +223,7 @@ class Officers:
         holds(officer, Role.OFFICER)
 
         async def work(unit: UnitOfWork, stored: StoredReview) -> None:
-            _fresh(stored, seen, officer.sub, repeats=True)
+            fresh(stored.history, seen, officer.sub, repeats=True)
             kept = {"finding": finding, "note": note, "by": officer.sub, "at": datetime.now(UTC)}
             if not await spot_check(self._database, item_id, kept, unit.session):
                 raise Problem(
@@ -313,12 +313,12 @@ def holds(officer: Claims, role: Role) -> None:
         )
 
 
-def _fresh(stored: StoredReview, seen: int | None, sub: str, *, repeats: bool = False) -> None:
-    """Raises StaleError when others have acted since. ``repeats``: what the officer did himself is no news."""
+def fresh(history: Sequence[Document], seen: int | None, sub: str, *, repeats: bool = False) -> None:
+    """Raises StaleError when others have acted since ``seen`` steps. ``repeats``: what the officer did himself is no news."""
     if seen is None:
         return
-    news = [step for step in stored.history[seen:] if step["by"] not in _NOT_PEOPLE]
+    news = [step for step in history[seen:] if step["by"] not in _NOT_PEOPLE]
     if repeats:
         news = news if any(step["by"] != sub for step in news) else []
     if news:
-        raise StaleError(stored, news)
+        raise StaleError(news)

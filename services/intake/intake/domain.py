@@ -24,6 +24,7 @@ from contracts.events import (
     ItemReopened,
     ItemRouted,
     ItemWithdrawn,
+    LetterFact,
     LetterIssued,
     PropagationCompleted,
     PublicationExpired,
@@ -281,6 +282,11 @@ class ItemLetter(Shape):
     content_hash: str
     verification_code: str
     issued_at: Timestamp
+
+
+def letter_of(event: LetterFact) -> ItemLetter:
+    """The letter an event tells of."""
+    return ItemLetter.model_validate({**event.model_dump(), "kind": event.letter_kind})
 
 
 class Item(Shape):
@@ -544,8 +550,7 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
                 "revocation_ground": event.ground,
             }
         case LetterIssued() if event.letter_id not in {letter.letter_id for letter in item.letters}:
-            found = {**event.model_dump(), "kind": event.letter_kind}
-            return {"letters": (*item.letters, ItemLetter.model_validate(found))}
+            return {"letters": (*item.letters, letter_of(event))}
         case PropagationCompleted() if event.state is DisplayState.PUBLICATION_ENDED:
             if event.version <= (item.repaired_version or 0):
                 return {}
