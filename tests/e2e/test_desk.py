@@ -440,12 +440,6 @@ async def test_two_hundred_items_and_the_longest_names_stay_usable(world: World,
         await world.submit(company, world.body(company.ids, statement=f"{LONG}\n" * 20 + "x" * 900))
     ).ok()["items"]
     kept = await world.review(item["item_id"])
-    await world.ask(
-        "PUT",
-        world.url("intake", "/v1/internal/subjects"),
-        await world.ops(),
-        json={"subject_type": "legal_person", "code": company.code, "name": LONG},
-    )
     marked = world.row(MANY, CF_XDR_MC=company.name, CF_XDR_SHXYM=company.code, BZ="不经平台")
     await world.import_csv(csv_bytes([marked]))
 
@@ -457,6 +451,9 @@ async def test_two_hundred_items_and_the_longest_names_stay_usable(world: World,
     filed = (await world.submit(company, world.body([quiet], statement=IN_PERSON))).ok()
     in_person = filed["items"][0]["item_id"]
     await world.review(in_person)
+    named = {"subject_type": "legal_person", "code": company.code, "name": LONG}
+    url = world.url("intake", "/v1/internal/subjects")
+    (await world.ask("PUT", url, await world.ops(), json=named)).ok()
     # many more of the same, as they would be stored
     reviews = world.database("dept-adapter")["reviews"]
     verified = {"attempts": 0, "findings": [], "completed_at": datetime.now(UTC)}

@@ -5,7 +5,9 @@ from datetime import UTC, datetime, time, timedelta
 
 from e2e.people import API, World, csv_bytes
 from e2e.test_flow import act
+from e2e.test_kinds import EVENTS, SYSTEMS
 
+from chassis.webhooks import sign
 from contracts.clock import china_date
 from contracts.errors import ProblemCode
 from contracts.events import ReviewReminded
@@ -108,3 +110,33 @@ async def test_a_record_that_goes_by_no_system_is_decided_by_its_number_alone(wo
     assert found == []
     for mail in await world.mails(company):
         assert not any(word in mail["text"] + mail["subject"] for word in CONTENT)
+
+
+async def test_no_system_of_any_kind_hears_of_it_and_what_comes_after_is_decided(world: World) -> None:
+    company = await world.company(world.row(EVENTS))
+    named = {"CF_XDR_MC": company.name, "CF_XDR_SHXYM": company.code, "BZ": "依法不经平台"}
+    await world.import_csv(csv_bytes([{**world.row(slug), **named} for slug in SYSTEMS]))
+
+    async def known() -> bool:
+        return len(await world.records(company)) == 1 + len(SYSTEMS)
+
+    await eventually(known, 30)
+    marked = [r["record_id"] for r in await world.records(company) if r["facts"]["in_person"]]
+    filed = (await world.submit(company, world.body(marked, statement=IN_PERSON))).ok()
+    quiet = [await world.review(item["item_id"]) for item in filed["items"]]
+    assert {(r["state"], r["at_desk"]) for r in quiet} == {("received", True)}
+    # a system that hears of an item in another way can do nothing with it
+    (mine,) = (r for r in quiet if r["department"]["slug"] == EVENTS)
+    headers = sign(world.secrets[f"department:{EVENTS}"], "msg_1", b"")
+    code = mine["department"]["code"]
+    url = world.url("dept-adapter", f"/v1/departments/{code}/reviews/{mine['_id']}")
+    (await world.ask("GET", url, headers=headers)).problem(ProblemCode.FORBIDDEN, "线下")
+    # the next item of the same department is decided by its system, as ever
+    ordinary = (await world.submit(company, world.body(company.ids))).ok()
+    await world.until_completed(company, ordinary["application_id"])
+    for review in quiet:
+        where = f"/departments/{review['department']['slug']}/cases?item_id={review['_id']}"
+        assert (await world.ask("GET", world.url("sandbox", where))).ok() == []
+        (await world.desk(review["_id"], "grant", slug=review["department"]["slug"])).ok()
+    ended = await world.until_completed(company, filed["application_id"])
+    assert {item["status"] for item in ended["items"]} == {"repaired"}

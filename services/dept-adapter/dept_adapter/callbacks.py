@@ -112,8 +112,9 @@ async def _of_department(request: Request, code: str, item_id: str) -> StoredRev
     if stored.review.department.code != code:
         raise Problem(ProblemCode.WRONG_DEPARTMENT, f"事项 {item_id} 不是送该部门办理的。")
     if stored.review.record.in_person:
+        # not 404: a system that heard of the item on the bus asks again until we know it
         raise Problem(
-            ProblemCode.NOT_FOUND, f"事项 {item_id} 不经系统办理，没有可以读取的内容，请在线下交接。"
+            ProblemCode.FORBIDDEN, f"事项 {item_id} 不经系统办理，没有可以读取的内容，请在线下交接。"
         )
     return stored
 

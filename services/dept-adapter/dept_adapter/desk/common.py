@@ -1,7 +1,8 @@
 """What the routes of the desk's pages share: who is signed in, whose departments these are, what a form says."""
 
-from collections.abc import Collection, Mapping
-from typing import Annotated
+from collections.abc import Callable, Collection, Mapping
+from http import HTTPStatus
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import Depends, Request
@@ -14,10 +15,11 @@ from contracts.catalogue import Department
 from contracts.errors import ProblemCode
 from contracts.http.intake import Subject
 from contracts.tokens import Claims, Role
+from dept_adapter.desk import presenters
 from dept_adapter.desk.pages import SignInNeededError
 from dept_adapter.desk.sessions import Session, Sessions
 from dept_adapter.intake_side import AWAY
-from dept_adapter.officers import holds, own
+from dept_adapter.officers import StaleError, holds, own
 
 log = get_logger(__name__)
 
@@ -122,3 +124,32 @@ def version_of(text: str) -> int:
     if not text.isdigit():
         raise Problem(ProblemCode.VALIDATION, "表单缺少版本，请返回事项页面重新操作。")
     return int(text)
+
+
+async def trouble_of(
+    request: Request,
+    error: StaleError | Problem,
+    what: str,
+    step: Callable[[Mapping[str, Any], Mapping[str, str]], presenters.Step],
+) -> tuple[dict[str, Any], int]:
+    """What the form's page says when nothing was done, and its status; the form keeps what was typed.
+
+    ``what``: the matter, in words; ``step``: a line of its history, with the names of officers. Raises a Problem again that is
+    not about the form.
+    """
+    if isinstance(error, Problem):
+        if error.code in (ProblemCode.FORBIDDEN, ProblemCode.WRONG_DEPARTMENT, ProblemCode.UNAVAILABLE):
+            raise error
+        return {"title": "没有提交", "steps": [], "text": error.detail}, error.status
+    names = await sessions_of(request).names(each["by"] for each in error.steps)
+    trouble = {
+        "title": f"在您查看之后，{what}已有变化，您的操作没有提交",
+        "steps": [step(each, names) for each in error.steps],
+        "text": "请核对下面的变化。您填写的内容没有丢；还能办理的，再次提交即可。",
+    }
+    return trouble, HTTPStatus.CONFLICT
+
+
+def typed_lines(form: FormData, *names: str) -> dict[str, str]:
+    """What was typed, by field; browsers send line ends as CR LF."""
+    return {name: str(form.get(name, "")).replace("\r\n", "\n").strip() for name in names}

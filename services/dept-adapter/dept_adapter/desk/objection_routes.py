@@ -33,6 +33,8 @@ from dept_adapter.desk.common import (
     reader,
     sessions_of,
     subjects_of,
+    trouble_of,
+    typed_lines,
     version_of,
 )
 from dept_adapter.desk.pages import DeskRoute, page
@@ -204,7 +206,7 @@ async def preview(request: Request, session: SignedIn, form: Posted, objection_i
     """The letter as it would be with what is typed: a fragment for the script, the whole page without it."""
     reader(session.officer)
     stored = await _rulings(request).find(session.officer, objection_id)
-    do, typed = _do(form), _typed(form)
+    do, typed = _do(form), typed_lines(form, *_TYPED)
     if form.get("fragment") == "yes":
         case, _ = await _case(request, stored)
         review = await _rulings(request).review(stored.objection)
@@ -218,42 +220,24 @@ async def act(request: Request, session: SignedIn, form: Posted, objection_id: s
     """Do what the form says, then open the next one. Whoever was overtaken is told by whom, and finds his text again."""
     officer, rulings = session.officer, _rulings(request)
     reader(officer)
-    do, typed, view = _do(form), _typed(form), _view(form)
+    do, typed, view = _do(form), typed_lines(form, *_TYPED), _view(form)
     before = await rulings.find(officer, objection_id)
-    trouble: dict[str, Any]
     try:
-        effect = await rulings.rule(
-            officer, objection_id, _said(do, typed), seen=version_of(str(form.get("seen", "")))
-        )
-    except StaleError as stale:
-        names = await sessions_of(request).names(step["by"] for step in stale.steps)
-        trouble = {
-            "title": "在您查看之后，这件异议已有变化，您的操作没有提交",
-            "steps": [presenters.objection_step(step, names) for step in stale.steps],
-            "text": "请核对下面的变化。您填写的内容保留在表单中；仍要办理的，再次提交即可。",
-        }
-        status = HTTPStatus.CONFLICT
-    except Problem as problem:
-        if problem.code in (ProblemCode.FORBIDDEN, ProblemCode.WRONG_DEPARTMENT, ProblemCode.UNAVAILABLE):
-            raise
-        trouble = {"title": "没有提交", "steps": [], "text": problem.detail}
-        status = HTTPStatus(problem.status)
-    else:
-        codes, here = codes_of(request, officer, ""), position(view, before.objection)
-        following = await _beside(request, codes, view, here, objection_id)
-        words = (
-            _DONE[do]
-            if effect is Effect.DONE
-            else f"{OBJECTION_ACTION_TEXT[do]}此前已经生效，这次没有重复办理"
-        )
-        notice = f"{words}：{before.objection.record.document_number}。" + (
-            "已打开下一件。" if following else ""
-        )
-        await sessions_of(request).notify(session, notice)
-        where = f"/desk/objections/{following}" if following else "/desk/objections"
-        return RedirectResponse(link_to(where, {"view": view.value}), HTTPStatus.SEE_OTHER)
-    stored = await rulings.find(officer, objection_id)
-    return await _page(request, session, stored, view, do=do, typed=typed, trouble=trouble, status=status)
+        seen = version_of(str(form.get("seen", "")))
+        effect = await rulings.rule(officer, objection_id, _said(do, typed), seen=seen)
+    except (StaleError, Problem) as error:
+        trouble, status = await trouble_of(request, error, "这件异议", presenters.objection_step)
+        stored = await rulings.find(officer, objection_id)
+        return await _page(request, session, stored, view, do=do, typed=typed, trouble=trouble, status=status)
+    codes, here = codes_of(request, officer, ""), position(view, before.objection)
+    following = await _beside(request, codes, view, here, objection_id)
+    words = _DONE[do]
+    if effect is Effect.REPEATED:
+        words = f"{OBJECTION_ACTION_TEXT[do]}此前已经生效，这次没有重复办理"
+    notice = f"{words}：{before.objection.record.document_number}。" + ("已打开下一件。" if following else "")
+    await sessions_of(request).notify(session, notice)
+    where = f"/desk/objections/{following}" if following else "/desk/objections"
+    return RedirectResponse(link_to(where, {"view": view.value}), HTTPStatus.SEE_OTHER)
 
 
 @router.get("/{objection_id}/materials/{material_id}")
@@ -325,11 +309,6 @@ def _do(form: FormData) -> ObjectionAction:
 def _view(form: FormData) -> ObjectionView:
     value = str(form.get("view", ""))
     return ObjectionView(value) if value in list(ObjectionView) else ObjectionView.TODO
-
-
-def _typed(form: FormData) -> dict[str, str]:
-    # browsers send line ends as CR LF
-    return {name: str(form.get(name, "")).replace("\r\n", "\n").strip() for name in _TYPED}
 
 
 def _said(do: ObjectionAction, typed: Mapping[str, str]) -> Said:

@@ -37,6 +37,8 @@ from dept_adapter.desk.common import (
     reader,
     sessions_of,
     subjects_of,
+    trouble_of,
+    typed_lines,
     version_of,
 )
 from dept_adapter.desk.pages import DeskRoute, asset, message, page
@@ -448,30 +450,11 @@ async def act(request: Request, session: SignedIn, form: Posted, item_id: str) -
     seen = version_of(str(form.get("seen", "")))
     try:
         effect = await _done(request, officer, item_id, do, typed, seen)
-    except StaleError as stale:
-        names = await sessions_of(request).names(step["by"] for step in stale.steps)
-        trouble = {
-            "title": "在您查看之后，这个事项已有变化，您的操作没有提交",
-            "steps": [presenters.step(step, names) for step in stale.steps],
-            "text": "请核对下面的变化。您填写的内容保留在表单中；仍要办理的，再次提交即可。",
-        }
-        return await _item_page(
-            request,
-            session,
-            await officers.find(officer, item_id),
-            view,
-            do=do,
-            typed=typed,
-            trouble=trouble,
-            status=HTTPStatus.CONFLICT,
-        )
-    except Problem as problem:
-        if problem.code in (ProblemCode.FORBIDDEN, ProblemCode.WRONG_DEPARTMENT, ProblemCode.UNAVAILABLE):
-            raise
-        trouble = {"title": "没有提交", "steps": [], "text": problem.detail}
+    except (StaleError, Problem) as error:
+        trouble, status = await trouble_of(request, error, "这个事项", presenters.step)
         stored = await officers.find(officer, item_id)
         return await _item_page(
-            request, session, stored, view, do=do, typed=typed, trouble=trouble, status=problem.status
+            request, session, stored, view, do=do, typed=typed, trouble=trouble, status=status
         )
     words = DONE[do]
     if effect is Effect.PROPOSED:
@@ -546,11 +529,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _typed(form: FormData) -> dict[str, Any]:
-    # browsers send line ends as CR LF
-    texts = {
-        name: str(form.get(name, "")).replace("\r\n", "\n").strip()
-        for name in ("text", "free", "number", "finding")
-    }
+    texts = typed_lines(form, "text", "free", "number", "finding")
     return {**texts, "missing": [str(line).strip() for line in form.getlist("missing") if str(line).strip()]}
 
 
@@ -690,7 +669,7 @@ async def _expert_page(
 async def opine(request: Request, session: SignedIn, form: Posted, item_id: str) -> Response:
     """Give an opinion, or step back because of a conflict of interest."""
     holds(session.officer, Role.EXPERT)
-    typed = {name: str(form.get(name, "")).replace("\r\n", "\n").strip() for name in ("text", "vote", "do")}
+    typed = typed_lines(form, "text", "vote", "do")
     try:
         if typed["do"] == "conflict":
             await panels.declare(request, session.officer, item_id, panels.Conflict(reason=typed["text"]))
