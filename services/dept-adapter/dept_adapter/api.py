@@ -154,8 +154,7 @@ async def list_reviews(
     to_spot_check: bool = False,
 ) -> ReviewPage:
     """In order of the day by which the department has to decide. ``to_spot_check``: automatic decisions drawn for a look."""
-    own(officer, code)
-    served(request, code)
+    served(request, officer, code)
     reviews: Reviews = request.app.state.reviews
     found = await reviews.page(code, state, position(after), limit, to_spot_check=to_spot_check)
     last = found[-1].review if len(found) == limit else None
@@ -170,8 +169,7 @@ async def list_refused_decisions(
     request: Request, officer: Officer, code: str, limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> list[RefusedDecisionView]:
     """What its system said in answers to polling or in files and what could not take effect, the newest first."""
-    own(officer, code)
-    department = served(request, code)
+    department = served(request, officer, code)
     channels: Channels = request.app.state.channels
     found = await channels.refused_lately(department.slug, limit)
     return [RefusedDecisionView.model_validate(document) for document in found]
@@ -352,8 +350,9 @@ async def _act(request: Request, officer: Claims, item_id: str, order: Order) ->
     return summary(await officers.find(officer, item_id))
 
 
-def served(request: Request, code: str) -> Department:
-    """A department of this process. Raises Problem NOT_FOUND."""
+def served(request: Request, officer: Claims, code: str) -> Department:
+    """One of the officer's departments, at this process. Raises Problem: WRONG_DEPARTMENT, NOT_FOUND."""
+    own(officer, code)
     department: Department | None = request.app.state.departments.get(code)
     if department is None:
         raise Problem(ProblemCode.NOT_FOUND, f"本服务未接入代码为 {code} 的部门，请核对后重试。")

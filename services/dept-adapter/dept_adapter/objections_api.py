@@ -18,7 +18,6 @@ from dept_adapter.issuing import Letters
 from dept_adapter.letters_api import LetterView
 from dept_adapter.materials import FILE, objection_material
 from dept_adapter.objections import Objections, StoredObjection
-from dept_adapter.officers import own
 from dept_adapter.rulings import Correction, Rulings, Said
 from dept_adapter.states import OBJECTION_STATE_TEXT, ObjectionAction, ObjectionState, State
 
@@ -124,8 +123,7 @@ async def list_objections(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> ObjectionPage:
     """In order of the day by which the department has to decide. Also of departments with a system of their own."""
-    own(officer, code)
-    served(request, code)
+    served(request, officer, code)
     objections: Objections = request.app.state.objections
     found = await objections.page(code, state, position(after), limit)
     last = found[-1].objection if len(found) == limit else None

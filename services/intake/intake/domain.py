@@ -147,6 +147,8 @@ def publish(record: Record | None, event: RecordPublished) -> Record:
             "status": "published",
             "published_at": event.published_at,
             "expired_on": None,
+            # it may have gone by system before
+            **({"display": Display()} if event.record.in_person else {}),
         }
     )
 
