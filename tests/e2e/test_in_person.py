@@ -6,6 +6,7 @@ from datetime import UTC, datetime, time, timedelta
 from e2e.people import API, World, csv_bytes
 from e2e.test_flow import act
 from e2e.test_kinds import EVENTS, SYSTEMS
+from e2e.test_objections import at_desk, objects, until_objection
 
 from chassis.webhooks import sign
 from contracts.clock import china_date
@@ -65,9 +66,7 @@ async def test_a_record_that_goes_by_no_system_is_decided_by_its_number_alone(wo
     detail = (await world.ask("GET", url, officer)).ok()
     assert detail["case"] is None
     assert "机要渠道" in detail["case_note"]
-    (await world.desk(item_id, "refuse", {"reason": "写了内容"}, API)).problem(
-        ProblemCode.VALIDATION, "只登记结果"
-    )
+    (await world.desk(item_id, "refuse", {"reason": why}, API)).problem(ProblemCode.VALIDATION, "只登记结果")
     missing = {"missing": [IN_PERSON]}
     (await world.desk(item_id, "request-supplement", missing, API)).ok()
     await world.until_item(company, filed["application_id"], "supplement")
@@ -103,8 +102,22 @@ async def test_a_record_that_goes_by_no_system_is_decided_by_its_number_alone(wo
     ended = await world.until_completed(company, filed["application_id"])
     assert ended["items"][0]["status"] == "repaired"
 
+    # an objection to it takes the same way
+    (await objects(world, company, record_id=record_id, reason=why)).problem(ProblemCode.VALIDATION, "当面")
+    objection_id = (await objects(world, company, record_id=record_id, reason=IN_PERSON)).ok()["objection_id"]
+    (await at_desk(world, objection_id, "dismiss", {"reason": why}, API)).problem(
+        ProblemCode.VALIDATION, "只登记结果"
+    )
+    (await at_desk(world, objection_id, "dismiss", {"reason": IN_PERSON}, API)).ok()
+    await until_objection(world, company, objection_id, "dismissed")
+
     # no target heard of it, the department's system neither, no letter was made, and nobody kept what it says
-    assert world.database("dept-adapter")["letters"].count_documents({"item_id": item_id}) == 0
+    assert (
+        world.database("dept-adapter")["letters"].count_documents(
+            {"item_id": {"$in": [item_id, objection_id]}}
+        )
+        == 0
+    )
     assert world.database("sync")["deliveries"].count_documents({"record_id": record_id}) == 0
     found = [(where, word) for where, text in kept(world) for word in (number, why) if word in text]
     assert found == []
