@@ -115,7 +115,8 @@ async def test_a_target_that_joins_is_told_of_earlier_decisions_once_in_pages_an
     monkeypatch.setattr(catch_up, "PAGE", 10)
     await Replica(database, NATION).steps()
     records = [record(n) for n in range(35)]
-    await decide(database, *records, record(90, person=True), record(91, expired=True))
+    by_hand = replace(record(92), facts=record(92).facts.reduced())
+    await decide(database, *records, record(90, person=True), record(91, expired=True), by_hand)
     one = Replica(database, NATION, VENDOR, PAPER)
     await one.catch_up.step()
     assert len(await rows(database, VENDOR)) == 10, "one page a step"
@@ -126,7 +127,9 @@ async def test_a_target_that_joins_is_told_of_earlier_decisions_once_in_pages_an
     await two.steps()
     vendor, paper = await rows(database, VENDOR), await rows(database, PAPER)
     ordinary = {each.record_id for each in records}
-    assert set(vendor) == ordinary | {record(91).record_id}, "never of natural persons"
+    assert set(vendor) == ordinary | {record(91).record_id}, (
+        "never of natural persons, nor of what goes by no system"
+    )
     assert set(paper) == ordinary, "nobody decided about the one that expired: there is no letter to write"
     for id_ in ordinary:
         row = vendor[id_]

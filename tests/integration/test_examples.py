@@ -116,7 +116,7 @@ def _intake(database: Database) -> Handler:
     outbox = Outbox(database, source="/xinfu/intake", buckets=4, max_event_bytes=900_000)
     found = Findings(database, store)
     objected = Objections(database, store, cast(Materials, None), found, outbox, CATALOGUE, 30)
-    return ProgressHandler(store, FollowUps(database, store, outbox, [30], 60), found, objected)
+    return ProgressHandler(store, FollowUps(database, store, outbox, [30], 60), found, objected, CATALOGUE)
 
 
 def _dept_adapter(database: Database) -> Handler:

@@ -14,6 +14,7 @@ from unit.interleavings import Consumer, batches, deliveries, received
 from chassis.db import Session
 from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
+from contracts.catalogue import load_catalogue
 from contracts.events import (
     ApplicationCompleted,
     Event,
@@ -385,7 +386,9 @@ def consume(history: History, delivered: Iterable[Sequence[Received]]) -> tuple[
 
 def handler(documents: Documents) -> ProgressHandler:
     store, follow_ups = cast(Store, documents), cast(FollowUps, documents)
-    return ProgressHandler(store, follow_ups, cast(Findings, documents), cast(Objections, documents))
+    return ProgressHandler(
+        store, follow_ups, cast(Findings, documents), cast(Objections, documents), load_catalogue()
+    )
 
 
 def _whenever_started(documents: Documents) -> dict[str, Item]:

@@ -114,7 +114,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             ConsumerSpec(
                 NAME,
                 [topic.name for topic in _CONSUMED],
-                ProgressHandler(store, asked_later, found, objected),
+                ProgressHandler(store, asked_later, found, objected, catalogue),
             )
         ]
 

@@ -24,6 +24,7 @@ from contracts.events import (
     ItemReopened,
     ItemRouted,
     ItemWithdrawn,
+    LetterFact,
     LetterIssued,
     PropagationCompleted,
     PublicationExpired,
@@ -146,6 +147,8 @@ def publish(record: Record | None, event: RecordPublished) -> Record:
             "status": "published",
             "published_at": event.published_at,
             "expired_on": None,
+            # it may have gone by system before
+            **({"display": Display()} if event.record.in_person else {}),
         }
     )
 
@@ -281,6 +284,11 @@ class ItemLetter(Shape):
     content_hash: str
     verification_code: str
     issued_at: Timestamp
+
+
+def letter_of(event: LetterFact) -> ItemLetter:
+    """The letter an event tells of."""
+    return ItemLetter.model_validate({**event.model_dump(), "kind": event.letter_kind})
 
 
 class Item(Shape):
@@ -544,8 +552,7 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
                 "revocation_ground": event.ground,
             }
         case LetterIssued() if event.letter_id not in {letter.letter_id for letter in item.letters}:
-            found = {**event.model_dump(), "kind": event.letter_kind}
-            return {"letters": (*item.letters, ItemLetter.model_validate(found))}
+            return {"letters": (*item.letters, letter_of(event))}
         case PropagationCompleted() if event.state is DisplayState.PUBLICATION_ENDED:
             if event.version <= (item.repaired_version or 0):
                 return {}

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
+from contracts.catalogue import Catalogue
+from contracts.clock import china_date
 from contracts.errors import DeadLetterReason
 from contracts.events import (
     ItemEvent,
@@ -28,8 +30,14 @@ class ProgressHandler:
     """Keeps records, items and timelines up to what the events of a batch tell."""
 
     def __init__(
-        self, store: Store, follow_ups: FollowUps, findings: Findings, objections: Objections
+        self,
+        store: Store,
+        follow_ups: FollowUps,
+        findings: Findings,
+        objections: Objections,
+        catalogue: Catalogue,
     ) -> None:
+        self._catalogue = catalogue
         self._store = store
         self._follow_ups = follow_ups
         self._findings = findings
@@ -64,7 +72,8 @@ class ProgressHandler:
                     unit.reject(received, DeadLetterReason.SCHEMA_MISMATCH, detail)
                     continue
                 case RecordPublished():
-                    after = publish(before, event)
+                    told = self._catalogue.told(event.record, china_date(unit.now))
+                    after = publish(before, event.model_copy(update={"record": told}))
                 case RecordWithdrawn() if before is not None:
                     after = withdraw(before, event)
                 case RecordRepairedElsewhere() if before is not None:
@@ -119,7 +128,9 @@ class ProgressHandler:
         await progress.save()
         await self._findings.take(unit, found)
         if progress.repaired:
-            await self._follow_ups.schedule(progress.repaired, progress.items.values(), unit.session)
+            # nobody writes here about what is handed over in person
+            asked = [item for item in progress.items.values() if not item.facts.in_person]
+            await self._follow_ups.schedule(progress.repaired, asked, unit.session)
 
 
 _NOT_SHOWN = {"application_id", "item_id", "record_id", "subject_id", "record"}

@@ -16,11 +16,13 @@ from contracts.events import (
     ItemWithdrawn,
     ObjectionAccepted,
     ObjectionDecided,
+    ObjectionDueConfirmed,
     ObjectionEvent,
     ObjectionOutcome,
     ObjectionOverdue,
     ObjectionReferred,
     ObjectionRouted,
+    ObjectionWithdrawn,
     PropagationCompleted,
     PublicationExpired,
     ReferralDueConfirmed,
@@ -89,6 +91,10 @@ APPLICATION_STATUS = {"open": "办理中", "completed": "已完成"}
 REOPENED = "重新办理中"
 """Of an application that was completed and of which an item is open again."""
 _SHOWN = {DisplayState.PUBLISHED: "公示中", DisplayState.PUBLICATION_ENDED: "已停止公示"}
+
+
+HANDED_OVER = "所选记录不经平台办理：请凭编号到认定单位当面提交说明和材料，结果以当面送达的文书为准。"
+"""What is added where records are handed over in person."""
 
 
 def submitted(records: int, by: Assistance | None = None, *, confirmed: bool = False) -> str:
@@ -175,6 +181,14 @@ def objection(document_number: str, event: ObjectionEvent) -> tuple[str, str, da
         case ObjectionAccepted():
             kind, at = "objection_accepted", event.accepted_at
             text = f"{event.department.name}已受理异议，正在核查。"
+        case ObjectionWithdrawn():
+            kind, at, text = "objection_withdrawn", event.withdrawn_at, "异议已撤回，没有作出决定。"
+        case ObjectionDueConfirmed():
+            kind, at = "objection_due_confirmed", event.confirmed_at
+            text = (
+                f"放假安排已公布，异议的期限重新计算：{event.accept_due_on.isoformat()}前决定是否受理，"
+                f"{event.decide_due_on.isoformat()}前作出决定。"
+            )
         case ObjectionOverdue():
             kind, at = "objection_overdue", event.noticed_at
             text = f"{event.department.name}应于{event.due_on.isoformat()}前就异议{_STEP[event.step]}，现已超期。"

@@ -17,9 +17,11 @@ from contracts.events import (
     LetterChannel,
     ObjectionAccepted,
     ObjectionDecided,
+    ObjectionDueConfirmed,
     ObjectionEvent,
     ObjectionKind,
     ObjectionRouted,
+    ObjectionWithdrawn,
     PropagationCompleted,
     RepairGranted,
     RepairRecognised,
@@ -56,6 +58,8 @@ CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
     ItemReopened: (Channel.IN_APP,),
     ObjectionRouted: (Channel.IN_APP,),
     ObjectionAccepted: (Channel.IN_APP,),
+    ObjectionDueConfirmed: (Channel.IN_APP,),
+    ObjectionWithdrawn: (Channel.IN_APP,),
     ObjectionDecided: (Channel.IN_APP, Channel.EMAIL),
     PropagationCompleted: (Channel.IN_APP,),
     ApplicationCompleted: (Channel.IN_APP, Channel.EMAIL),
@@ -84,6 +88,8 @@ TellableEvent = (
     | ItemReopened
     | ObjectionRouted
     | ObjectionAccepted
+    | ObjectionDueConfirmed
+    | ObjectionWithdrawn
     | ObjectionDecided
     | PropagationCompleted
     | ApplicationCompleted
@@ -127,6 +133,8 @@ def fact_id(event: TellableEvent) -> str:
             return f"{event.TYPE}~{event.letter_id}"
         case FollowUpDue():
             return f"{event.TYPE}~{event.item_id}~{event.days}"
+        case ObjectionDueConfirmed():
+            return f"{event.TYPE}~{event.objection_id}~{event.decide_due_on}"
         case ObjectionEvent():
             return f"{event.TYPE}~{event.objection_id}"
         case ReviewDueConfirmed():
@@ -143,12 +151,10 @@ def notices(event: Event) -> list[Notice]:
         return []
     fact = fact_id(event)
     by_hand = isinstance(event, VendorLetterIssued) and event.channel is not LetterChannel.EMAIL
-    # an address belongs to an application
-    no_mail = by_hand or has_no_application(event)
     told = [
         Notice(fact, channel, event)
         for channel in CHANNELS[type(event)]
-        if not (no_mail and channel is Channel.EMAIL)
+        if not (by_hand and channel is Channel.EMAIL)
     ]
     if isinstance(event, VendorLetterIssued) and event.copy_channel is LetterChannel.EMAIL:
         told.append(Notice(f"{fact}~copy", Channel.EMAIL, event, to_supervisor=True))
@@ -158,6 +164,11 @@ def notices(event: Event) -> list[Notice]:
 def has_no_application(event: Event) -> bool:
     """An objection to a record: what stands for its application is its own id."""
     return isinstance(event, ObjectionEvent) and event.kind is ObjectionKind.RECORD
+
+
+def is_objection(application_id: str | None) -> bool:
+    """Whether what stands for an application is an objection to a record."""
+    return application_id is not None and application_id.startswith("obj_")
 
 
 def distinct(events: Iterable[Event]) -> dict[str, tuple[int, Notice]]:

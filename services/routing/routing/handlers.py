@@ -11,6 +11,7 @@ from contracts.events import (
     ItemStarted,
     ObjectionFiled,
     ObjectionReferred,
+    ObjectionWithdrawalRequested,
     WithdrawalRequested,
 )
 from contracts.records import DepartmentRef
@@ -19,6 +20,7 @@ from routing.domain import (
     ObjectionSent,
     Referred,
     Routed,
+    cancel_objection,
     forward,
     items_to_route,
     route,
@@ -50,6 +52,9 @@ class ApplicationHandler:
                     unit.emit(sent, cause=received.id, trace=received.trace)
                 else:
                     emit_objection(unit, sent, cause=received.id, trace=received.trace)
+                continue
+            if isinstance(event, ObjectionWithdrawalRequested):
+                unit.emit(cancel_objection(event), cause=received.id, trace=received.trace)
                 continue
             if isinstance(event, FollowUp):
                 if event.department is None:

@@ -113,5 +113,4 @@ class CatchUp:
         return await self._outbox.run(work)
 
     def _is_shown(self, target: Target, record: Record) -> bool:
-        facts = record.facts
-        return target in self._catalogue.targets_for(facts.category, facts.subject_type)
+        return target in self._catalogue.targets_of(record.facts)
