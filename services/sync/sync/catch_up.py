@@ -113,4 +113,4 @@ class CatchUp:
         return await self._outbox.run(work)
 
     def _is_shown(self, target: Target, record: Record) -> bool:
-        return target in self._catalogue.targets_of(record.facts)
+        return any(each.id == target.id for each in self._catalogue.targets_of(record.facts))
