@@ -1,5 +1,6 @@
 """`xinfu letters`: letters to vendors: see them, release them or not, note that they were taken there, answered, and what was seen."""
 
+from collections.abc import AsyncIterator
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +9,7 @@ import typer
 from rich.table import Table
 
 from contracts.clock import CHINA_STANDARD_TIME
+from xinfu.client import RefusedError
 from xinfu.operators import Reason, Services, operate
 from xinfu.terminal import DataDir, age, clock_time, console, plain
 from xinfu_local import DEFAULT_DATA_DIR
@@ -25,6 +27,17 @@ def _url(services: Services, rest: str = "") -> str:
     return f"{services.urls['sync']}/v1/vendor-letters{rest}"
 
 
+async def _letters(services: Services, state: str | None) -> AsyncIterator[dict[str, Any]]:
+    after = ""
+    while True:
+        query = f"?limit=200{f'&state={state}' if state else ''}{f'&after={after}' if after else ''}"
+        page = await services.client.call("GET", _url(services, query))
+        for each in page["letters"]:
+            yield each
+        if not (after := page["next"] or ""):
+            return
+
+
 @letters_app.command("list")
 def list_letters(
     state: Annotated[
@@ -36,14 +49,8 @@ def list_letters(
 
     async def work(services: Services) -> bool:
         table = Table("编号", "平台", "哪一步", "状态", "文号", "不一致已", "送出", "答复", "了结")
-        after = ""
-        while True:
-            query = f"?limit=200{f'&state={state}' if state else ''}{f'&after={after}' if after else ''}"
-            page = await services.client.call("GET", _url(services, query))
-            for each in page["letters"]:
-                _row(table, each)
-            if not (after := page["next"] or ""):
-                break
+        async for each in _letters(services, state):
+            _row(table, each)
         console.print(table)
         return True
 
@@ -98,6 +105,30 @@ def release(letter: LetterId, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
         done = await services.client.call("POST", _url(services, f"/{letter}/release"))
         console.print(f"已签发 {plain(done['number'])}，请对方于 {done['due_on']} 前答复")
         return True
+
+    operate(data_dir, work)
+
+
+@letters_app.command("release-notices")
+def release_notices(
+    target: Annotated[str, typer.Argument(help="平台标识：只能函告的平台")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """签发给一个平台的全部告知函草稿，一条决定一份；不能签发的逐份说明原因，退出状态为 1。"""
+
+    async def work(services: Services) -> bool:
+        released, refused = 0, 0
+        async for each in _letters(services, "draft"):
+            if each["target_id"] != target or not each["notice"]:
+                continue
+            try:
+                await services.client.call("POST", _url(services, f"/{each['id']}/release"))
+                released += 1
+            except RefusedError as error:
+                refused += 1
+                console.print(f"{each['id']} 未签发：{plain(str(error))}", soft_wrap=True)
+        console.print(f"已签发 {released} 份，未签发 {refused} 份")
+        return not refused
 
     operate(data_dir, work)
 
