@@ -108,6 +108,75 @@ class PublicationExpired(Event):
     noticed_at: Timestamp
 
 
+class RecordShielded(Event):
+    """A court approved a reorganisation plan or composition of the subject: while it is performed the record is shielded (临时屏蔽)."""
+
+    TYPE = "cn.xinfu.record.shielded.v1"
+    TOPIC = "xinfu.records"
+    KEY = "record_id"
+
+    record_id: RecordId
+    court: str = Field(min_length=1, max_length=200, description="Name of the court")
+    ruling_number: str = Field(min_length=1, max_length=128, description="案号 or 文号 of the ruling")
+    ruled_on: date
+    plan_ends_on: date | None = Field(
+        default=None,
+        description="Last day of the plan as the ruling names it; nothing follows from its passing",
+    )
+    shielded_at: Timestamp
+
+
+class ShieldOutcome(StrEnum):
+    """How a plan ended: it was performed (执行完毕), or it failed (the court ended it, or declared the subject bankrupt)."""
+
+    PERFORMED = "performed"
+    FAILED = "failed"
+
+
+class ShieldEnded(Event):
+    """A court ruled that the plan is performed: final repair; or that it failed: the record is published again."""
+
+    TYPE = "cn.xinfu.shield.ended.v1"
+    TOPIC = "xinfu.records"
+    KEY = "record_id"
+
+    record_id: RecordId
+    outcome: ShieldOutcome
+    court: str = Field(min_length=1, max_length=200, description="Name of the court")
+    ruling_number: str = Field(min_length=1, max_length=128, description="案号 or 文号 of the ruling")
+    ruled_on: date
+    ended_at: Timestamp
+
+
+class PublicationChange(StrEnum):
+    """Why the publication of a record changed, without a decision on a repair."""
+
+    WITHDRAWN = "withdrawn"
+    PUBLISHED_AGAIN = "published_again"
+    SHIELDED = "shielded"
+    PLAN_PERFORMED = "plan_performed"
+    PLAN_FAILED = "plan_failed"
+
+
+class PublicationChanged(Event):
+    """What the public is to see of a record changed on the record's own account: withdrawn, published again, shielded, and what
+    ends a shield. The targets follow; a repair that was granted stands over it.
+    """
+
+    TYPE = "cn.xinfu.publication.changed.v1"
+    TOPIC = "xinfu.records"
+    KEY = "record_id"
+
+    record_id: RecordId
+    subject_id: SubjectId
+    record: RecordFacts
+    change: PublicationChange
+    state: DisplayState
+    number: str = Field(max_length=128, description="文号 of what it rests on, or in words what that is")
+    revision: int = Field(ge=1, description="Which change of this record it is: later ones have higher ones")
+    changed_at: Timestamp
+
+
 # --- xinfu.applications ----------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from fastapi import FastAPI
 
+from chassis.audit import Audit
 from chassis.auth import ServiceToken
 from chassis.background import Loop
 from chassis.consumer import ConsumerSpec
@@ -29,6 +30,7 @@ from intake import (
     objections,
     objections_api,
     rules_api,
+    shields_api,
 )
 from intake import invariants as checks
 from intake.acts import Acts
@@ -46,6 +48,7 @@ from intake.objections import Objections
 from intake.parts import Intake
 from intake.pressure import Gate
 from intake.settings import IntakeSettings
+from intake.shields import Shields
 from intake.store import COLLECTIONS, Store
 from intake.streaming import TimelineWakeups
 from intake.submission import Submission
@@ -98,6 +101,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             asked_later,
             found,
             objected,
+            Shields(store, runtime.outbox, catalogue, Audit(runtime.database)),
             Importer(store, runtime.outbox, gate.room),
             TimelineWakeups(store.settled_timeline, settings.max_event_streams),
             gate,
@@ -147,6 +151,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             certificate_api.router,
             follow_ups_api.router,
             objections_api.router,
+            shields_api.router,
             feed_api.router,
             checks.router,
         ],

@@ -262,6 +262,9 @@ def _max_text(rule: Rule) -> str:
 def _extra(overlay: Overlay) -> Extra:
     days = overlay.department_working_days
     effects = []
+    if overlay.shields:
+        begins, ends = "、".join(overlay.begin_materials), "、".join(overlay.end_materials)
+        effects.append(f"凭{begins}临时屏蔽公示，凭{ends}终止公示")
     if overlay.waives_min_publication:
         effects.append("不受最短公示期限制")
     if days is not None:

@@ -9,19 +9,34 @@ from contracts.events import (
     ItemEvent,
     LetterIssued,
     ObjectionEvent,
+    PublicationChanged,
     RecordPublished,
     RecordRepairedElsewhere,
+    RecordShielded,
     RecordWithdrawn,
     RepairRefused,
     RepairRevoked,
+    ShieldEnded,
 )
 from intake import texts
-from intake.domain import Record, apply, occurred_at, publish, repaired_elsewhere, withdraw
+from intake.domain import (
+    Record,
+    apply,
+    begin_shield,
+    end_shield,
+    occurred_at,
+    publication_changed,
+    publish,
+    repaired_elsewhere,
+    withdraw,
+)
 from intake.findings import Findings
 from intake.follow_ups import FollowUps
 from intake.objections import Objections
 from intake.progress import Progress
 from intake.store import Store
+
+_AboutRecord = RecordPublished | RecordWithdrawn | RecordRepairedElsewhere | RecordShielded | ShieldEnded
 
 
 class ProgressHandler:
@@ -37,11 +52,7 @@ class ProgressHandler:
 
     async def __call__(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
         """Other events of these topics mean nothing to intake."""
-        about_records = [
-            r
-            for r in batch
-            if isinstance(r.event, RecordPublished | RecordWithdrawn | RecordRepairedElsewhere)
-        ]
+        about_records = [r for r in batch if isinstance(r.event, _AboutRecord)]
         about_items = [r for r in batch if isinstance(r.event, ItemEvent)]
         if about_records:
             await self._records(unit, about_records)
@@ -55,6 +66,7 @@ class ProgressHandler:
         known = await self._store.records({r.key for r in batch}, unit.session)
         changed: dict[str, Record] = {}
         recognised: list[tuple[Received, RecordRepairedElsewhere, str]] = []
+        shown: list[tuple[Received, PublicationChanged, str]] = []
         for received in batch:
             event = received.event
             before = changed.get(received.key) or known.get(received.key)
@@ -71,19 +83,32 @@ class ProgressHandler:
                     after = repaired_elsewhere(before, event)
                     if before.item_id and before.application_id:
                         recognised.append((received, event, before.item_id))
+                case RecordShielded() if before is not None:
+                    after = begin_shield(before, event)
+                case ShieldEnded() if before is not None:
+                    after = end_shield(before, event)
                 case _:
                     detail = (
                         f"no record {received.key} is known: publish it before anything else is told of it"
                     )
                     unit.reject(received, DeadLetterReason.UNKNOWN_AGGREGATE, detail)
                     continue
-            if after is not before:
-                changed[received.key] = after
+            if after is before:
+                continue
+            after, told = publication_changed(before, after, unit.now)
+            changed[received.key] = after
+            if told is not None:
+                unit.emit(told, cause=received.id, trace=received.trace)
+                if after.application_id and after.item_id:
+                    shown.append((received, told, after.item_id))
         await self._store.save_records(changed.values(), unit.session)
-        if recognised:
-            progress = await Progress.load(self._store, unit, {item_id for _, _, item_id in recognised})
+        if recognised or shown:
+            about = {item_id for _, _, item_id in (*recognised, *shown)}
+            progress = await Progress.load(self._store, unit, about)
             for received, event, item_id in recognised:
                 progress.recognise(progress.items[item_id], event, received.trace)
+            for received, told, item_id in shown:
+                progress.shown_otherwise(progress.items[item_id], told, received.trace)
             await progress.save()
 
     async def _items(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:

@@ -25,7 +25,7 @@ from chassis.unit_of_work import UnitOfWork
 from contracts.errors import ProblemCode
 from contracts.events import RecordPublished
 from intake.csv_import import Accepted, BadHeaderError, RawRow, Rejected, RowChecker, RowReader, read_header
-from intake.domain import Record
+from intake.domain import Record, publication_changed
 from intake.store import Store
 
 log = get_logger(__name__)
@@ -171,8 +171,10 @@ class Importer:
                 before = known.get(row.facts.record_id)
                 if before is not None and before.content_hash == row.content_hash:
                     continue
-                record = imported(before, row, unit.now)
+                record, told = publication_changed(before, imported(before, row, unit.now), unit.now)
                 changed.append(record)
+                if told is not None:
+                    unit.emit(told, cause=f"import:{record.record_id}:{record.revision}")
                 unit.emit(
                     RecordPublished(
                         record_id=record.record_id, record=record.facts, published_at=record.published_at

@@ -11,6 +11,7 @@ from contracts.events import (
     FalseMaterialFound,
     ItemOutcome,
     ItemStarted,
+    PublicationChanged,
     PublicationExpired,
     RecognitionRequested,
     RecordRepairedElsewhere,
@@ -213,6 +214,13 @@ class Progress:
             **found.model_dump(exclude={"requested"}),
         )
         self._unit.emit(event, cause=f"recognise:{item_id}", trace=trace)
+
+    def shown_otherwise(self, item: Item, event: PublicationChanged, trace: Trace) -> None:
+        """The record of an open item is shown otherwise, without a decision."""
+        if item.decision is None and item.outcome is None:
+            line = texts.publication_changed(item.facts.document_number, event)
+            facts = {"change": event.change.value, "number": event.number}
+            self.change(item, "publication_changed", line, event.changed_at, facts, trace)
 
     def expire(self, item: Item, event: PublicationExpired) -> None:
         """The record's publication ended by itself. A queued item need not wait any longer; one that is decided or ended stays."""

@@ -22,6 +22,8 @@ from contracts.events import (
     ObjectionReferred,
     ObjectionRouted,
     PropagationCompleted,
+    PublicationChange,
+    PublicationChanged,
     PublicationExpired,
     ReferralDueConfirmed,
     ReferralOverdue,
@@ -88,7 +90,18 @@ _STEP = {ReviewStep.ACCEPT: "受理", ReviewStep.DECIDE: "作出决定"}
 APPLICATION_STATUS = {"open": "办理中", "completed": "已完成"}
 REOPENED = "重新办理中"
 """Of an application that was completed and of which an item is open again."""
-_SHOWN = {DisplayState.PUBLISHED: "公示中", DisplayState.PUBLICATION_ENDED: "已停止公示"}
+_SHOWN = {
+    DisplayState.PUBLISHED: "公示中",
+    DisplayState.SHIELDED: "已临时屏蔽",
+    DisplayState.PUBLICATION_ENDED: "已停止公示",
+}
+_CHANGE = {
+    PublicationChange.WITHDRAWN: "记录已由其来源撤回，各平台随之停止公示",
+    PublicationChange.PUBLISHED_AGAIN: "记录重新公示",
+    PublicationChange.SHIELDED: "因破产重整、和解临时屏蔽（{number}），各平台随之暂停公示；本事项照常办理",
+    PublicationChange.PLAN_PERFORMED: "重整计划、和解协议执行完毕（{number}），各平台随之终止公示",
+    PublicationChange.PLAN_FAILED: "重整计划、和解协议未能执行（{number}），恢复公示；本事项照常办理",
+}
 
 
 def submitted(records: int, by: Assistance | None = None, *, confirmed: bool = False) -> str:
@@ -123,6 +136,11 @@ def started(document_number: str, granted: bool) -> str:
 def repaired_elsewhere(document_number: str, platform_name: str) -> str:
     """The line of an item whose record another platform has repaired."""
     return f"{document_number}：{platform_name}已修复该记录，予以认可，不再重复办理。"
+
+
+def publication_changed(document_number: str, event: PublicationChanged) -> str:
+    """The line of an open item whose record is shown otherwise from now on."""
+    return f"{document_number}：{_CHANGE[event.change].format(number=event.number)}。"
 
 
 def no_longer_queued(document_number: str) -> str:
