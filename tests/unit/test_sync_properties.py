@@ -493,7 +493,7 @@ def test_any_delivery_of_decisions_ends_in_the_same_desired_states(
         word = words[record_id][-1] if record_id in words else None
         if word is not None and desired(event) is PUBLISHED and word.state is not PUBLISHED:
             # a repair that does not stand brings back what the record itself is to be shown as
-            shown = (word.state, None, word.number)
+            shown: tuple[DisplayState, str | None, str] = (word.state, None, word.number)
         else:
             shown = (desired(event), event.item_id, event.decision_number)
         assert (record.state, record.item_id, record.decision_number) == shown

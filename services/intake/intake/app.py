@@ -44,6 +44,7 @@ from intake.importing import Importer
 from intake.letters import LetterFetcher
 from intake.mandates import Mandates
 from intake.materials import Materials
+from intake.notices import Notices
 from intake.objections import Objections
 from intake.parts import Intake
 from intake.pressure import Gate
@@ -81,6 +82,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             catalogue,
             settings.idempotency_retention_days,
         )
+        notices = Notices(store, catalogue, settings.transition)
         gate = Gate(settings, store, runtime.outbox)
         app.state.expiry = Expiry(
             runtime.database,
@@ -102,7 +104,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             found,
             objected,
             Shields(store, runtime.outbox, catalogue, Audit(runtime.database)),
-            Importer(store, runtime.outbox, gate.room),
+            Importer(store, runtime.outbox, gate.room, notices),
             TimelineWakeups(store.settled_timeline, settings.max_event_streams),
             gate,
             Painter(settings.max_pictures_at_work),
@@ -118,7 +120,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             ConsumerSpec(
                 NAME,
                 [topic.name for topic in _CONSUMED],
-                ProgressHandler(store, asked_later, found, objected),
+                ProgressHandler(store, asked_later, found, objected, notices),
             )
         ]
 

@@ -16,8 +16,10 @@ from pydantic import Field
 
 from contracts.events import (
     ApplicationCompleted,
+    ClosureReason,
     CompletedItem,
     Ground,
+    ItemClosed,
     ItemEvent,
     ItemOutcome,
     ItemReferred,
@@ -40,6 +42,7 @@ from contracts.events import (
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewClosed,
     ReviewDueConfirmed,
     ReviewExpired,
     ReviewExtended,
@@ -127,7 +130,8 @@ class Record(Shape):
     ``repaired_at``: its publication ended (``repaired_by``: the platform that says so, where it was not us); ``revoked_at``: that repair was revoked, so it is shown again.
     ``objection_id``: the open objection to it; ``result_objection_id``: that to the result of its last item.
     ``withdrawal_reason``: of the last withdrawal. ``publication_revision`` counts the changes of what is shown that nobody decided on a
-    repair (``publication``). ``refused_at``: the department refused to repair it; ``expired_on``: from this day on it is not shown, its period having passed.
+    repair (``publication``). ``notice_served_at``: its subject got the repair notice.
+    ``refused_at``: the department refused to repair it; ``expired_on``: from this day on it is not shown, its period having passed.
     """
 
     record_id: RecordId
@@ -140,6 +144,7 @@ class Record(Shape):
     withdrawal_reason: str | None = None
     shield: Shield | None = None
     publication_revision: int = 0
+    notice_served_at: Timestamp | None = None
     content_hash: str | None = None
     revision: int = 0
     application_id: ApplicationId | None = None
@@ -303,6 +308,7 @@ class ItemStatus(StrEnum):
     WITHDRAWN = "withdrawn"
     RECOGNISED = "recognised"
     EXPIRED = "expired"
+    CLOSED = "closed"
 
 
 OBJECTIONABLE = frozenset({ItemStatus.NOT_ACCEPTED, ItemStatus.REFUSED, ItemStatus.REVOKED})
@@ -363,6 +369,14 @@ class Expiry(Shape):
     requested: bool = False
 
 
+class Closure(Shape):
+    """There is nothing left to repair. ``reason``: for people. ``requested``: whoever has the item was asked to end it."""
+
+    reason_code: ClosureReason
+    reason: str
+    requested: bool = False
+
+
 class Overdue(Shape):
     """The last deadline of the department that passed."""
 
@@ -414,6 +428,7 @@ class Item(Shape):
     # xinfu.records
     recognition: Recognition | None = None
     expiry: Expiry | None = None
+    closure: Closure | None = None
     # findings at other items
     disputes: tuple[Dispute, ...] = ()
     # xinfu.routing
@@ -422,6 +437,7 @@ class Item(Shape):
     decide_due_on: date | None = None
     decide_due_provisional: bool = False
     unassigned_withdrawn_at: Timestamp | None = None
+    unassigned_closed_at: Timestamp | None = None
     # xinfu.decisions
     round: int = 0
     reviewed_by: DepartmentRef | None = None
@@ -430,6 +446,7 @@ class Item(Shape):
     not_accepted_at: Timestamp | None = None
     withdrawn_at: Timestamp | None = None
     expired_at: Timestamp | None = None
+    closed_at: Timestamp | None = None
     extension_reason: str | None = None
     changed_due_on: date | None = None
     changed_due_provisional: bool = False
@@ -458,6 +475,7 @@ class Item(Shape):
             ItemStatus.REVOKED: self.revoked_at is not None,
             ItemStatus.RECOGNISED: self.decision == "recognised",
             ItemStatus.EXPIRED: self.expired_at is not None,
+            ItemStatus.CLOSED: (self.closed_at or self.unassigned_closed_at) is not None,
             # with a repair elsewhere, only the decision tells whose repair it is that every target shows
             ItemStatus.REPAIRED: self.repaired_at is not None
             and (self.decision is not None or self.recognition is None)
@@ -493,6 +511,8 @@ class Item(Shape):
                 return ItemOutcome.RECOGNISED
             case ItemStatus.EXPIRED:
                 return ItemOutcome.EXPIRED
+            case ItemStatus.CLOSED:
+                return ItemOutcome.CLOSED
         return None
 
     @property
@@ -579,6 +599,8 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
                 "overdue": None,
                 "changed_due_on": event.decide_due_on,
                 "withdrawal_requested_at": None,
+                # the decision that came first no longer stands
+                "closure": item.closure and item.closure.model_copy(update={"requested": False}),
             }
         case ItemReferred():
             referral = Referral(
@@ -599,6 +621,8 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
             }
         case ItemWithdrawn():
             return {"unassigned_withdrawn_at": item.unassigned_withdrawn_at or event.withdrawn_at}
+        case ItemClosed():
+            return {"unassigned_closed_at": item.unassigned_closed_at or event.closed_at}
         case SupplementRequested():
             asked = Supplement(
                 missing=event.missing,
@@ -627,6 +651,8 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
             return {"withdrawn_at": item.withdrawn_at or event.withdrawn_at}
         case ReviewExpired():
             return {"expired_at": item.expired_at or event.expired_at}
+        case ReviewClosed():
+            return {"closed_at": item.closed_at or event.closed_at}
         case RepairGranted() if event.round > item.round:
             return {
                 "round": event.round,
@@ -698,6 +724,8 @@ def occurred_at(event: ItemEvent) -> datetime:
             return event.received_at
         case ReviewExpired():
             return event.expired_at
+        case ReviewClosed() | ItemClosed():
+            return event.closed_at
         case ReviewAccepted():
             return event.accepted_at
         case ReviewNotAccepted():

@@ -32,6 +32,7 @@ from intake.domain import (
 )
 from intake.findings import Findings
 from intake.follow_ups import FollowUps
+from intake.notices import Notices
 from intake.objections import Objections
 from intake.progress import Progress
 from intake.store import Store
@@ -43,12 +44,18 @@ class ProgressHandler:
     """Keeps records, items and timelines up to what the events of a batch tell."""
 
     def __init__(
-        self, store: Store, follow_ups: FollowUps, findings: Findings, objections: Objections
+        self,
+        store: Store,
+        follow_ups: FollowUps,
+        findings: Findings,
+        objections: Objections,
+        notices: Notices,
     ) -> None:
         self._store = store
         self._follow_ups = follow_ups
         self._findings = findings
         self._objections = objections
+        self._notices = notices
 
     async def __call__(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
         """Other events of these topics mean nothing to intake."""
@@ -101,6 +108,9 @@ class ProgressHandler:
                 unit.emit(told, cause=received.id, trace=received.trace)
                 if after.application_id and after.item_id:
                     shown.append((received, told, after.item_id))
+        published = [r.key for r in batch if isinstance(r.event, RecordPublished) and r.key in changed]
+        told_of = await self._notices.serve(unit, [changed[i] for i in dict.fromkeys(published)])
+        changed |= {record.record_id: record for record in told_of}
         await self._store.save_records(changed.values(), unit.session)
         if recognised or shown:
             about = {item_id for _, _, item_id in (*recognised, *shown)}
@@ -137,6 +147,7 @@ class ProgressHandler:
             progress.change(apply(item, event), *line, occurred_at(event), facts, received.trace)
             progress.ask_for_recognition(item.item_id, received.trace)
             progress.ask_for_expiry(item.item_id, received.trace)
+            progress.ask_for_closure(item.item_id, received.trace)
             progress.tell_disputes(item.item_id, received.trace)
             if isinstance(event, RepairRefused | RepairRevoked) and event.false_material:
                 # what an upheld objection has overtaken is no finding any more

@@ -8,6 +8,7 @@ from contracts.events import (
     ApplicationCompleted,
     FalseMaterial,
     Ground,
+    ItemClosed,
     ItemEvent,
     ItemOutcome,
     ItemReferred,
@@ -32,6 +33,7 @@ from contracts.events import (
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewClosed,
     ReviewDueConfirmed,
     ReviewExpired,
     ReviewExtended,
@@ -68,6 +70,7 @@ ITEM_STATUS = {
     ItemStatus.WITHDRAWN: "已撤回",
     ItemStatus.RECOGNISED: "已认可",
     ItemStatus.EXPIRED: "公示期满",
+    ItemStatus.CLOSED: "无须修复",
 }
 TARGET_STATE = {
     TargetState.ACKNOWLEDGED: "已接收，待核验",
@@ -80,6 +83,7 @@ _RARE = {
     ItemOutcome.WITHDRAWN: "已撤回",
     ItemOutcome.RECOGNISED: "认可别处的修复",
     ItemOutcome.EXPIRED: "公示期满",
+    ItemOutcome.CLOSED: "无须修复",
 }
 _OBJECTION_OUTCOME = {
     ObjectionOutcome.UPHELD: "成立",
@@ -141,6 +145,18 @@ def repaired_elsewhere(document_number: str, platform_name: str) -> str:
 def publication_changed(document_number: str, event: PublicationChanged) -> str:
     """The line of an open item whose record is shown otherwise from now on."""
     return f"{document_number}：{_CHANGE[event.change].format(number=event.number)}。"
+
+
+def nothing_left(event: PublicationChanged) -> str:
+    """Why there is nothing left to repair, as departments and applicants are told; one sentence."""
+    if event.change is PublicationChange.WITHDRAWN:
+        return f"{event.number.removesuffix('。')}。记录已不再公示，无须修复。"
+    return f"重整计划、和解协议已执行完毕（{event.number}），记录终止公示，无须另行修复。"
+
+
+def closed(document_number: str, reason: str) -> str:
+    """The line of a queued item that ends: there is nothing left to repair."""
+    return f"{document_number}：{reason}该事项随之结束，您无需操作。"
 
 
 def no_longer_queued(document_number: str) -> str:
@@ -302,6 +318,8 @@ def progress(document_number: str, event: ItemEvent, *, was_revoked: bool = Fals
         case ReviewExpired():
             kind = "expired"
             text = f"公示期已于{event.ended_on.isoformat()}届满，公示自动终止，无需修复，该事项结束。"
+        case ReviewClosed() | ItemClosed():
+            kind, text = "closed", f"{event.reason}该事项随之结束，您无需操作。"
         case RepairGranted():
             kind = "granted"
             text = f"{event.department.name}准予修复，决定书文号：{event.decision_number}。"

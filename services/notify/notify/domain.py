@@ -10,6 +10,7 @@ from contracts.events import (
     Channel,
     Event,
     FollowUpDue,
+    ItemClosed,
     ItemReferred,
     ItemReopened,
     ItemStarted,
@@ -21,11 +22,14 @@ from contracts.events import (
     ObjectionKind,
     ObjectionRouted,
     PropagationCompleted,
+    PublicationChanged,
     RepairGranted,
+    RepairNoticeServed,
     RepairRecognised,
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewClosed,
     ReviewDueConfirmed,
     ReviewExpired,
     ReviewExtended,
@@ -37,6 +41,8 @@ from contracts.events import (
 )
 
 CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
+    RepairNoticeServed: (Channel.IN_APP, Channel.EMAIL),
+    PublicationChanged: (Channel.IN_APP,),
     ApplicationSubmitted: (Channel.IN_APP, Channel.EMAIL),
     ItemReferred: (Channel.IN_APP,),
     ItemStarted: (Channel.IN_APP,),
@@ -47,6 +53,8 @@ CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
     SupplementRequested: (Channel.IN_APP, Channel.EMAIL),
     ReviewDueConfirmed: (Channel.IN_APP,),
     ReviewExpired: (Channel.IN_APP, Channel.EMAIL),
+    ReviewClosed: (Channel.IN_APP, Channel.EMAIL),
+    ItemClosed: (Channel.IN_APP, Channel.EMAIL),
     ReviewExtended: (Channel.IN_APP,),
     ReviewWithdrawn: (Channel.IN_APP,),
     RepairGranted: (Channel.IN_APP,),
@@ -65,7 +73,9 @@ CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
 applicant has to act, or a right to object arises. The e-mail about a vendor letter is the letter itself, to the vendor."""
 
 TellableEvent = (
-    ApplicationSubmitted
+    RepairNoticeServed
+    | PublicationChanged
+    | ApplicationSubmitted
     | ItemReferred
     | ItemStarted
     | FollowUpDue
@@ -75,6 +85,8 @@ TellableEvent = (
     | SupplementRequested
     | ReviewDueConfirmed
     | ReviewExpired
+    | ReviewClosed
+    | ItemClosed
     | ReviewExtended
     | ReviewWithdrawn
     | RepairGranted
@@ -113,11 +125,15 @@ def notice_id(fact: str, channel: Channel) -> str:
 def fact_id(event: TellableEvent) -> str:
     """What makes a fact the same fact, however often and under whatever event id it is reported.
 
-    Event type and application, item or objection, and sync's version, or the round of a reopened item, where a fact can come again
+    Event type and application, item, record or objection, and sync's version, or the round of a reopened item, where a fact can come again
     for the same item. All characters are
     both unreserved in URLs (RFC 3986, 2.3) and allowed in the left side of a Message-ID (atext, RFC 5322, 3.2.3).
     """
     match event:
+        case RepairNoticeServed():
+            return f"{event.TYPE}~{event.record_id}"
+        case PublicationChanged():
+            return f"{event.TYPE}~{event.record_id}~{event.revision}"
         case ApplicationSubmitted() | ApplicationCompleted():
             return f"{event.TYPE}~{event.application_id}"
         case PropagationCompleted():
@@ -142,8 +158,9 @@ def notices(event: Event) -> list[Notice]:
         return []
     fact = fact_id(event)
     by_hand = isinstance(event, VendorLetterIssued) and event.channel is not LetterChannel.EMAIL
-    # an address belongs to an application
-    no_mail = by_hand or has_no_application(event)
+    # an address belongs to an application; of a subject without one intake knows whether it has left one
+    unknown = not event.by_email if isinstance(event, RepairNoticeServed) else has_no_application(event)
+    no_mail = by_hand or unknown
     return [
         Notice(fact, channel, event)
         for channel in CHANNELS[type(event)]
@@ -151,8 +168,15 @@ def notices(event: Event) -> list[Notice]:
     ]
 
 
+def application_of(event: TellableEvent) -> str | None:
+    """The application of what is told, or what stands for it."""
+    return None if isinstance(event, RepairNoticeServed | PublicationChanged) else event.application_id
+
+
 def has_no_application(event: Event) -> bool:
-    """An objection to a record: what stands for its application is its own id."""
+    """What is about a record alone. An objection to one: what stands for its application is its own id."""
+    if isinstance(event, RepairNoticeServed | PublicationChanged):
+        return True
     return isinstance(event, ObjectionEvent) and event.kind is ObjectionKind.RECORD
 
 

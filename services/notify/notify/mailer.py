@@ -109,10 +109,14 @@ class Mailer:
         applications = {
             mail.application_id for mail in mails if mail.application_id and not mail.vendor_letter
         }
+        subjects = {mail.subject_id for mail in mails if mail.subject_id and mail.application_id is None}
         cases: Mapping[str, Case] = {}
+        emails: Mapping[str, str] = {}
         try:
             if applications:
                 cases = await self._directory.cases(applications)
+            if subjects:
+                emails = await self._directory.emails(subjects)
         except (ClientError, TimeoutError) as error:
             waiting = [mail for mail in mails if mail.office is None and mail.vendor_letter is None]
             deliveries.block(waiting, f"联系信息暂时无法查询（{type(error).__name__}）")
@@ -120,7 +124,7 @@ class Mailer:
         for mail in mails:
             if mail.id in deliveries.results:
                 continue
-            address = self._address(mail, cases)
+            address = self._address(mail, cases, emails)
             if isinstance(address, Failure):
                 deliveries.results[mail.id] = address
             else:
@@ -175,12 +179,14 @@ class Mailer:
         if marks:
             await self._emails.mark(marks, unit.session, unit.now)
 
-    def _address(self, mail: Mail, cases: Mapping[str, Case]) -> str | Failure:
+    def _address(self, mail: Mail, cases: Mapping[str, Case], emails: Mapping[str, str]) -> str | Failure:
         if mail.office is not None:
             return self._offices.address(mail.office) or NO_OFFICE_ADDRESS
         if mail.vendor_letter is not None:
             return self._letters.address(mail.vendor_letter)
-        case = cases.get(mail.application_id or "")
+        if mail.application_id is None:
+            return emails.get(mail.subject_id or "") or NO_ADDRESS
+        case = cases.get(mail.application_id)
         if case is None:
             return NO_CASE
         return case.contact.email or NO_ADDRESS
@@ -212,6 +218,9 @@ def _result(mark: Mark, now: datetime) -> Event | None:
         return (
             OfficeNotified.model_validate(office) if sent else OfficeNotificationFailed.model_validate(office)
         )
+    if mail.application_id is None:
+        # the events name an application
+        return None
     told = {
         **ended,
         "subject_id": mail.subject_id,
