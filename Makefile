@@ -14,13 +14,15 @@ export UV_PYTHON_DOWNLOADS = never
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-# every member installed as itself, so that each stays a deployable of its own
+# every member installed as itself, so that each stays a deployable of its own; compiled once, not at each start of each of a
+# stack's processes where PYTHONDONTWRITEBYTECODE is set
 $(VENV)/.installed: requirements.lock pyproject.toml $(addsuffix /pyproject.toml,$(MEMBERS))
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(RUN)/uv || $(RUN)/python -m pip install --quiet uv==$(UV_VERSION)
-	$(RUN)/uv pip sync --quiet --python $(RUN)/python --require-hashes requirements.lock
+	$(RUN)/uv pip sync --quiet --python $(RUN)/python --compile-bytecode --require-hashes requirements.lock
 	$(RUN)/uv pip install --quiet --python $(RUN)/python --no-deps --no-build-isolation $(addprefix -e ,$(MEMBERS))
+	@$(RUN)/python -m compileall -q -j 0 $(MEMBERS)
 	@touch $@
 
 install: $(VENV)/.installed ## install everything into .venv

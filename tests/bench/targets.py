@@ -149,11 +149,15 @@ async def ours(world: World, records: Records, name: str) -> float:
     sync = world.database("sync")
     started = time.monotonic()
     await produce(world.stack, DECISIONS.name, messages)
+    after: dict[str, float] = {}
     while True:
         # the filter is the one of the index: what differs
-        left = sync["deliveries"].count_documents({"differs_since": {"$type": "date"}})
-        if not left and sync["records"].count_documents({"_id": {"$in": ids}}) == len(ids):
-            break
+        left = set(sync["deliveries"].distinct("target_id", {"differs_since": {"$type": "date"}}))
+        if sync["records"].count_documents({"_id": {"$in": ids}}) == len(ids):
+            for target in set(TARGETS) - left - set(after):
+                after[target] = time.monotonic() - started
+            if not left:
+                break
         await asyncio.sleep(0.25)
     seconds = time.monotonic() - started
     pushes = Counter[str]()
@@ -179,6 +183,7 @@ async def ours(world: World, records: Records, name: str) -> float:
         f" {rate:.0f} records shown/s",
         flush=True,
     )
+    print("        " + ", ".join(f"{target} {after[target]:.1f} s" for target in TARGETS), flush=True)
     return rate
 
 

@@ -163,14 +163,15 @@ class Judge:
         )
 
     def converged(self) -> dict[str, tuple[int, int]]:
-        """By target: records shown right, of how many."""
+        """By target: records shown right, of how many of the categories it shows."""
         records = [
             (self._at_target(record), self.wanted(record)) for record in self._population.records.values()
         ]
-        return {
-            target: (sum(shown.get(key, {}).get("state") == state for key, state in records), len(records))
+        right = {
+            target: [shown[key]["state"] == state for key, state in records if key in shown]
             for target, shown in self.evidence.shown.items()
         }
+        return {target: (sum(rows), len(rows)) for target, rows in right.items()}
 
     def _at_target(self, record: Record) -> Key:
         return self._population.owners[record.record_id].code, record.document_number

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from aiohttp import ClientError
 from bson import Binary
 from e2e.people import API, World, open_world
 from pymongo.collection import Collection
@@ -416,8 +417,20 @@ async def test_what_the_bus_loses_is_published_again(case: Case) -> None:
             stdout=log,
         )
     try:
-        applications = [(await world.submit(company)).ok() for company in companies]
-        await asyncio.to_thread(stack.kill, "kafka")
+        applications = [(await world.submit(company)).ok() for company in companies[1:]]
+        await asyncio.to_thread(stack.stop_process, "kafka")
+        await asyncio.to_thread(stack.kill, "intake")
+
+        async def takes_in_without_a_bus() -> bool:
+            try:
+                return (await world.ask("GET", world.url("intake", "/livez"))).status == 200
+            except ClientError:
+                return False
+
+        await eventually(takes_in_without_a_bus, 60)
+        applications += [(await world.submit(companies[0])).ok()]
+        assert (await world.ask("GET", world.url("intake", "/readyz"))).status == 503
+        await asyncio.to_thread(stack.start_process, "kafka")
         # the services see another cluster and start anew
         await asyncio.to_thread(stack.wait_ready, None, 120)
         applications += [(await world.submit(await world.company())).ok()]

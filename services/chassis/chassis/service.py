@@ -136,8 +136,6 @@ async def _running(
         stack.push_async_callback(http.close)
         await _until_available("mongodb", lambda: database.ensure(own))
         bus_watch = BusWatch(settings, spec.topics, outbox.has_published)
-        await _until_available("kafka", bus_watch.begin)
-        await _until_available("kafka", relay.producer.start)
         stack.push_async_callback(relay.close)
         outbox.wake = relay.loop.wake
         runtime.consumers += [
@@ -158,24 +156,28 @@ async def _running(
 
         consumer_watch = Loop("consumer-watch", watch_consumers, settings.bus_watch_seconds)
         consuming = [loop for c in runtime.consumers for loop in (c.retry_loop, c.offset_loop)]
-        loops = [*spec.loops(runtime), dead_letters.loop, bus_watch.loop, consumer_watch, *consuming]
+        loops = [*spec.loops(runtime), dead_letters.loop, consumer_watch, *consuming]
         # stopping goes backwards: first no new work comes in, then work in hand ends, then the outbox is emptied
-        relay.loop.start()
         stack.push_async_callback(relay.stop)
         for loop in loops:
             loop.start()
 
         async def stop_loops() -> None:
-            await asyncio.gather(*(loop.stop() for loop in loops))
+            await asyncio.gather(*(loop.stop() for loop in [*loops, bus_watch.loop]))
 
         stack.push_async_callback(stop_loops)
 
-        # joining a group waits until it has noticed the death of a killed member; HTTP does not wait for that
+        # HTTP waits neither for the bus, whose events the outbox keeps meanwhile, nor until a group has noticed the death of a
+        # killed member
         async def join() -> None:
             try:
+                await _until_available("kafka", bus_watch.begin)
+                await _until_available("kafka", relay.producer.start)
+                relay.loop.start()
+                bus_watch.loop.start()
                 await _until_available("kafka consumer groups", broker.start)
             except Exception:
-                log.exception("consumers cannot start; /readyz will say so")
+                log.exception("the bus cannot be joined; /readyz will say so")
 
         joining = asyncio.create_task(join())
 
@@ -185,7 +187,7 @@ async def _running(
             await broker.stop()
 
         stack.push_async_callback(stop_consuming)
-        log.info("ready", topics=sorted({t for c in runtime.consumers for t in c.spec.topics}))
+        log.info("serving", topics=sorted({t for c in runtime.consumers for t in c.spec.topics}))
         yield runtime
         log.info("stopping")
 
