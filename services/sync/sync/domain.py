@@ -320,6 +320,8 @@ def on_change(
 
     The version stays the same where nothing that is shown changes: it is remembered for the day a repair is revoked.
     """
+    # nobody decided, so there is nothing to write a letter about
+    targets = [target for target in targets if not policies[target].by_letter]
     known = record.word if record else None
     if known is not None and event.revision <= known.revision:
         return None
