@@ -175,6 +175,7 @@ class PublicationChange(StrEnum):
     SHIELDED = "shielded"
     PLAN_PERFORMED = "plan_performed"
     PLAN_FAILED = "plan_failed"
+    REPAIRED_ELSEWHERE = "repaired_elsewhere"
 
 
 class PublicationChanged(Event):

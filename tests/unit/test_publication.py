@@ -10,6 +10,7 @@ from contracts.catalogue import load_catalogue
 from contracts.events import (
     PublicationChange,
     RecordPublished,
+    RecordRepairedElsewhere,
     RecordShielded,
     RecordWithdrawn,
     ShieldEnded,
@@ -24,6 +25,7 @@ from intake.domain import (
     publication,
     publication_changed,
     publish,
+    repaired_elsewhere,
     withdraw,
 )
 from intake.eligibility import assess
@@ -43,7 +45,7 @@ FACTS = RecordFacts(
 )
 RECORD = Record(record_id=FACTS.record_id, subject_id=FACTS.subject_id, facts=FACTS, published_at=START)
 RULING = {"court": "杭州中院", "ruled_on": date(2026, 5, 2)}
-Told = RecordPublished | RecordWithdrawn | RecordShielded | ShieldEnded
+Told = RecordPublished | RecordWithdrawn | RecordRepairedElsewhere | RecordShielded | ShieldEnded
 
 
 def told(kind: str, minutes: int) -> Told:
@@ -54,6 +56,9 @@ def told(kind: str, minutes: int) -> Told:
             return RecordPublished(record_id=record_id, record=FACTS, published_at=at)
         case "withdraw":
             return RecordWithdrawn(record_id=record_id, reason="复议撤销", withdrawn_at=at)
+        case "elsewhere":
+            about = {"platform_id": "gsxt", "platform_name": "公示系统", "decision_number": number}
+            return RecordRepairedElsewhere(record_id=record_id, repaired_at=at, **about)
         case "shield":
             return RecordShielded(record_id=record_id, ruling_number=number, shielded_at=at, **RULING)
     outcome = ShieldOutcome(kind)
@@ -66,6 +71,8 @@ def after(record: Record, event: Told) -> Record:
             return publish(record, event)
         case RecordWithdrawn():
             return withdraw(record, event)
+        case RecordRepairedElsewhere():
+            return repaired_elsewhere(record, event)
         case RecordShielded():
             return begin_shield(record, event)
     return end_shield(record, event)
@@ -74,7 +81,8 @@ def after(record: Record, event: Told) -> Record:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["publish", "withdraw", "shield", "performed", "failed"]), st.integers(1, 9)
+            st.sampled_from(["publish", "withdraw", "shield", "performed", "failed", "elsewhere"]),
+            st.integers(1, 9),
         )
     )
 )
@@ -95,10 +103,15 @@ def test_each_change_is_told_once_and_the_last_one_is_what_the_record_says(
     if heard:
         assert (heard[-1].state, heard[-1].change, heard[-1].number) == (state, change, number)
     assert (state is DisplayState.SHIELDED) == (
-        record.status == "published" and record.shield is not None and record.shield.is_on
+        record.status == "published"
+        and record.shield is not None
+        and record.shield.is_on
+        and record.repaired_at is None
     )
-    performed = record.shield is not None and record.shield.outcome is ShieldOutcome.PERFORMED
-    assert record.repaired_at is None or performed
+    if record.repaired_at is not None and record.shield is not None:
+        assert state is DisplayState.PUBLICATION_ENDED, (
+            "a plan that fails brings back nothing that is repaired"
+        )
 
 
 def test_a_shield_waives_the_minimum_period_as_advice_and_its_end_repairs() -> None:

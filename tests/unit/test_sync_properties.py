@@ -103,6 +103,7 @@ CHANGES = {
     PublicationChange.SHIELDED: DisplayState.SHIELDED,
     PublicationChange.PLAN_PERFORMED: DisplayState.PUBLICATION_ENDED,
     PublicationChange.PLAN_FAILED: DisplayState.PUBLISHED,
+    PublicationChange.REPAIRED_ELSEWHERE: DisplayState.PUBLICATION_ENDED,
 }
 
 

@@ -249,6 +249,11 @@ def publication(record: Record) -> tuple[DisplayState, PublicationChange, str]:
         return DisplayState.PUBLICATION_ENDED, PublicationChange.WITHDRAWN, reason
     if shield is None:
         return DisplayState.PUBLISHED, PublicationChange.PUBLISHED_AGAIN, "重新公示"
+    elsewhere = record.repaired_by is not None and record.revoked_at is None
+    if elsewhere and shield.outcome is not ShieldOutcome.PERFORMED:
+        # a plan that fails does not bring back what another platform has repaired meanwhile
+        repaired = f"{record.repaired_by}已修复"
+        return DisplayState.PUBLICATION_ENDED, PublicationChange.REPAIRED_ELSEWHERE, repaired
     match shield.outcome:
         case None:
             return DisplayState.SHIELDED, PublicationChange.SHIELDED, shield.ruling_number

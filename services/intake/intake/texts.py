@@ -104,6 +104,7 @@ _CHANGE = {
     PublicationChange.PUBLISHED_AGAIN: "记录重新公示",
     PublicationChange.SHIELDED: "因破产重整、和解临时屏蔽（{number}），各平台随之暂停公示；本事项照常办理",
     PublicationChange.PLAN_PERFORMED: "重整计划、和解协议执行完毕（{number}），各平台随之终止公示",
+    PublicationChange.REPAIRED_ELSEWHERE: "屏蔽期间{number}，各平台随之终止公示",
     PublicationChange.PLAN_FAILED: "重整计划、和解协议未能执行（{number}），恢复公示；本事项照常办理",
 }
 
