@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from contracts.events import ReferralReason
 from contracts.identifiers import normalise_uscc
-from contracts.letters import DECISIONS, OF_ITEMS, LetterKind, template_faults
-from contracts.records import SubjectType
+from contracts.letters import DECISIONS, OF_ITEMS, OF_OBJECTIONS, LetterKind, template_faults
+from contracts.records import RecordFacts, SubjectType
 from contracts.working_days import LIBRARY_CALENDAR, WorkCalendar, first_day, library_knows
 
 Months = Annotated[int, Field(ge=0, le=120)]
@@ -291,6 +291,32 @@ class FalseMaterialRule(InForce):
     note: str | None = None
 
 
+class InPersonRule(InForce):
+    """Records that are not to go by system, and how they are handed over instead (zh-CN, shown to both sides).
+
+    ``categories``, ``departments`` (slugs): which records it marks, empty: all. With both empty it marks none by itself and says how
+    records are handed over that their feed marks.
+    """
+
+    number: Text
+    categories: tuple[str, ...] = ()
+    departments: tuple[str, ...] = ()
+    handover: Text
+    source: Text
+    evidence: Evidence
+    note: str | None = None
+
+    @property
+    def exactness(self) -> int:
+        """Of two rows the one with more of it holds; 0: it marks nothing by itself."""
+        return bool(self.categories) + bool(self.departments)
+
+    def marks(self, category: str, slug: str | None) -> bool:
+        """Whether records of this category and department are handed over in person because of this row."""
+        of_category = not self.categories or category in self.categories
+        return of_category and (not self.departments or slug in self.departments) and self.exactness > 0
+
+
 class TimeLimits(NamedTuple):
     """Working days of a department. ``decide`` counts from the last day of acceptance; ``extend`` None: it may not be put off."""
 
@@ -465,7 +491,7 @@ class LetterTemplate(InForce):
             raise ValueError("；".join(faults))
         if "{text}" in self.default_text:
             raise ValueError("default_text 不能引用 {text}")
-        if self.number_words and self.kind in DECISIONS | (frozenset(LetterKind) - OF_ITEMS):
+        if self.number_words and self.kind in DECISIONS | (frozenset(LetterKind) - OF_ITEMS - OF_OBJECTIONS):
             raise ValueError("决定的文书用决定的文号，承诺书和告知书没有文号：number_words 应为 null")
         if self.kind in OF_ITEMS and self.notice_title is None:
             raise ValueError("事项的文书须填写 notice_title：部门以自有系统出具文书时使用")
@@ -583,6 +609,7 @@ class Catalogue(Row):
     overlays: tuple[Overlay, ...]
     objections: tuple[ObjectionRule, ...]
     false_material: tuple[FalseMaterialRule, ...]
+    in_person: tuple[InPersonRule, ...]
     targets: tuple[Target, ...]
     sources: tuple[Source, ...]
     experts: tuple[Expert, ...]
@@ -743,6 +770,25 @@ class Catalogue(Row):
         """The row in force on that day."""
         return next((row for row in self.false_material if row.in_force(on)), None)
 
+    def in_person_rule(self, record: RecordFacts, on: date) -> InPersonRule | None:
+        """By which row a record is handed over in person (不经系统); None: it goes by system."""
+        rows = [row for row in self.in_person if row.in_force(on)]
+        found = self.resolve_department(record.authority_code, record.authority_name, record.category, on)
+        slug = found.department.slug if found.department else None
+        marking = [row for row in rows if row.marks(record.category, slug)]
+        if marking:
+            return max(marking, key=lambda row: row.exactness)
+        if not record.in_person:
+            return None
+        general = next((row for row in rows if not row.exactness), None)
+        if general is None:
+            raise LookupError(f"rules.yaml: in_person: no row is in force on {on.isoformat()}")
+        return general
+
+    def told(self, record: RecordFacts, on: date) -> RecordFacts:
+        """The record as it may be kept and told here: one that is handed over in person without its content."""
+        return record if self.in_person_rule(record, on) is None else record.reduced()
+
     def rules_on(self, on: date) -> str:
         """Names the rules in force on that day: another name, other answers may be right."""
         changes = [r.effective_from for r in self.rules]
@@ -778,6 +824,10 @@ class Catalogue(Row):
         """The field of law that a 处罚依据 names, or None. Advice (grade D)."""
         basis = normalise_name(legal_basis)
         return next((s.id for s in self.scopes if any(law in basis for law in s.laws)), None)
+
+    def targets_of(self, record: RecordFacts) -> tuple[Target, ...]:
+        """Targets that are told of a record: none of one that is handed over in person."""
+        return () if record.in_person else self.targets_for(record.category, record.subject_type)
 
     def targets_for(self, category: str, subject_type: SubjectType | str) -> tuple[Target, ...]:
         """Targets that show this category for this kind of subject."""
@@ -1025,6 +1075,7 @@ def _load(directory: Path) -> Catalogue:
     overlays = rows("rules.yaml", "overlays", Overlay)
     objections = rows("rules.yaml", "objections", ObjectionRule)
     false_material = rows("rules.yaml", "false_material", FalseMaterialRule)
+    in_person = rows("rules.yaml", "in_person", InPersonRule)
     targets = rows("targets.yaml", "targets", Target)
     # no year needs to be added as long as the library knows them all
     added = contents["calendar.yaml"].get("years") != []
@@ -1054,6 +1105,7 @@ def _load(directory: Path) -> Catalogue:
     problems += _check_unique(((w, o.id) for w, o in overlays), "叠加规则")
     problems += _check_unique(((w, t.id) for w, t in targets), "平台")
     numbers = [(w, o.number) for w, o in objections] + [(w, f.number) for w, f in false_material]
+    numbers += [(w, row.number) for w, row in in_person]
     problems += _check_unique(numbers, "编号")
     category_ids = {c.id for _, c in categories}
     scope_ids = {s.id for _, s in scopes}
@@ -1062,6 +1114,13 @@ def _load(directory: Path) -> Catalogue:
     shown += [(w, o.categories) for w, o in objections]
     if objections and not any(not o.categories and o.effective_to is None for _, o in objections):
         problems.append("rules.yaml: objections: 须有一行适用于全部类别（categories 为空）且没有失效日")
+    shown += [(w, row.categories) for w, row in in_person]
+    if in_person and not any(not row.exactness and row.effective_to is None for _, row in in_person):
+        problems.append(
+            "rules.yaml: in_person: 须有一行适用于来源标明的记录（categories 和 departments 都为空）且没有失效日"
+        )
+    for where, row in in_person:
+        problems += _check_known(where, row.departments, {d.slug for _, d in departments}, "部门")
     for where, ids in shown:
         problems += _check_known(where, ids, category_ids, "记录类别")
     for where, rule in rules:
@@ -1108,6 +1167,7 @@ def _load(directory: Path) -> Catalogue:
         overlays=bare(overlays),
         objections=bare(objections),
         false_material=bare(false_material),
+        in_person=bare(in_person),
         targets=bare(targets),
         sources=bare(sources),
         experts=bare(experts),

@@ -753,6 +753,7 @@ class ReviewReminded(ItemEvent):
     at_desk: bool = Field(
         description="Officers decide at the review desk, not in the department's own system"
     )
+    in_person: bool = Field(default=False, description="Handed over in person: only the outcome is put down")
     reminded_at: Timestamp
 
 
@@ -881,12 +882,8 @@ class RepairRevoked(Decision):
     )
 
 
-class LetterIssued(ItemEvent):
-    """The letter of a step of this item can be read. What it says, and to whom, is asked of dept-adapter over HTTP."""
-
-    TYPE = "cn.xinfu.letter.issued.v1"
-    TOPIC = "xinfu.decisions"
-    KEY = "item_id"
+class LetterFact(Event):
+    """What is told of a letter. What it says, and to whom, is asked of dept-adapter over HTTP."""
 
     department: DepartmentRef
     letter_id: LetterId
@@ -901,6 +898,14 @@ class LetterIssued(ItemEvent):
     verification_code: str = Field(max_length=19, description="By which anybody can check that it is genuine")
     dated: date = Field(description="Day in China of the decision it tells of")
     issued_at: Timestamp
+
+
+class LetterIssued(LetterFact, ItemEvent):
+    """The letter of a step of this item can be read."""
+
+    TYPE = "cn.xinfu.letter.issued.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
 
 
 # --- xinfu.propagation -----------------------------------------------------------------------------------
@@ -1173,11 +1178,66 @@ class ObjectionForwarded(ObjectionEvent):
     due_provisional: bool = Field(
         default=False, description="A due day is in a year whose working days are not published yet"
     )
+    calendar_version: str = Field(default="", description="Which working-day calendar counted the due days")
+    accept_working_days: int | None = Field(default=None, description="Counted from the day it was forwarded")
+    decide_working_days: int | None = Field(default=None, description="Counted from the same day")
     forwarded_at: Timestamp
 
     @property
     def topic(self) -> str:
         return self.TOPIC.format(department=self.department.slug)
+
+
+class ObjectionWithdrawalRequested(ObjectionEvent):
+    """The subject wants to withdraw the objection; its department answers, a decision made before stands."""
+
+    TYPE = "cn.xinfu.objection.withdrawalrequested.v1"
+    TOPIC = "xinfu.applications"
+    KEY = "application_id"
+
+    department: DepartmentRef = Field(description="Who has the objection")
+    requested_at: Timestamp
+
+
+class ObjectionCancelled(ObjectionEvent):
+    """The subject wants to withdraw the objection this department has."""
+
+    TYPE = "cn.xinfu.objection.cancelled.v1"
+    TOPIC = "xinfu.reviews.{department}"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    requested_at: Timestamp
+
+    @property
+    def topic(self) -> str:
+        return self.TOPIC.format(department=self.department.slug)
+
+
+class ObjectionWithdrawn(ObjectionEvent):
+    """The objection ended without a decision, because its subject withdrew it. It can be made again."""
+
+    TYPE = "cn.xinfu.objection.withdrawn.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    withdrawn_at: Timestamp
+
+
+class ObjectionDueConfirmed(ObjectionEvent):
+    """Provisional due days of an open objection were counted again, the year that was missing being known now."""
+
+    TYPE = "cn.xinfu.objection.dueconfirmed.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    accept_due_on: date
+    decide_due_on: date
+    due_provisional: bool = Field(description="Another year on the way is still not published")
+    calendar_version: str
+    confirmed_at: Timestamp
 
 
 class ObjectionAccepted(ObjectionEvent):
@@ -1234,6 +1294,14 @@ class ObjectionOverdue(ObjectionEvent):
     step: ReviewStep
     due_on: date
     noticed_at: Timestamp
+
+
+class ObjectionLetterIssued(LetterFact, ObjectionEvent):
+    """The letter of a step of this objection can be read."""
+
+    TYPE = "cn.xinfu.objection.letterissued.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
 
 
 class ItemReopened(ReviewFact):

@@ -23,11 +23,25 @@ class LetterKind(StrEnum):
     WITHDRAWN = "withdrawn"
     LAPSED = "lapsed"
     RECOGNISED = "recognised"
+    OBJECTION_ACCEPTED = "objection_accepted"
+    OBJECTION_NOT_ACCEPTED = "objection_not_accepted"
+    OBJECTION_UPHELD = "objection_upheld"
+    OBJECTION_DISMISSED = "objection_dismissed"
     COMMITMENT = "commitment"
     REPAIR_NOTICE = "repair_notice"
 
 
-OF_ITEMS = frozenset(LetterKind) - {LetterKind.COMMITMENT, LetterKind.REPAIR_NOTICE}
+OF_OBJECTIONS = frozenset(
+    {
+        LetterKind.OBJECTION_ACCEPTED,
+        LetterKind.OBJECTION_NOT_ACCEPTED,
+        LetterKind.OBJECTION_UPHELD,
+        LetterKind.OBJECTION_DISMISSED,
+    }
+)
+"""Kinds a department's step on an objection leads to."""
+
+OF_ITEMS = frozenset(LetterKind) - OF_OBJECTIONS - {LetterKind.COMMITMENT, LetterKind.REPAIR_NOTICE}
 """Kinds a department's step on an item leads to."""
 
 DECISIONS = frozenset({LetterKind.GRANTED, LetterKind.REFUSED, LetterKind.REVOKED})
@@ -38,6 +52,7 @@ LINES = "text"
 
 _EVERY = {"subject_name", "document_number", "authority", "decided_on", "category"}
 _ITEM = {*_EVERY, LINES, "department", "application_id", "requested_on"}
+_OBJECTION = {*_EVERY, LINES, "department", "objection_id", "received_on", "about", "decide_due_on", "remedy"}
 _OF_KIND: dict[LetterKind, set[str]] = {
     LetterKind.ACCEPTED: {"decide_due_on"},
     LetterKind.SUPPLEMENT: {"supplement_due_on"},
@@ -50,6 +65,7 @@ _OF_KIND: dict[LetterKind, set[str]] = {
 }
 PLACEHOLDERS: dict[LetterKind, frozenset[str]] = {
     **{kind: frozenset(_ITEM | _OF_KIND.get(kind, set())) for kind in OF_ITEMS},
+    **dict.fromkeys(OF_OBJECTIONS, frozenset(_OBJECTION)),
     LetterKind.COMMITMENT: frozenset({"subject_name", "count", "operator"}),
     LetterKind.REPAIR_NOTICE: frozenset(
         {*_EVERY, "published_from", "period", "earliest", "how", "materials", "limits", "decided_by"}

@@ -51,6 +51,10 @@ class Shape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+IN_PERSON = "线下办理"
+"""The only words the platform takes about a record that is handed over in person."""
+
+
 class RecordFacts(Shape):
     """The facts of one record that routing, departments and targets need."""
 
@@ -64,6 +68,15 @@ class RecordFacts(Shape):
     decided_on: date = Field(description="Date of the decision document")
     penalty_kinds: str = Field(default="", description="处罚类别 as published", max_length=200)
     tier: str | None = Field(default=None, description="minor 轻微, general 一般 or serious 严重, when known")
+    in_person: bool = Field(
+        default=False,
+        description="Not to go by system (涉密, or the law says so): handed over in person, nothing of its content is here",
+    )
+
+    def reduced(self) -> "RecordFacts":
+        """The record as one that is handed over in person: a number to name it by, and who decided it; nothing of what it says."""
+        number = f"{IN_PERSON}〔{self.record_id[4:12].upper()}〕"
+        return self.model_copy(update={"document_number": number, "penalty_kinds": "", "in_person": True})
 
 
 class DepartmentRef(Shape):

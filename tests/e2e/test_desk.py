@@ -12,18 +12,19 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from aiohttp import ClientSession, CookieJar
 from e2e.browser import Desk, hire, open_browser, signed_in
-from e2e.people import Company, Document, World
+from e2e.people import Company, Document, World, csv_bytes
 from e2e.test_materials import upload
 from e2e.test_verification import know
 from playwright.async_api import Browser
 from pypdf import PdfWriter
 
 from contracts.clock import china_date
+from contracts.records import IN_PERSON
 from contracts.tokens import Role
 from contracts.working_days import LIBRARY_CALENDAR
 from support import eventually
 
-MORNING, FOUR_EYES, HTTP = "hz-sfj", "hz-czj", "hz-jxj"
+MORNING, FOUR_EYES, HTTP, MANY = "hz-sfj", "hz-czj", "hz-jxj", "hz-tyjr"
 """Departments of the catalogue that no other test uses; the second asks for four eyes."""
 HOSTILE = "<script>alert(1)</script>“牛&马”\u202e有限公司"
 
@@ -423,3 +424,93 @@ async def test_forms_of_others_repeated_grants_and_hostile_names(world: World) -
         assert (await visitor.post("/desk/sign-out", csrf=csrf))[0] == 200
         async with http.get(world.url("dept-adapter", path), allow_redirects=False) as answer:
             assert answer.status == 303
+
+
+LONG = "杭州" + "名称非常非常长的" * 23 + "有限公司"
+"""190 characters: as long as a name gets."""
+
+
+async def test_two_hundred_items_and_the_longest_names_stay_usable(world: World, browser: Browser) -> None:
+    await hire(
+        world, "many", "很长的姓名" * 10, [MANY], [Role.OFFICER, Role.APPROVER, Role.EXPERT, Role.SUPERVISOR]
+    )
+    number = "杭退罚〔2026〕" + "9" * 100 + "号"
+    company = await world.company(world.row(MANY, CF_CFLB="罚款", CF_WSH=number))
+    (item,) = (
+        await world.submit(company, world.body(company.ids, statement=f"{LONG}\n" * 20 + "x" * 900))
+    ).ok()["items"]
+    kept = await world.review(item["item_id"])
+    marked = world.row(MANY, CF_XDR_MC=company.name, CF_XDR_SHXYM=company.code, BZ="不经平台")
+    await world.import_csv(csv_bytes([marked]))
+
+    async def known() -> bool:
+        return len(await world.records(company)) == 2
+
+    await eventually(known, 30)
+    (quiet,) = (r["record_id"] for r in await world.records(company) if r["facts"]["in_person"])
+    filed = (await world.submit(company, world.body([quiet], statement=IN_PERSON))).ok()
+    in_person = filed["items"][0]["item_id"]
+    await world.review(in_person)
+    named = {"subject_type": "legal_person", "code": company.code, "name": LONG}
+    url = world.url("intake", "/v1/internal/subjects")
+    (await world.ask("PUT", url, await world.ops(), json=named)).ok()
+    # many more of the same, as they would be stored
+    reviews = world.database("dept-adapter")["reviews"]
+    verified = {"attempts": 0, "findings": [], "completed_at": datetime.now(UTC)}
+    copies = [
+        {**kept, "_id": f"itm_{n:032x}", "verification": verified, "trace": {}, "push": None}
+        for n in range(198)
+    ]
+    reviews.insert_many(copies)
+    try:
+        async with signed_in(world, browser, "many", "/desk/queue") as desk:
+            await desk.look("queue-long")
+            heights = "[...document.querySelectorAll('tbody tr')].map(row => row.offsetHeight)"
+            assert max(await desk.page.evaluate(heights)) <= 64, "a row is three lines at most"
+            top = await desk.page.evaluate("document.querySelector('.top').offsetHeight")
+            assert top <= 60, "a long name takes no place from the page"
+            for _ in range(3):
+                async with desk.page.expect_navigation():
+                    await desk.keys("]")
+            assert "已到最后" in await desk.text()
+            # the keyboard goes through a page to its end, and the row with the focus is in sight
+            await desk.keys(*["j"] * 50)
+            box = await desk.page.evaluate(
+                "(({top, bottom}) => [top, bottom, innerHeight])(document.activeElement.getBoundingClientRect())"
+            )
+            assert 0 <= box[0] < box[1] <= box[2], box
+            await desk.open(f"/desk/items/{item['item_id']}?do=refuse")
+            await desk.page.fill("#text", f"{LONG * 10}\n" + "长" * 90)
+            await desk.page.wait_for_selector(f"#preview >> text={LONG[:30]}")
+            await desk.look("item-long")
+            button = await desk.page.locator("#act button.danger").bounding_box()
+            assert button is not None
+            assert button["y"] + button["height"] <= 768, "what sends the form is in sight"
+            await desk.open(f"/desk/items/{in_person}?do=refuse")
+            await desk.look("in-person")
+            assert company.code not in await desk.text()
+            async with desk.page.expect_navigation():
+                await desk.keys("Enter")
+        assert (await world.review(in_person))["decision"]["reason"] == IN_PERSON
+    finally:
+        reviews.delete_many({"_id": {"$in": [copy["_id"] for copy in copies]}})
+
+
+async def test_pages_for_those_who_are_not_signed_in_or_lost_are_accessible(
+    world: World, browser: Browser
+) -> None:
+    await hire(world, "lost", "周迷", [HTTP], [Role.OFFICER])
+    async with signed_in(world, browser, "lost") as desk:
+        for name, path, says in (
+            ("not-found", "/desk/items/itm_" + "0" * 32, "没有事项"),
+            ("sign-in-refused", "/desk/callback?state=x&code=y", "请重新登录"),
+            ("bad-address", "/desk/queue?view=nothing", "地址或表单内容有误"),
+        ):
+            await desk.open(path)
+            assert says in await desk.text()
+            await desk.look(name)
+        async with desk.page.expect_navigation():
+            await desk.page.click("text=退出")
+        await desk.open("/desk/queue")
+        await desk.look("sign-in")
+        desk.problems.clear()  # the browser notes the answers

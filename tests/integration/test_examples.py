@@ -116,7 +116,7 @@ def _intake(database: Database) -> Handler:
     objected = Objections(database, store, cast(Materials, None), found, outbox, CATALOGUE, 30)
     follow_ups = FollowUps(database, store, outbox, [30], 60)
     notices = Notices(store, CATALOGUE, Transition.EITHER)
-    return ProgressHandler(store, follow_ups, found, objected, notices)
+    return ProgressHandler(store, follow_ups, found, objected, notices, CATALOGUE)
 
 
 def _dept_adapter(database: Database) -> Handler:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from contracts.catalogue import (
     Catalogue,
     CatalogueError,
+    InPersonRule,
     Tier,
     add_months,
     load_catalogue,
@@ -27,7 +28,7 @@ from contracts.identifiers import (
     record_id,
 )
 from contracts.penalty_feed import COLUMNS
-from contracts.records import SubjectType
+from contracts.records import RecordFacts, SubjectType
 from xinfu.sample import DEMO_SUBJECT, write_sample
 
 TODAY = date(2026, 11, 23)
@@ -270,6 +271,44 @@ def test_natural_persons_never_reach_vendors(catalogue: Catalogue) -> None:
         catalogue.targets_for("administrative_penalty", "alien")
 
 
+def test_what_goes_by_no_system_is_marked_by_category_department_or_feed(catalogue: Catalogue) -> None:
+    facts = RecordFacts(
+        record_id="rec_" + "a1" * 16,
+        subject_id="sub_" + "0" * 32,
+        subject_type=SubjectType.LEGAL_PERSON,
+        category="administrative_penalty",
+        document_number="杭教罚〔2026〕7号",
+        authority_code=None,
+        authority_name="杭州市教育局",
+        decided_on=TODAY,
+        penalty_kinds="罚款",
+    )
+    assert catalogue.told(facts, TODAY) is facts, "most records go by system"
+    flagged = catalogue.told(facts.model_copy(update={"in_person": True}), TODAY)
+    assert (flagged.document_number, flagged.penalty_kinds) == ("线下办理〔A1A1A1A1〕", "")
+    assert catalogue.told(flagged, TODAY) == flagged
+    assert (catalogue.targets_of(flagged), len(catalogue.targets_of(facts)) > 0) == ((), True)
+
+    def rule(number: str, **marks: object) -> InPersonRule:
+        general = catalogue.in_person[0].model_dump()
+        return InPersonRule.model_validate({**general, "number": number, **marks})
+
+    school = {"departments": ["hz-jyj"]}
+    rows = (rule("A", categories=["administrative_penalty"]), rule("B", **school))
+    exact = rule("C", categories=["administrative_penalty"], **school, effective_to="2026-01-01")
+    marking = catalogue.model_copy(update={"in_person": (*catalogue.in_person, *rows, exact)})
+    found = marking.in_person_rule(facts, date(2026, 1, 1))
+    assert found is not None
+    assert found.number == "C"
+    later = marking.in_person_rule(facts, date(2026, 1, 2))
+    assert later is not None
+    assert later.number in "AB"
+    elsewhere = facts.model_copy(
+        update={"category": "abnormal_operation_list", "authority_name": "杭州市财政局"}
+    )
+    assert marking.told(elsewhere, TODAY) is elsewhere
+
+
 # --- broken copies -----------------------------------------------------------------------------------------------
 
 
@@ -285,6 +324,16 @@ def _set(section: str, key: tuple[str, str], **changes: object) -> Callable[[Con
 EDUCATION, FINANCE = ("slug", "hz-jyj"), ("slug", "hz-czj")
 
 BROKEN: dict[str, tuple[str, Callable[[Content], object], str]] = {
+    "nothing says how what the feed marks is handed over": (
+        "rules.yaml",
+        _set("in_person", ("number", "P1"), categories=["administrative_penalty"]),
+        r"in_person: 须有一行适用于来源标明的记录",
+    ),
+    "in person at a department nobody knows": (
+        "rules.yaml",
+        _set("in_person", ("number", "P1"), departments=["nowhere"]),
+        r"P1.*未知的部门.*nowhere",
+    ),
     "check digit": (
         "departments.yaml",
         _set("departments", EDUCATION, code="11330100XF00000030"),

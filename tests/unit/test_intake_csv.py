@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from chassis.problems import Problem
 from contracts.catalogue import load_catalogue
 from contracts.errors import ProblemCode
+from contracts.events import RecordPublished
 from contracts.identifiers import id_check_character, uscc_check_character
 from contracts.penalty_feed import COLUMNS
-from contracts.records import SubjectType
+from contracts.records import IN_PERSON, SubjectType
 from intake.csv_import import (
     Accepted,
     BadHeaderError,
@@ -27,8 +28,9 @@ from intake.csv_import import (
     parse_date,
     read_header,
 )
-from intake.domain import subject_id
+from intake.domain import Display, publish, subject_id
 from intake.importing import detect_encoding, imported, open_csv
+from intake.in_person import check as check_words
 from xinfu import sample
 
 CATALOGUE = load_catalogue()
@@ -117,6 +119,29 @@ def test_no_personal_code_is_in_what_is_published_of_a_natural_person() -> None:
     again = other.check(next(rows))
     assert isinstance(again, Accepted)
     assert again.facts.record_id != row.facts.record_id
+
+
+def test_nothing_that_a_row_says_is_kept_of_what_goes_by_no_system() -> None:
+    usual = good(CF_SY="事由", CF_NR="内容")
+    marked = good(CF_SY="事由", CF_NR="内容", BZ="依法不经平台办理")
+    assert (marked.facts.record_id, marked.facts.in_person) == (usual.facts.record_id, True)
+    said = marked.facts.model_dump_json() + marked.display.model_dump_json()
+    for word in (usual.facts.document_number, "罚款", "事由", "内容", "教育法", "0.5"):
+        assert word not in said
+    # it had gone by system before: what was shown of it goes too, whoever tells
+    before = imported(None, usual, NOW)
+    later = {"record_id": before.record_id, "record": marked.facts, "published_at": NOW + timedelta(days=1)}
+    for after in (imported(before, marked, NOW), publish(before, RecordPublished.model_validate(later))):
+        assert after.display == Display()
+        assert after.facts == marked.facts
+    records = [before.facts, marked.facts]
+    for words, materials in (("说明", []), (IN_PERSON, ["mat_" + "0" * 32])):
+        with pytest.raises(Problem, match="当面"):
+            check_words([marked.facts], words, materials)
+    with pytest.raises(Problem, match="分开申请"):
+        check_words(records, IN_PERSON, [])
+    check_words([marked.facts], IN_PERSON, [])
+    check_words([before.facts], "说明", ["mat_" + "0" * 32])
 
 
 def test_spelling_does_not_make_another_record() -> None:

@@ -409,7 +409,7 @@ def handler(documents: Documents) -> ProgressHandler:
     store, follow_ups = cast(Store, documents), cast(FollowUps, documents)
     notices = Notices(store, CATALOGUE, Transition.EITHER)
     findings, objections = cast(Findings, documents), cast(Objections, documents)
-    return ProgressHandler(store, follow_ups, findings, objections, notices)
+    return ProgressHandler(store, follow_ups, findings, objections, notices, CATALOGUE)
 
 
 def _whenever_started(documents: Documents) -> dict[str, Item]:

@@ -160,7 +160,7 @@ def test_one_message_for_each_fact_and_channel() -> None:
         VendorLetterIssued,
     )
     # each told event of ALL is a fact of its own
-    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 27 * 2 + 1
+    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 29 * 2 + 1
     assert len(by_channel[Channel.EMAIL]) == sum(isinstance(event, mailed) for event in told) == 26
     assert set(by_channel[Channel.EMAIL]) < set(by_channel[Channel.IN_APP])
 
@@ -395,9 +395,9 @@ def test_settings_that_contradict_themselves_are_refused(
         _settings(monkeypatch, **more)
 
 
-def test_an_objection_to_a_record_is_told_in_the_app_alone_and_a_decision_made_again_is_told_again() -> None:
+def test_an_objection_to_a_record_is_told_and_mailed_and_a_decision_made_again_is_told_again() -> None:
     event = _example(ObjectionDecided.TYPE).model_copy(update={"kind": ObjectionKind.RECORD})
-    assert [notice.channel for notice in notices(event)] == [Channel.IN_APP]
+    assert [notice.channel for notice in notices(event)] == [Channel.IN_APP, Channel.EMAIL]
     refused_event = _example(RepairRefused.TYPE)
     again = refused_event.model_copy(update={"round": 1})
     assert len({notice.id for each in (refused_event, again) for notice in notices(each)}) == 4

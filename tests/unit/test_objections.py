@@ -24,6 +24,7 @@ from contracts.events import (
     ItemRouted,
     ObjectionAccepted,
     ObjectionDecided,
+    ObjectionDueConfirmed,
     ObjectionFiled,
     ObjectionForwarded,
     ObjectionKind,
@@ -32,15 +33,24 @@ from contracts.events import (
     ObjectionReferred,
     ObjectionRemedy,
     ObjectionRouted,
+    ObjectionWithdrawn,
     RepairGranted,
     RepairRevoked,
 )
 from contracts.records import DepartmentRef, RecordFacts
-from contracts.working_days import LIBRARY_CALENDAR
+from contracts.working_days import LIBRARY_CALENDAR, WorkCalendar
 from dept_adapter.domain import Command, DecisionConflictError, Review, acts_on, decide, dispute, receive
 from dept_adapter.invariants import objection_fault
-from dept_adapter.objection import Objection, Ruling, notice_objection_day, receive_objection, rule_on
-from dept_adapter.objections import StoredObjection, _document, _stored, _summary
+from dept_adapter.objection import (
+    Objection,
+    Ruling,
+    confirm_objection,
+    notice_objection_day,
+    receive_objection,
+    rule_on,
+)
+from dept_adapter.objections import StoredObjection, _document, _stored
+from dept_adapter.objections_api import _summary
 from dept_adapter.states import OBJECTION_ENDED, Action, ObjectionAction, ObjectionState, State
 from intake import objection as intake_objection
 from intake import objections as intake_objections
@@ -107,11 +117,40 @@ def test_an_objection_ends_once_and_until_then_waits_for_its_department(
         events += told
     counted = Counter(type(event) for event in events)
     assert counted[ObjectionAccepted] <= 1
-    assert counted[ObjectionDecided] == (objection.state in OBJECTION_ENDED)
+    ended = counted[ObjectionDecided] + counted[ObjectionWithdrawn]
+    assert ended == (objection.state in OBJECTION_ENDED)
     assert (objection.due_on is None) == (objection.state in OBJECTION_ENDED)
     overdue = [event.step for event in events if isinstance(event, ObjectionOverdue)]
     assert len(overdue) == len(set(overdue))
     assert objection_fault(_document(objection)) is None
+
+
+def test_a_day_in_a_year_that_is_not_published_is_nobodys_lateness_and_is_counted_again_once() -> None:
+    year = LIBRARY_CALENDAR.missing
+    start = datetime(year - 1, 12, 20, 4, tzinfo=UTC)
+    event = filed(RECORD).model_copy(update={"filed_at": start})
+    sent = route_objection(event, CATALOGUE, start, 2)
+    assert isinstance(sent, ObjectionSent)
+    assert sent.forwarded.due_provisional
+    told, _ = rule_on(receive_objection(sent.forwarded), ruling(ObjectionAction.ACCEPT), start)
+    assert (told.missing_year, _document(told)["deadline_on"]) == (year, None)
+    much_later = start + timedelta(days=200)
+    assert notice_objection_day(told, much_later) == (told, ())
+    assert objection_fault(_document(told)) is None
+    assert confirm_objection(told, LIBRARY_CALENDAR, much_later) == (told, ())
+    # everybody works in that year, but for one day
+    holiday = told.decide_due_on
+    days = {date(year, 1, 1) + timedelta(days=n): True for n in range(365)}
+    known = WorkCalendar({year: {**days, holiday: False}, year + 1: {}})
+    counted, (confirmed,) = confirm_objection(told, known, much_later)
+    assert isinstance(confirmed, ObjectionDueConfirmed)
+    assert counted.decide_due_on == known.working_days_after(china_date(start), 25).on != told.decide_due_on
+    assert confirm_objection(counted, known, much_later) == (counted, ())
+    assert notice_objection_day(counted, much_later)[1]
+    at_intake = objection().model_copy(update={"department": DEPARTMENT, "routed_at": start})
+    after = intake_objection.apply_objection(at_intake, confirmed)
+    assert (after.due_on, after.is_provisional) == (counted.accept_due_on, False)
+    assert after.department_due == (counted.accept_due_on, counted.decide_due_on)
 
 
 @pytest.mark.parametrize(

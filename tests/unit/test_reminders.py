@@ -213,3 +213,18 @@ def test_what_is_told_names_the_last_day_and_no_record() -> None:
 )
 def test_a_higher_level_is_reminded_later(days: Mapping[ReminderLevel, Sequence[int]], wrong: bool) -> None:
     assert bool(faults(days)) is wrong
+
+
+def test_what_is_handed_over_in_person_has_days_of_its_own() -> None:
+    schedule = Schedule(DEFAULT_DAYS, in_person={OFFICER: (-5, 0), APPROVER: (2,)})
+    in_person = receive(REQUESTED.model_copy(update={"record": REQUESTED.record.reduced()}), at_desk=True)
+    usual = receive(REQUESTED, at_desk=True)
+    assert {each.level for each in plan(usual, schedule)} == set(LEVELS)
+    days = LIBRARY_CALENDAR.working_days_after
+    decided = decide(in_person, Command(Action.ACCEPT, "o", from_desk=True), REQUESTED.requested_at).review
+    told = [(each.on, each.level) for each in plan(decided, schedule)]
+    assert told[-1] == (days(decided.decide_due_on, 2).on, APPROVER)
+    assert told[0][1] is OFFICER
+    reminder = Reminder(ReviewStep.DECIDE, OFFICER, decided.decide_due_on, told[0][0], noon(told[0][0]))
+    event = reminded(decided, reminder)
+    assert (event.in_person, event.at_desk) == (True, True)

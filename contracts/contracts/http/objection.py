@@ -19,6 +19,9 @@ class ObjectionCase(Shape):
     subject: Subject
     reason: str
     materials: tuple[Material, ...] = ()
+    email: str | None = Field(
+        default=None, description="From the sign-in token; None when the issuer gave none"
+    )
 
 
 class ObjectionLookup(Shape):

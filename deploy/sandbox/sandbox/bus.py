@@ -105,6 +105,8 @@ class BusSystem:
             case ReviewCancelled.TYPE:
                 event = ReviewCancelled.model_validate_json(message.value)
                 self._book.cancel(self._department.slug, event.item_id)
+            case ReviewRequested.TYPE if ReviewRequested.model_validate_json(message.value).record.in_person:
+                log.info("%s: %s is handed over in person", self._department.slug, message.key.decode())
             case ReviewRequested.TYPE | SupplementForwarded.TYPE:
                 item_id = message.key.decode()
                 review = await self._whole(session, item_id)

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Annotated, Literal, Self
 
-from aiohttp import ClientError
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, StringConstraints, model_validator
@@ -23,11 +22,13 @@ from contracts.catalogue import Department, add_months
 from contracts.clock import china_date
 from contracts.errors import ProblemCode
 from contracts.events import FalseMaterial
+from contracts.http.intake import Case
 from contracts.records import DepartmentRef, MaterialId
 from contracts.tokens import Claims, Scope
+from dept_adapter.intake_side import AWAY, looked_up
 from dept_adapter.kinds import Kind
 from dept_adapter.kinds.channels import Channels
-from dept_adapter.materials import commitment_response, material_response
+from dept_adapter.materials import FILE, commitment_response, material_response
 from dept_adapter.officers import Officers, Order, own
 from dept_adapter.states import Action, State
 from dept_adapter.store import Reviews, StoredReview
@@ -153,9 +154,7 @@ async def list_reviews(
     to_spot_check: bool = False,
 ) -> ReviewPage:
     """In order of the day by which the department has to decide. ``to_spot_check``: automatic decisions drawn for a look."""
-    own(officer, code)
-    if code not in request.app.state.departments:
-        raise Problem(ProblemCode.NOT_FOUND, f"本服务未接入代码为 {code} 的部门，请核对后重试。")
+    served(request, officer, code)
     reviews: Reviews = request.app.state.reviews
     found = await reviews.page(code, state, position(after), limit, to_spot_check=to_spot_check)
     last = found[-1].review if len(found) == limit else None
@@ -170,10 +169,7 @@ async def list_refused_decisions(
     request: Request, officer: Officer, code: str, limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> list[RefusedDecisionView]:
     """What its system said in answers to polling or in files and what could not take effect, the newest first."""
-    own(officer, code)
-    department: Department | None = request.app.state.departments.get(code)
-    if department is None:
-        raise Problem(ProblemCode.NOT_FOUND, f"本服务未接入代码为 {code} 的部门，请核对后重试。")
+    department = served(request, officer, code)
     channels: Channels = request.app.state.channels
     found = await channels.refused_lately(department.slug, limit)
     return [RefusedDecisionView.model_validate(document) for document in found]
@@ -188,24 +184,25 @@ async def show_review(request: Request, officer: Officer, item_id: str) -> Revie
     shown = detail(stored)
     proposed = request.app.state.settings.catalogue.false_material_rule(today())
     shown.false_material_default_years = proposed.block_years if proposed else None
-    try:
-        shown.case = (await cases.cases([application_id])).get(application_id)
-    except (ClientError, TimeoutError, OSError, ValueError) as error:
-        log.warning("intake does not answer", error=f"{type(error).__name__}: {error}"[:300])
-        shown.case_note = "申请人信息暂时无法读取（受理端未应答），请稍后刷新；不影响查看其他内容。"
-    else:
-        if shown.case is None:
-            shown.case_note = "受理端查无该申请，请联系平台管理员核实。"
+    if stored.review.record.in_person:
+        rule = request.app.state.settings.catalogue.in_person_rule(stored.review.record, today())
+        shown.case_note = f"该事项不经平台办理，这里没有申请内容。{rule.handover}"
+        return shown
+    shown.case, shown.case_note = await application_case(cases, application_id)
     return shown
+
+
+async def application_case(cases: CaseDirectory, application_id: str) -> tuple[Case | None, str | None]:
+    """The applicant's side of it, or why (zh-CN) it cannot be shown."""
+    unknown = "受理端查无该申请，请联系平台管理员核实。"
+    return await looked_up(cases.cases([application_id]), application_id, what="申请人信息", unknown=unknown)
 
 
 @router.get(
     "/reviews/{item_id}/materials/{material_id}",
     summary="查看材料",
     response_class=StreamingResponse,
-    responses={
-        200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
-    },
+    responses=FILE,
 )
 async def show_material(
     request: Request, officer: Officer, item_id: str, material_id: str
@@ -329,7 +326,7 @@ async def _condemn(
     application_id = stored.review.application_id
     try:
         case = (await cases.cases([application_id])).get(application_id)
-    except (ClientError, TimeoutError, OSError, ValueError):
+    except AWAY:
         raise Problem(ProblemCode.UNAVAILABLE, "受理端未应答，无法核对材料编号，请稍后重试。") from None
     known = {material.material_id for material in case.materials} if case else set()
     if unknown := sorted(set(found.material_ids) - known):
@@ -351,6 +348,15 @@ async def _act(request: Request, officer: Claims, item_id: str, order: Order) ->
     officers: Officers = request.app.state.officers
     await officers.act(officer, item_id, order)
     return summary(await officers.find(officer, item_id))
+
+
+def served(request: Request, officer: Claims, code: str) -> Department:
+    """One of the officer's departments, at this process. Raises Problem: WRONG_DEPARTMENT, NOT_FOUND."""
+    own(officer, code)
+    department: Department | None = request.app.state.departments.get(code)
+    if department is None:
+        raise Problem(ProblemCode.NOT_FOUND, f"本服务未接入代码为 {code} 的部门，请核对后重试。")
+    return department
 
 
 def today() -> date:

@@ -14,10 +14,19 @@ from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.tokens import Scope
 from contracts.topics import DECISIONS, INBOUND, REVIEWS, Topic, inbound_topic, review_topic
-from dept_adapter import api, callbacks, figures_api, letters_api, objections, panels, reminders_api
+from dept_adapter import (
+    api,
+    callbacks,
+    figures_api,
+    letters_api,
+    objections,
+    objections_api,
+    panels,
+    reminders_api,
+)
 from dept_adapter import invariants as checks
 from dept_adapter.clock import Clock, Reminding
-from dept_adapter.desk import routes, sessions
+from dept_adapter.desk import objection_routes, routes, sessions
 from dept_adapter.desk.signin import Issuer
 from dept_adapter.figures import ReviewFigures
 from dept_adapter.handlers import ReviewHandler
@@ -27,6 +36,7 @@ from dept_adapter.kinds.channels import Channels
 from dept_adapter.kinds.channels import collections as channel_collections
 from dept_adapter.kinds.files.ledger import COLLECTIONS as FILE_COLLECTIONS
 from dept_adapter.officers import Officers
+from dept_adapter.rulings import Rulings
 from dept_adapter.settings import DeptAdapterSettings
 from dept_adapter.store import Callbacks, Reviews, collections
 from dept_adapter.verifier import Verifier
@@ -103,6 +113,9 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             settings.supplement_working_days,
             calendar,
         )
+        app.state.rulings = Rulings(
+            runtime.outbox, app.state.objections, reviews, app.state.departments, settings.catalogue
+        )
         app.state.desk_url = str(settings.desk_url or settings.public_url).rstrip("/")
         app.state.desk_issuer = app.state.desk_sessions = None
         if settings.desk_client_secret is not None:
@@ -171,10 +184,11 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             letters_api.router,
             figures_api.router,
             reminders_api.router,
-            objections.router,
+            objections_api.router,
             panels.router,
             checks.router,
             routes.router,
+            objection_routes.router,
         ],
         consumers=consumers,
         loops=loops,

@@ -14,7 +14,7 @@ from chassis.unit_of_work import UnitOfWork
 from chassis.webhooks import verify
 from contracts.errors import ProblemCode
 from contracts.http.department import CallbackReceipt, DecisionCallback, ReviewSubmission
-from dept_adapter.materials import commitment_response, material_response
+from dept_adapter.materials import FILE, commitment_response, material_response
 from dept_adapter.settings import DeptAdapterSettings
 from dept_adapter.store import StoredReview
 from dept_adapter.tellings import submission
@@ -80,9 +80,7 @@ async def read_review(request: Request, code: str, item_id: str) -> ReviewSubmis
     "/{code}/reviews/{item_id}/materials/{material_id}",
     summary="部门系统读取材料",
     response_class=StreamingResponse,
-    responses={
-        200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
-    },
+    responses=FILE,
 )
 async def read_material(request: Request, code: str, item_id: str, material_id: str) -> StreamingResponse:
     """Signed by Standard Webhooks like a callback, with an empty body."""
@@ -113,6 +111,11 @@ async def _of_department(request: Request, code: str, item_id: str) -> StoredRev
         raise Problem(ProblemCode.UNKNOWN_ITEM, f"没有事项 {item_id}，请核对 item_id。")
     if stored.review.department.code != code:
         raise Problem(ProblemCode.WRONG_DEPARTMENT, f"事项 {item_id} 不是送该部门办理的。")
+    if stored.review.record.in_person:
+        # not 404: a system that heard of the item on the bus asks again until we know it
+        raise Problem(
+            ProblemCode.FORBIDDEN, f"事项 {item_id} 不经系统办理，没有可以读取的内容，请在线下交接。"
+        )
     return stored
 
 

@@ -8,10 +8,11 @@ from chassis.logs import get_logger
 from chassis.outbox import Outbox
 from chassis.unit_of_work import UnitOfWork
 from contracts.clock import CHINA_STANDARD_TIME, china_date
+from contracts.events import Event
 from contracts.working_days import WorkCalendar
 from dept_adapter.domain import Review, Transition, confirm, notice_day
-from dept_adapter.objection import Objection, notice_objection_day
-from dept_adapter.objections import Objections
+from dept_adapter.objection import Objection, confirm_objection, notice_objection_day
+from dept_adapter.objections import Objections, StoredObjection
 from dept_adapter.reminders import Reminder, Schedule, remind, reminded
 from dept_adapter.store import Change, Reviews, StoredReview
 
@@ -85,22 +86,43 @@ class Clock:
         return changed
 
     async def _objections_step(self) -> bool:
-        ids = await self._objections.overdue(self._codes, china_date(datetime.now(UTC)), _BATCH)
+        provisional = await self._objections.provisional(self._codes, self._calendar.missing, _BATCH)
+
+        def confirmed(objection: Objection, now: datetime) -> tuple[Objection, tuple[Event, ...], str]:
+            cause = f"calendar:{objection.objection_id}:{objection.missing_year}:{objection.due_on}"
+            return *confirm_objection(objection, self._calendar, now), cause
+
+        await self._change_objections(provisional, confirmed, "calendar")
+        late = await self._objections.overdue(self._codes, china_date(datetime.now(UTC)), _BATCH)
+
+        def noticed(objection: Objection, now: datetime) -> tuple[Objection, tuple[Event, ...], str]:
+            return *notice_objection_day(
+                objection, now
+            ), f"deadline:{objection.objection_id}:{objection.step}"
+
+        await self._change_objections(late, noticed, "clock")
+        return _BATCH in (len(provisional), len(late))
+
+    async def _change_objections(
+        self,
+        ids: Sequence[str],
+        step: Callable[[Objection, datetime], tuple[Objection, tuple[Event, ...], str]],
+        by: str,
+    ) -> None:
         if not ids:
-            return False
+            return
 
         async def work(unit: UnitOfWork) -> None:
-            changed: list[Objection] = []
+            changed: list[tuple[StoredObjection, Objection]] = []
             for stored in (await self._objections.load(ids, unit.session)).values():
-                objection, events = notice_objection_day(stored.objection, unit.now)
+                objection, events, cause = step(stored.objection, unit.now)
                 for event in events:
-                    cause = f"deadline:{objection.objection_id}:{objection.step}"
                     unit.emit(event, cause=cause, trace=stored.trace)
-                    changed.append(objection)
-            await self._objections.save(changed, "clock", unit.now, unit.session)
+                if events:
+                    changed.append((stored, objection))
+            await self._objections.save(changed, by, unit.now, unit.session)
 
         await self._outbox.run(work)
-        return len(ids) == _BATCH
 
 
 class Reminding:

@@ -17,6 +17,7 @@ from contracts.events import (
     FalseMaterialForwarded,
     Ground,
     ItemReopened,
+    ObjectionForwarded,
     RepairGranted,
     RepairRecognised,
     RepairRefused,
@@ -155,8 +156,7 @@ class Review:
         if self.state in ENDED:
             return None
         asked = self.supplement.count if self.supplement and self.state is State.SUPPLEMENT else None
-        counts = (self.accept_count, self.decide_count, asked)
-        return min((c.missing_year for c in counts if c and c.missing_year), default=None)
+        return missing_year(self.accept_count, self.decide_count, asked)
 
 
 @dataclass(frozen=True)
@@ -240,14 +240,7 @@ def receive(
     """The review a department is asked for. Its days are those that everybody was told, however the calendar here counts them."""
     start = china_date(requested.requested_at)
 
-    def count(due_on: date, told: int | None, *, again: bool) -> Count:
-        days = calendar.working_days_between(start, due_on) if told is None else told
-        due = calendar.working_days_after(start, days)
-        # whoever told it knew less: the last day is counted again at once, the others where they differ
-        knew_less = requested.due_provisional and (again or due.on != due_on)
-        missing = due.count.missing_year or (due_on.year if knew_less else None)
-        return replace(due.count, missing_year=missing, calendar=requested.calendar_version)
-
+    accept_count, decide_count = counts_as_told(requested, start, calendar)
     return Review(
         item_id=requested.item_id,
         application_id=requested.application_id,
@@ -260,8 +253,27 @@ def receive(
         requested_at=requested.requested_at,
         at_desk=at_desk,
         extend_working_days=requested.extend_working_days,
-        accept_count=count(requested.accept_due_on, requested.accept_working_days, again=False),
-        decide_count=count(requested.decide_due_on, requested.decide_working_days, again=True),
+        accept_count=accept_count,
+        decide_count=decide_count,
+    )
+
+
+def counts_as_told(
+    asked: ReviewRequested | ObjectionForwarded, start: date, calendar: WorkCalendar
+) -> tuple[Count, Count]:
+    """How the days to accept and to decide were counted by whoever told them, as far as the calendar here can tell."""
+
+    def count(due_on: date, told: int | None, *, again: bool) -> Count:
+        days = calendar.working_days_between(start, due_on) if told is None else told
+        due = calendar.working_days_after(start, days)
+        # whoever told it knew less: the last day is counted again at once, the others where they differ
+        knew_less = asked.due_provisional and (again or due.on != due_on)
+        missing = due.count.missing_year or (due_on.year if knew_less else None)
+        return replace(due.count, missing_year=missing, calendar=asked.calendar_version)
+
+    return (
+        count(asked.accept_due_on, asked.accept_working_days, again=False),
+        count(asked.decide_due_on, asked.decide_working_days, again=True),
     )
 
 
@@ -469,12 +481,17 @@ def is_provisional(count: Count | None) -> bool:
     return count is not None and count.missing_year is not None
 
 
+def missing_year(*counts: Count | None) -> int | None:
+    """The first year that would make one of these days certain; None: all are."""
+    return min((c.missing_year for c in counts if c and c.missing_year), default=None)
+
+
 def confirm(review: Review, calendar: WorkCalendar, now: datetime) -> Transition:
     """Count provisional days again whose missing year is known now, and tell. Nothing while it is not, or when nobody waits any more."""
     if review.missing_year is None or not calendar.knows(review.missing_year):
         return Transition(review, ())
-    accept = _again(review.accept_due_on, review.accept_count, calendar)
-    decide_by = _again(review.decide_due_on, review.decide_count, calendar)
+    accept = counted_again(review.accept_due_on, review.accept_count, calendar)
+    decide_by = counted_again(review.decide_due_on, review.decide_count, calendar)
     result = replace(
         review,
         accept_due_on=accept.on,
@@ -484,7 +501,7 @@ def confirm(review: Review, calendar: WorkCalendar, now: datetime) -> Transition
     )
     asked = review.supplement
     if asked is not None and review.state is State.SUPPLEMENT:
-        by = _again(asked.due_on, asked.count, calendar)
+        by = counted_again(asked.due_on, asked.count, calendar)
         result = replace(result, supplement=replace(asked, due_on=by.on, count=by.count))
     event = ReviewDueConfirmed(
         **_about(review),
@@ -518,7 +535,8 @@ def _restore(review: Review, command: Command, at: datetime) -> Transition:
     return Transition(result, (_decision_event(result, made),))
 
 
-def _again(on: date, count: Count | None, calendar: WorkCalendar) -> Deadline:
+def counted_again(on: date, count: Count | None, calendar: WorkCalendar) -> Deadline:
+    """A day as the calendar counts it now; one that is certain stays as it is."""
     counted = count or Count(on, 0, None, "")
     return calendar.again(Deadline(on, counted))
 

@@ -12,6 +12,7 @@ from contracts.events import (
     ClosureForwarded,
     ExpiryForwarded,
     FalseMaterialForwarded,
+    ObjectionCancelled,
     ObjectionForwarded,
     RecognitionForwarded,
     ReviewCancelled,
@@ -31,9 +32,9 @@ from dept_adapter.domain import (
     dispute,
     receive,
 )
-from dept_adapter.objection import Objection, receive_objection
-from dept_adapter.objections import Objections
-from dept_adapter.states import Action, State
+from dept_adapter.objection import Objection, Ruling, receive_objection, rule_on
+from dept_adapter.objections import Objections, StoredObjection
+from dept_adapter.states import Action, ObjectionAction, State
 from dept_adapter.store import Change, NewReview, Reviews
 
 _Said = SupplementForwarded | ReviewCancelled | RecognitionForwarded | ExpiryForwarded | ClosureForwarded
@@ -68,10 +69,14 @@ class ReviewHandler:
         new: dict[str, NewReview] = {}
         objections: dict[str, tuple[Objection, Mapping[str, str]]] = {}
         follow_ups: list[Received] = []
+        cancelled: list[Received] = []
         for received in batch:
             event = received.event
             if isinstance(event, _FollowUp):
                 follow_ups.append(received)
+                continue
+            if isinstance(event, ObjectionCancelled):
+                cancelled.append(received)
                 continue
             if not isinstance(event, ReviewRequested | ObjectionForwarded):
                 continue
@@ -79,14 +84,18 @@ class ReviewHandler:
             if department is None:
                 continue
             if isinstance(event, ObjectionForwarded):
-                objections.setdefault(event.objection_id, (receive_objection(event), received.trace))
+                new_objection = receive_objection(event, self._calendar)
+                objections.setdefault(event.objection_id, (new_objection, received.trace))
                 continue
-            review = receive(event, at_desk=department.mode == "desk", calendar=self._calendar)
+            at_desk = department.mode == "desk" or event.record.in_person
+            review = receive(event, at_desk=at_desk, calendar=self._calendar)
             review = self._told(review, unit.now)
             new.setdefault(event.item_id, NewReview(review, department.mode, received.trace))
         await self._add(unit, new)
         if objections:
             await self._objections.add(objections, unit.now, unit.session)
+        if cancelled:
+            await self._withdraw(unit, cancelled)
         if follow_ups:
             await self._follow_up(unit, follow_ups)
 
@@ -113,6 +122,28 @@ class ReviewHandler:
         await self._reviews.add(list(new.values()), unit.now, unit.session)
         unit.after_commit(self._verify)
         self._wake(unit, {added.review.department.slug for added in new.values()})
+
+    async def _withdraw(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
+        """Objections whose subjects withdraw them; a decision that was made before stands."""
+        ids = [event.objection_id for r in batch if isinstance(event := r.event, ObjectionCancelled)]
+        stored = await self._objections.load(ids, unit.session)
+        changed: dict[str, tuple[StoredObjection, Objection]] = {}
+        for received in batch:
+            event = received.event
+            if not isinstance(event, ObjectionCancelled):
+                continue
+            found = stored.get(event.objection_id)
+            if found is None or found.objection.department.code != event.department.code:
+                detail = f"{event.department.slug} was not asked to decide on {event.objection_id}"
+                unit.reject(received, DeadLetterReason.UNKNOWN_AGGREGATE, detail)
+                continue
+            _, before = changed.get(event.objection_id, (found, found.objection))
+            after, events = rule_on(before, Ruling(ObjectionAction.WITHDRAW, _BY), unit.now)
+            for told in events:
+                unit.emit(told, cause=received.id, trace=received.trace)
+            if events:
+                changed[event.objection_id] = found, after
+        await self._objections.save(list(changed.values()), _BY, unit.now, unit.session)
 
     async def _follow_up(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
         """After the reviews of the same batch: of one item they come in order."""
@@ -162,7 +193,7 @@ class ReviewHandler:
     def _told(self, review: Review, now: datetime) -> Review:
         """A department of mode events reads its topic itself: what is there has been handed over to it."""
         department = self._departments[review.department.slug]
-        if department.mode != "events" or review.state is not State.RECEIVED:
+        if department.mode != "events" or review.state is not State.RECEIVED or review.record.in_person:
             return review
         return decide(review, Command(Action.DELIVER, "bus", from_desk=False), now, self._calendar).review
 

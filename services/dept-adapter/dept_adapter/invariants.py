@@ -42,6 +42,8 @@ def decision_fault(event_type: str, number: str, review: Document | None) -> str
 def objection_fault(row: Document) -> str | None:
     """What is wrong with an objection; None: nothing. Pure."""
     state, upheld = ObjectionState(row["state"]), row["state"] == ObjectionState.UPHELD
+    if state is ObjectionState.WITHDRAWN:
+        return "已撤回，却有结果" if row["decided_at"] else None
     if state in OBJECTION_ENDED:
         if not row["reason"] or not row["decided_at"]:
             return f"已有结果（{state.value}），但没有理由或时间"
@@ -51,7 +53,7 @@ def objection_fault(row: Document) -> str | None:
     due = row["accept_due_on"] if state is ObjectionState.RECEIVED else row["decide_due_on"]
     if not due or not row["department"]["name"] or row["deadline_on"] not in (due, None):
         return f"状态“{state.value}”，没有在等待有名有期限的一方"
-    if row["deadline_on"] is None and row["overdue_told"] != due:
+    if row["deadline_on"] is None and row["overdue_told"] != due and not row["missing_year"]:
         return f"期限 {due} 届满时不会被发现"
     return None
 

@@ -23,11 +23,21 @@ from chassis.outbox import Outbox
 from chassis.parking import RetryPolicy
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Catalogue
-from contracts.events import LetterIssued
+from contracts.events import Event, LetterIssued, ObjectionLetterIssued
 from contracts.http.intake import Subject
 from contracts.letters import CODES, LetterKind, verification_code
 from dept_adapter.domain import Review
-from dept_adapter.letters import draft, is_notice, letter_number, masked, own_number, template_of
+from dept_adapter.letters import (
+    draft,
+    draft_objection,
+    is_notice,
+    letter_number,
+    masked,
+    own_number,
+    template_of,
+)
+from dept_adapter.objection import Objection
+from dept_adapter.objections import objection_of
 from dept_adapter.settings import DeptAdapterSettings
 from dept_adapter.store import Reviews
 
@@ -97,6 +107,7 @@ class LetterIssuer:
     ) -> None:
         self._letters = database.collection("letters")
         self._documents = database.collection("reviews")
+        self._objections = database.collection("objections")
         self._outbox = outbox
         self._reviews = reviews
         self._cases = cases
@@ -114,7 +125,7 @@ class LetterIssuer:
         if not claimed:
             return False
         try:
-            subjects = await self._cases.subjects(due["review"]["subject_id"] for due in claimed)
+            subjects = await self._cases.subjects(_about(due)["subject_id"] for due in claimed)
         except (ClientError, TimeoutError, OSError, ValueError) as error:
             log.warning("intake does not answer; letters wait", error=type(error).__name__)
             subjects = {}
@@ -124,9 +135,9 @@ class LetterIssuer:
                 {"_id": {"$in": [due["_id"] for due in claimed]}, "lease": token}, session=unit.session
             )
             writes: list[UpdateOne] = []
-            told: list[UpdateOne] = []
+            told: dict[bool, list[UpdateOne]] = {False: [], True: []}
             async for due in held.sort("at", ASCENDING):
-                subject = subjects.get(due["review"]["subject_id"])
+                subject = subjects.get(_about(due)["subject_id"])
                 issued = await self._issue(unit, due, subject) if subject else None
                 if issued is None:
                     wait = self._policy.delay(int(due["attempts"]) + 1)
@@ -138,15 +149,23 @@ class LetterIssuer:
                         {"_id": due["_id"]},
                         {
                             "$set": {name: issued[name] for name in issued if name != "_id"},
-                            "$unset": {"review": "", "next_attempt_at": "", "lease": "", "text": ""},
+                            "$unset": {
+                                "review": "",
+                                "objection": "",
+                                "next_attempt_at": "",
+                                "lease": "",
+                                "text": "",
+                            },
                         },
                     )
                 )
-                told.append(UpdateOne({"_id": due["item_id"]}, {"$push": {"history": _step(due, issued)}}))
+                line = {"$push": {"history": _step(due, issued)}}
+                told["objection" in due].append(UpdateOne({"_id": due["item_id"]}, line))
             if writes:
                 await self._letters.bulk_write(writes, session=unit.session, ordered=False)
-            if told:
-                await self._documents.bulk_write(told, session=unit.session)
+            for documents, lines in ((self._documents, told[False]), (self._objections, told[True])):
+                if lines:
+                    await documents.bulk_write(lines, session=unit.session)
 
         await self._outbox.run(work)
         return bool(subjects) and len(claimed) == self._batch
@@ -165,34 +184,50 @@ class LetterIssuer:
 
     async def _issue(self, unit: UnitOfWork, due: Mapping[str, Any], subject: Subject) -> Document | None:
         """Compose a letter and tell of it; None when it cannot be composed, which a person has to look into."""
-        review, kind = self._reviews.review_of(due["review"]), LetterKind(due["kind"])
+        kind = LetterKind(due["kind"])
+        objected = "objection" in due
+        review = None if objected else self._reviews.review_of(due["review"])
+        objection = objection_of(due["objection"]) if objected else None
+        about = review or objection
+        if about is None:
+            raise ValueError(f"{due['_id']} is about nothing")
         code = verification_code(secrets.randbelow(CODES))
         verification = Verification(code=code, url=f"{self._url}/v1/letters/{code}")
-        own = own_number(kind, review)
+        own = own_number(kind, review) if review else None
         try:
-            letter = draft(kind, review, subject, due["text"], own, due["at"], self._catalogue, verification)
+            write = (due["text"], own, due["at"], self._catalogue, verification)
+            if objection is not None:
+                letter = draft_objection(kind, objection, subject, *write)
+            elif review is not None:
+                letter = draft(kind, review, subject, *write)
         except Exception:
             # one letter must not hold up the others, nor take a number
             log.exception("a letter cannot be composed", letter_id=due["_id"], kind=kind.value)
             return None
         if own is None:
-            number = await self._next_number(unit.session, review, kind, letter.dated)
+            number = await self._next_number(unit.session, about, kind, letter.dated)
             letter = letter.model_copy(update={"number": number})
-        event = LetterIssued(
-            application_id=review.application_id,
-            item_id=review.item_id,
-            record_id=review.record_id,
-            subject_id=review.subject_id,
-            department=review.department,
-            letter_id=due["_id"],
-            letter_kind=kind.value,
-            title=letter.title,
-            number=letter.number,
-            content_hash=letter.content_hash,
-            verification_code=code,
-            dated=letter.dated,
-            issued_at=unit.now,
-        )
+        told = {
+            "application_id": about.application_id,
+            "item_id": about.item_id,
+            "record_id": about.record_id,
+            "subject_id": about.subject_id,
+            "department": about.department,
+            "letter_id": due["_id"],
+            "letter_kind": kind.value,
+            "title": letter.title,
+            "number": letter.number,
+            "content_hash": letter.content_hash,
+            "verification_code": code,
+            "dated": letter.dated,
+            "issued_at": unit.now,
+        }
+        event: Event
+        if objection is not None:
+            which = {"objection_id": objection.objection_id, "kind": objection.kind}
+            event = ObjectionLetterIssued.model_validate({**told, **which})
+        else:
+            event = LetterIssued.model_validate(told)
         unit.emit(event, cause=f"letter:{due['_id']}", trace=due["trace"])
         return {
             "content": letter.model_dump_json(),
@@ -200,19 +235,29 @@ class LetterIssuer:
             "title": letter.title,
             "number": letter.number,
             "verification_code": code,
-            "subject_id": review.subject_id,
+            "subject_id": about.subject_id,
             "addressee": masked(subject.name),
             "issued_at": unit.now,
         }
 
-    async def _next_number(self, session: Session, review: Review, kind: LetterKind, day: date) -> str | None:
+    async def _next_number(
+        self, session: Session, about: Review | Objection, kind: LetterKind, day: date
+    ) -> str | None:
         """The next of the department, the year and the kind; None where such letters have none, and of notices."""
-        words = template_of(kind, review, self._catalogue, day).number_words
-        department = self._catalogue.department(review.department.code)
-        if words is None or department is None or is_notice(review, department):
+        words = template_of(kind, about, self._catalogue, day).number_words
+        department = self._catalogue.department(about.department.code)
+        if words is None or department is None:
+            return None
+        if isinstance(about, Review) and is_notice(about, department):
             return None
         serial = await self._reviews.next_serial(department.code, day.year, session, words)
         return letter_number(department.short_name, words, day.year, serial)
+
+
+def _about(due: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The review or the objection as the step left it."""
+    found: Mapping[str, Any] = due["objection"] if "objection" in due else due["review"]
+    return found
 
 
 def _issued(document: Document) -> IssuedLetter:
@@ -226,7 +271,7 @@ def _step(due: Mapping[str, Any], issued: Document) -> Document:
     named = "".join(part for part in (f"《{issued['title']}》", issued["number"]) if part)
     return {
         "at": issued["issued_at"],
-        "state": due["review"]["state"],
+        "state": _about(due)["state"],
         "by": _BY,
         "detail": named,
         "letter_id": due["_id"],

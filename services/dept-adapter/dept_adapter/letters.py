@@ -6,19 +6,22 @@ of one decision, by two systems, would contradict each other in number, seal and
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, datetime
 
 from chassis.letter import Letter, LetterTable, Verification
 from contracts.catalogue import Catalogue, Department, LetterTemplate
 from contracts.clock import china_date
+from contracts.events import ObjectionKind, ObjectionRemedy
 from contracts.http.intake import Subject
 from contracts.identifiers import mask_id_number
 from contracts.letters import DECISIONS, LINES, LetterKind, fill
 from contracts.records import SubjectType
 from contracts.working_days import Count
 from dept_adapter.domain import Command, Review, decide, is_provisional
-from dept_adapter.states import State
+from dept_adapter.objection import Objection, Ruling, rule_on
+from dept_adapter.states import ObjectionState, State
 
 CLOCK = "clock"
 """Who acts when days have passed."""
@@ -101,36 +104,59 @@ def draft(
     ``text``: the officer's words, a paragraph for each line; None: what the review keeps of them, else the template's default.
     ``number``: of the letter; a notice of a letter that the department's own system issues has none.
     """
-    day = china_date(now)
     department = catalogue.department(review.department.code)
     notice = department is not None and is_notice(review, department)
-    template = template_of(kind, review, catalogue, day)
     values = _values(kind, review, subject, number, catalogue)
-    words = text or _words(kind, review) or fill(template.default_text, values)
-    operator = catalogue.letters.operator
-    basis = catalogue.letters.basis(kind, review.record.category, day)
-    remedy = catalogue.letters.remedy(template.remedy, day)
     note = f"申请编号：{review.application_id}"
     if notice:
         note += f"。{review.department.name}以其自有系统办理该事项，权利义务以其出具的文书为准。"
+    written = text or _words(kind, review)
+    letter = _compose(kind, review, subject, written, values, now, catalogue, verification)
+    if not notice:
+        return letter.model_copy(update={"number": number, "note": note})
+    template, operator = template_of(kind, review, catalogue, china_date(now)), catalogue.letters.operator
+    as_notice = {
+        "issuer": operator.name,
+        "title": template.notice_title or template.title,
+        "contact": operator.contact,
+        "note": note,
+    }
+    return letter.model_copy(update=as_notice)
+
+
+def _compose(
+    kind: LetterKind,
+    about: Review | Objection,
+    subject: Subject,
+    text: str | None,
+    values: Mapping[str, str],
+    now: datetime,
+    catalogue: Catalogue,
+    verification: Verification | None,
+) -> Letter:
+    """The letter of the department itself, without number and note. ``text`` None: the template's default."""
+    day = china_date(now)
+    department = catalogue.department(about.department.code)
+    template = template_of(kind, about, catalogue, day)
+    words = text or fill(template.default_text, values)
     return Letter(
-        issuer=operator.name if notice else review.department.name,
-        title=(template.notice_title or template.title) if notice else template.title,
-        number=None if notice else number,
+        issuer=about.department.name,
+        title=template.title,
+        number=None,
         addressee=addressee(subject),
         paragraphs=tuple(
             line
             for paragraph in template.paragraphs
             for line in (_lines(words, kind) if paragraph == f"{{{LINES}}}" else [fill(paragraph, values)])
         ),
-        table=LetterTable(head=TABLE_HEAD, rows=(_row(review, catalogue),)),
+        table=LetterTable(head=TABLE_HEAD, rows=(_row(about, catalogue),)),
         closing=tuple(fill(paragraph, values) for paragraph in template.closing),
-        basis=basis,
-        remedy=remedy,
+        basis=catalogue.letters.basis(kind, about.record.category, day),
+        remedy=catalogue.letters.remedy(template.remedy, day),
         dated=day,
-        contact=(department.contact if department and not notice else None) or operator.contact,
+        contact=(department.contact if department else None) or catalogue.letters.operator.contact,
         verification=verification,
-        note=note,
+        note=None,
     )
 
 
@@ -160,9 +186,11 @@ def is_notice(review: Review, department: Department) -> bool:
     return department.issues_letters and not review.at_desk
 
 
-def template_of(kind: LetterKind, review: Review, catalogue: Catalogue, day: date) -> LetterTemplate:
-    """The template of a review's letter."""
-    return catalogue.letters.template(kind, review.department.slug, review.record.category, day)
+def template_of(
+    kind: LetterKind, about: Review | Objection, catalogue: Catalogue, day: date
+) -> LetterTemplate:
+    """The template of a letter about a review or an objection."""
+    return catalogue.letters.template(kind, about.department.slug, about.record.category, day)
 
 
 def addressee(subject: Subject) -> str:
@@ -192,15 +220,15 @@ def _words(kind: LetterKind, review: Review) -> str | None:
     return None
 
 
-def _row(review: Review, catalogue: Catalogue) -> tuple[str, ...]:
-    record = review.record
-    category = _category(review, catalogue)
+def _row(about: Review | Objection, catalogue: Catalogue) -> tuple[str, ...]:
+    record = about.record
+    category = _category(about, catalogue)
     return (record.document_number, record.authority_name, chinese_date(record.decided_on), category)
 
 
-def _category(review: Review, catalogue: Catalogue) -> str:
-    category = catalogue.category(review.record.category)
-    return category.name if category else review.record.category
+def _category(about: Review | Objection, catalogue: Catalogue) -> str:
+    category = catalogue.category(about.record.category)
+    return category.name if category else about.record.category
 
 
 def chinese_date(day: date) -> str:
@@ -221,18 +249,101 @@ def _values(
     decision, supplement = review.decision, review.supplement
     made = number if kind in DECISIONS else decision.number if decision else None
     return {
-        "subject_name": subject.name,
-        "department": review.department.name,
+        **_record_values(review, subject, catalogue),
         "application_id": review.application_id,
         "requested_on": chinese_date(china_date(review.requested_at)),
-        "document_number": review.record.document_number,
-        "authority": review.record.authority_name,
-        "decided_on": chinese_date(review.record.decided_on),
-        "category": _category(review, catalogue),
         "decide_due_on": _due_day(review.decide_due_on, review.decide_count),
         "supplement_due_on": _due_day(supplement.due_on, supplement.count) if supplement else "",
         "decision_number": made or NOT_NUMBERED,
         "granted_number": decision.number if decision else "",
         "granted_on": chinese_date(china_date(decision.decided_at)) if decision else "",
         "platform": (review.note or "").removesuffix("已修复"),
+    }
+
+
+def _record_values(about: Review | Objection, subject: Subject, catalogue: Catalogue) -> dict[str, str]:
+    return {
+        "subject_name": subject.name,
+        "department": about.department.name,
+        "document_number": about.record.document_number,
+        "authority": about.record.authority_name,
+        "decided_on": chinese_date(about.record.decided_on),
+        "category": _category(about, catalogue),
+    }
+
+
+# --- objections
+
+_OF_OBJECTION = {
+    ObjectionState.ACCEPTED: LetterKind.OBJECTION_ACCEPTED,
+    ObjectionState.NOT_ACCEPTED: LetterKind.OBJECTION_NOT_ACCEPTED,
+    ObjectionState.UPHELD: LetterKind.OBJECTION_UPHELD,
+    ObjectionState.DISMISSED: LetterKind.OBJECTION_DISMISSED,
+}
+REMEDY_TEXT = {
+    ObjectionRemedy.CORRECTED: "更正该记录",
+    ObjectionRemedy.WITHDRAWN: "撤回该记录",
+    ObjectionRemedy.REOPENED: "原结果不再有效，重新办理",
+    ObjectionRemedy.RESTORED: "恢复原准予的修复",
+}
+
+
+def objection_kind(before: ObjectionState, after: ObjectionState) -> LetterKind | None:
+    """The letter a change of an objection's state leads to; None: to none."""
+    return None if before is after else _OF_OBJECTION.get(after)
+
+
+def draft_objection(
+    kind: LetterKind,
+    objection: Objection,
+    subject: Subject,
+    text: str | None,
+    number: str | None,
+    now: datetime,
+    catalogue: Catalogue,
+    verification: Verification | None = None,
+) -> Letter:
+    """What a letter about an objection says. ``objection``: as the step left it; ``text``: as of ``draft``."""
+    values = _objection_values(objection, subject, catalogue)
+    letter = _compose(
+        kind, objection, subject, text or objection.reason, values, now, catalogue, verification
+    )
+    return letter.model_copy(update={"number": number, "note": f"异议编号：{objection.objection_id}"})
+
+
+def objection_text(
+    kind: LetterKind, objection: Objection, subject: Subject, now: datetime, catalogue: Catalogue
+) -> str:
+    """The words an officer starts from."""
+    template = template_of(kind, objection, catalogue, china_date(now))
+    return fill(template.default_text, _objection_values(objection, subject, catalogue))
+
+
+def preview_objection(
+    objection: Objection,
+    ruling: Ruling,
+    text: str | None,
+    subject: Subject,
+    now: datetime,
+    catalogue: Catalogue,
+) -> Letter | None:
+    """The letter that a ruling would lead to; None: to none. Raises as ``rule_on``."""
+    after, _ = rule_on(objection, ruling, now)
+    kind = objection_kind(objection.state, after.state)
+    if kind is None:
+        return None
+    return draft_objection(kind, after, subject, text, NOT_NUMBERED, now, catalogue)
+
+
+def _objection_values(objection: Objection, subject: Subject, catalogue: Catalogue) -> dict[str, str]:
+    """Every placeholder a letter about an objection may hold (contracts.letters.PLACEHOLDERS)."""
+    of_result = objection.kind is ObjectionKind.RESULT
+    about = f"就下列记录的信用修复结果（申请编号{objection.application_id}）" if of_result else "就下列记录"
+    return {
+        **_record_values(objection, subject, catalogue),
+        "objection_id": objection.objection_id,
+        "received_on": chinese_date(china_date(objection.received_at)),
+        "about": about,
+        "decide_due_on": _due_day(objection.decide_due_on, objection.decide_count),
+        "remedy": REMEDY_TEXT[objection.remedy] if objection.remedy else "",
     }

@@ -1,15 +1,24 @@
 """Materials as departments see them: those of the application an item belongs to, and no others."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-from aiohttp import ClientError
 from fastapi.responses import StreamingResponse
 
 from chassis.cases import CaseDirectory
 from chassis.problems import Problem
 from contracts.errors import ProblemCode
 from contracts.http.intake import Case, Material
+from dept_adapter.intake_side import AWAY
+
+T = TypeVar("T")
+
+
+FILE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+}
+"""OpenAPI: the answer is a file."""
 
 
 async def material_response(cases: CaseDirectory, application_id: str, material_id: str) -> StreamingResponse:
@@ -36,10 +45,20 @@ async def commitment_response(cases: CaseDirectory, application_id: str) -> Stre
     return _inline(cases.commitment(application_id), "application/pdf", "信用信息修复承诺书.pdf")
 
 
+async def objection_material(cases: CaseDirectory, objection_id: str, material_id: str) -> StreamingResponse:
+    """The content of a material of an objection. Raises Problem: NOT_FOUND, UNAVAILABLE."""
+    case = await _asked(cases.objections([objection_id]), objection_id)
+    return stream_material(cases, case.materials if case else (), material_id)
+
+
 async def _case(cases: CaseDirectory, application_id: str) -> Case | None:
+    return await _asked(cases.cases([application_id]), application_id)
+
+
+async def _asked(asking: Awaitable[Mapping[str, T]], id_: str) -> T | None:
     try:
-        return (await cases.cases([application_id])).get(application_id)
-    except (ClientError, TimeoutError, OSError, ValueError):
+        return (await asking).get(id_)
+    except AWAY:
         raise Problem(ProblemCode.UNAVAILABLE, "受理端未应答，材料暂时无法读取，请稍后重试。") from None
 
 

@@ -15,6 +15,7 @@ from contracts.clock import china_date
 from contracts.errors import ProblemCode
 from contracts.events import FalseMaterial
 from contracts.http.source import Fact
+from contracts.records import IN_PERSON
 from contracts.tokens import Claims, Role
 from contracts.working_days import WorkCalendar
 from dept_adapter.decisions import apply, attempt
@@ -28,7 +29,7 @@ NUMBERED = frozenset({Action.GRANT, Action.REFUSE, Action.REVOKE})
 """Decisions with a number of their own."""
 BULK = frozenset({Action.ACCEPT, Action.GRANT})
 """What may be done to many items at once, where every check has passed."""
-_NOT_PEOPLE = frozenset({"clock", "push", "letters"})
+_NOT_PEOPLE = frozenset({"clock", "calendar", "push", "letters"})
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,11 @@ class Effect(StrEnum):
 
 
 class StaleError(Exception):
-    """Others have done something to the review since the officer looked at it: ``steps`` of its history. Nothing was changed."""
+    """Others have done something since the officer looked: ``steps`` of the history. Nothing was changed."""
 
-    def __init__(self, stored: StoredReview, steps: Sequence[Document]) -> None:
-        super().__init__(f"{stored.review.item_id}: {len(steps)} steps were not seen")
-        self.stored, self.steps = stored, steps
+    def __init__(self, steps: Sequence[Document]) -> None:
+        super().__init__(f"{len(steps)} steps were not seen")
+        self.steps = steps
 
 
 def version(stored: StoredReview) -> int:
@@ -117,6 +118,10 @@ class Officers:
 
         async def work(unit: UnitOfWork, stored: StoredReview) -> Effect:
             review = stored.review
+            said = (order.reason, order.text, order.number, *order.missing)
+            only_outcome(review, *(words for words in said if words is not None))
+            if review.record.in_person and order.false_material:
+                raise Problem(ProblemCode.VALIDATION, _ONLY_OUTCOME)
             command = self.command(officer.sub, order)
             changes = review.state in changed_by(order.action)
             if stored.proposal and changes:
@@ -127,7 +132,7 @@ class Officers:
                     ProblemCode.INVALID_TRANSITION,
                     f"该事项已提请复核“{words}”，请先由复核人员确认或者退回，再作其他处理。",
                 )
-            _fresh(stored, seen, officer.sub, repeats=not changes)
+            fresh(stored.history, seen, officer.sub, repeats=not changes)
             if bulk and not all_passed(stored):
                 raise Problem(ProblemCode.INVALID_TRANSITION, "核验没有全部通过，不能批量办理，请逐件审核。")
             if changes and self.needs_two(review, order.action):
@@ -169,9 +174,9 @@ class Officers:
             if stored.proposal is None:
                 if last.get("act") == Act.CONFIRM and last["by"] == officer.sub:
                     return Effect.REPEATED
-                _fresh(stored, seen, officer.sub)
+                fresh(stored.history, seen, officer.sub)
                 raise Problem(ProblemCode.INVALID_TRANSITION, "该事项没有待复核的决定，请刷新后查看。")
-            _fresh(stored, seen, officer.sub)
+            fresh(stored.history, seen, officer.sub)
             if stored.proposal.by == officer.sub:
                 raise Problem(
                     ProblemCode.FORBIDDEN, "提请的人不能复核自己提请的决定，请由另一名复核人员办理。"
@@ -194,9 +199,10 @@ class Officers:
         async def work(unit: UnitOfWork, stored: StoredReview) -> None:
             if stored.proposal is None or stored.proposal.by != officer.sub:
                 holds(officer, Role.APPROVER)
-            _fresh(stored, seen, officer.sub)
+            fresh(stored.history, seen, officer.sub)
             if stored.proposal is None:
                 raise Problem(ProblemCode.INVALID_TRANSITION, "该事项没有待复核的决定，请刷新后查看。")
+            only_outcome(stored.review, reason)
             state = stored.review.state
             await self._reviews.note(
                 item_id, state, Act.SEND_BACK, officer.sub, reason, unit.now, unit.session
@@ -217,7 +223,7 @@ class Officers:
         holds(officer, Role.OFFICER)
 
         async def work(unit: UnitOfWork, stored: StoredReview) -> None:
-            _fresh(stored, seen, officer.sub, repeats=True)
+            fresh(stored.history, seen, officer.sub, repeats=True)
             kept = {"finding": finding, "note": note, "by": officer.sub, "at": datetime.now(UTC)}
             if not await spot_check(self._database, item_id, kept, unit.session):
                 raise Problem(
@@ -277,6 +283,18 @@ def own(officer: Claims, department_code: str) -> None:
         )
 
 
+_ONLY_OUTCOME = (
+    f"该事项不经平台办理，这里只登记结果：文字一律填“{IN_PERSON}”，不填文号，不写内容；"
+    "理由写在当面送达的文书里。"
+)
+
+
+def only_outcome(review: Review, *words: str) -> None:
+    """Raises Problem VALIDATION for words about what is handed over in person, other than the agreed ones."""
+    if review.record.in_person and any(each != IN_PERSON for each in words):
+        raise Problem(ProblemCode.VALIDATION, _ONLY_OUTCOME)
+
+
 ROLE_TEXT = {
     Role.OFFICER: "经办",
     Role.APPROVER: "复核",
@@ -295,12 +313,12 @@ def holds(officer: Claims, role: Role) -> None:
         )
 
 
-def _fresh(stored: StoredReview, seen: int | None, sub: str, *, repeats: bool = False) -> None:
-    """Raises StaleError when others have acted since. ``repeats``: what the officer did himself is no news."""
+def fresh(history: Sequence[Document], seen: int | None, sub: str, *, repeats: bool = False) -> None:
+    """Raises StaleError when others have acted since ``seen`` steps. ``repeats``: what the officer did himself is no news."""
     if seen is None:
         return
-    news = [step for step in stored.history[seen:] if step["by"] not in _NOT_PEOPLE]
+    news = [step for step in history[seen:] if step["by"] not in _NOT_PEOPLE]
     if repeats:
         news = news if any(step["by"] != sub for step in news) else []
     if news:
-        raise StaleError(stored, news)
+        raise StaleError(news)

@@ -195,6 +195,8 @@ async def referred(request: Request, officer: Claims, item_id: str, question: st
         review = stored.review
         if review.state in ENDED:
             raise Problem(ProblemCode.INVALID_TRANSITION, "该事项已经办结，不再提交专家评审。")
+        if review.record.in_person:
+            raise Problem(ProblemCode.INVALID_TRANSITION, "该事项不经平台办理，不能提交专家评审。")
         prior = await panels.prior(review.subject_id, item_id, unit.session)
         excluded = conflicts(catalogue.experts, review.department.code, prior, {})
         settings = state.settings

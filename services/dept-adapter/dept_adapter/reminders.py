@@ -18,6 +18,12 @@ from dept_adapter.states import State
 
 LEVELS = tuple(ReminderLevel)
 """From the desk upwards."""
+IN_PERSON_DAYS: Mapping[ReminderLevel, Sequence[int]] = {
+    # somebody has to come, or a courier: earlier than where a click will do
+    ReminderLevel.OFFICER: (-5, -2, 0),
+    ReminderLevel.APPROVER: (1,),
+    ReminderLevel.SUPERVISOR: (3,),
+}
 DEFAULT_DAYS: Mapping[ReminderLevel, Sequence[int]] = {
     ReminderLevel.OFFICER: (-2, 0),
     ReminderLevel.APPROVER: (1,),
@@ -63,12 +69,18 @@ class Planned:
 class Schedule:
     """``days``: working days from the last day of a step, negative before it, for each level.
 
+    ``in_person``: those of what is handed over in person; None: the same.
     ``promised``: day of the request -> working days of the service promise, None where there is none: its reminders go to the
     officers alone, before and on its day, and never higher.
     """
 
     days: Mapping[ReminderLevel, Sequence[int]]
     promised: Callable[[date], int | None] = lambda _requested_on: None
+    in_person: Mapping[ReminderLevel, Sequence[int]] | None = None
+
+    def days_of(self, review: Review) -> Mapping[ReminderLevel, Sequence[int]]:
+        """Those that hold for a review."""
+        return self.days if self.in_person is None or not review.record.in_person else self.in_person
 
 
 NO_REMINDERS = Schedule({})
@@ -137,7 +149,8 @@ def plan(review: Review, schedule: Schedule) -> list[Planned]:
         return []
     began_on = _began_on(review)
     found: list[Planned] = []
-    for level, days in schedule.days.items():
+    schedule_days = schedule.days_of(review)
+    for level, days in schedule_days.items():
         for working_days in days:
             on = _on(due_on, working_days)
             if working_days > 0:
@@ -147,7 +160,7 @@ def plan(review: Review, schedule: Schedule) -> list[Planned]:
                 found.append(Planned(on, level))
     promise = promised_on(review, schedule) if step is ReviewStep.DECIDE else None
     if promise is not None and promise < due_on:
-        for working_days in schedule.days.get(ReminderLevel.OFFICER, ()):
+        for working_days in schedule_days.get(ReminderLevel.OFFICER, ()):
             on = _on(promise, working_days)
             if working_days <= 0 and _is_of_use(on, working_days, began_on):
                 found.append(Planned(on, ReminderLevel.OFFICER, promise))
@@ -215,6 +228,7 @@ def reminded(review: Review, reminder: Reminder) -> ReviewReminded:
         due_on=reminder.due_on,
         promised_on=reminder.promised_on,
         at_desk=review.at_desk,
+        in_person=review.record.in_person,
         reminded_at=reminder.told_at,
     )
 

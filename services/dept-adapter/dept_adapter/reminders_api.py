@@ -14,6 +14,7 @@ from contracts.events import ReminderLevel
 from dept_adapter.api import Officer, find_review, position
 from dept_adapter.domain import NotAllowedError
 from dept_adapter.figures_api import Viewer, oversees
+from dept_adapter.officers import only_outcome
 from dept_adapter.reminders import Acknowledgement, acknowledge
 from dept_adapter.states import Act
 from dept_adapter.store import Reviews, entry
@@ -40,6 +41,7 @@ async def acknowledge_reminder(
 
     async def work(unit: UnitOfWork) -> None:
         stored = await find_review(request, officer, item_id, unit)
+        only_outcome(stored.review, body.reason)
         seen = Acknowledgement(officer.sub, body.reason, unit.now)
         try:
             reminders = acknowledge(stored.review, stored.reminders, seen)

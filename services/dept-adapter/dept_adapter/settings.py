@@ -1,6 +1,7 @@
 """Settings of dept-adapter (environment prefix ``DEPT_ADAPTER_``)."""
 
 import json
+from dataclasses import replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,7 @@ from chassis.settings import ChassisSettings
 from chassis.webhooks import sign
 from contracts.catalogue import Catalogue, Department, Tier, load_catalogue
 from contracts.events import ReminderLevel
-from dept_adapter.reminders import DEFAULT_DAYS, Schedule, faults
+from dept_adapter.reminders import DEFAULT_DAYS, IN_PERSON_DAYS, Schedule, faults
 
 
 def _slugs(value: Any) -> Any:
@@ -191,6 +192,10 @@ class DeptAdapterSettings(ChassisSettings):
         description="Working days from the last day of a step on which somebody is reminded, negative before it:"
         ' JSON {"officer": [-2, 0], "approver": [1], "supervisor": [3]}',
     )
+    remind_in_person_working_days: dict[ReminderLevel, list[Annotated[int, Field(ge=-60, le=60)]]] = Field(
+        default_factory=lambda: {level: list(days) for level, days in IN_PERSON_DAYS.items()},
+        description="The same for what is handed over in person (不经系统), working days from the last day of a step",
+    )
     remind_of_promise: bool = Field(
         True, description="Officers are reminded of the service promise too, before it and on its day"
     )
@@ -218,11 +223,8 @@ class DeptAdapterSettings(ChassisSettings):
             overlay = self.catalogue.promise(requested_on)
             return overlay.department_working_days if overlay else None
 
-        return (
-            Schedule(self.remind_working_days, promised)
-            if self.remind_of_promise
-            else Schedule(self.remind_working_days)
-        )
+        schedule = Schedule(self.remind_working_days, in_person=self.remind_in_person_working_days)
+        return replace(schedule, promised=promised) if self.remind_of_promise else schedule
 
     def callback_url(self, department: Department) -> str:
         """Where this department's system sends its decisions."""
@@ -241,8 +243,9 @@ class DeptAdapterSettings(ChassisSettings):
         for department in self.served:
             self._check_department(department)
         self._check_verification()
-        if wrong := faults(self.remind_working_days):
-            raise ValueError(f"DEPT_ADAPTER_REMIND_WORKING_DAYS: {wrong[0]}")
+        for name in ("remind_working_days", "remind_in_person_working_days"):
+            if wrong := faults(getattr(self, name)):
+                raise ValueError(f"DEPT_ADAPTER_{name.upper()}: {wrong[0]}")
         if self.panel_size % 2 == 0:
             raise ValueError(
                 f"DEPT_ADAPTER_PANEL_SIZE is {self.panel_size}: use an odd number, so that there is a majority"

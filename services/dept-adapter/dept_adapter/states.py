@@ -227,15 +227,17 @@ class ObjectionState(StrEnum):
     NOT_ACCEPTED = "not_accepted"
     UPHELD = "upheld"
     DISMISSED = "dismissed"
+    WITHDRAWN = "withdrawn"
 
 
 class ObjectionAction(StrEnum):
-    """What an officer does with an objection."""
+    """What an officer does with an objection, or its subject (``withdraw``)."""
 
     ACCEPT = "accept"
     NOT_ACCEPT = "not_accept"
     UPHOLD = "uphold"
     DISMISS = "dismiss"
+    WITHDRAW = "withdraw"
 
 
 _OPEN_OBJECTION = (ObjectionState.RECEIVED, ObjectionState.ACCEPTED)
@@ -245,6 +247,7 @@ OBJECTION_CHANGES: dict[ObjectionAction, dict[ObjectionState, ObjectionState]] =
     ObjectionAction.NOT_ACCEPT: {ObjectionState.RECEIVED: ObjectionState.NOT_ACCEPTED},
     ObjectionAction.UPHOLD: dict.fromkeys(_OPEN_OBJECTION, ObjectionState.UPHELD),
     ObjectionAction.DISMISS: dict.fromkeys(_OPEN_OBJECTION, ObjectionState.DISMISSED),
+    ObjectionAction.WITHDRAW: dict.fromkeys(_OPEN_OBJECTION, ObjectionState.WITHDRAWN),
 }
 """action -> state -> next state: everything that changes an objection."""
 OBJECTION_REPEATED: dict[ObjectionAction, frozenset[ObjectionState]] = {
@@ -254,6 +257,8 @@ OBJECTION_REPEATED: dict[ObjectionAction, frozenset[ObjectionState]] = {
     ObjectionAction.NOT_ACCEPT: frozenset({ObjectionState.NOT_ACCEPTED}),
     ObjectionAction.UPHOLD: frozenset({ObjectionState.UPHELD}),
     ObjectionAction.DISMISS: frozenset({ObjectionState.DISMISSED}),
+    # a decision that was made before stands
+    ObjectionAction.WITHDRAW: OBJECTION_ENDED,
 }
 """action -> states in which it changes nothing. In all other states it is a contradiction."""
 OBJECTION_STATE_TEXT = {
@@ -262,12 +267,14 @@ OBJECTION_STATE_TEXT = {
     ObjectionState.NOT_ACCEPTED: "不予受理",
     ObjectionState.UPHELD: "异议成立",
     ObjectionState.DISMISSED: "异议不成立",
+    ObjectionState.WITHDRAWN: "已撤回",
 }
-_OBJECTION_ACTION_TEXT = {
+OBJECTION_ACTION_TEXT = {
     ObjectionAction.ACCEPT: "受理",
     ObjectionAction.NOT_ACCEPT: "不予受理",
     ObjectionAction.UPHOLD: "认定成立",
     ObjectionAction.DISMISS: "认定不成立",
+    ObjectionAction.WITHDRAW: "申请人撤回",
 }
 
 
@@ -277,7 +284,7 @@ def objection_diagram() -> str:
     lines += [f'    state "{text}" as {state}' for state, text in OBJECTION_STATE_TEXT.items()]
     lines.append(f"    [*] --> {ObjectionState.RECEIVED}")
     lines += [
-        f"    {before} --> {then}: {_OBJECTION_ACTION_TEXT[action]}"
+        f"    {before} --> {then}: {OBJECTION_ACTION_TEXT[action]}"
         for action, changes in OBJECTION_CHANGES.items()
         for before, then in changes.items()
     ]

@@ -233,10 +233,10 @@ class Reviews:
                         "mode": added.mode,
                         "trace": dict(added.trace),
                         "push": {"attempts": 0, "round": 0, "next_attempt_at": now}
-                        if added.mode in HANDED_OVER
+                        if added.mode in HANDED_OVER and not added.review.record.in_person
                         else None,
                         "verification": {"attempts": 0, "next_attempt_at": now}
-                        if added.mode == "desk"
+                        if added.mode == "desk" and not added.review.record.in_person
                         else None,
                         "history": [entry(now, added.review.state, "routing")],
                     }
@@ -766,15 +766,17 @@ def _saving(change: Change, now: datetime, reminding: Document) -> UpdateOne:
         changed |= {"push.next_attempt_at": now, "push.attempts": 0}
         update["$inc"] = {"push.round": 1}
         removed["push.lease"] = ""
-    elif stored.mode in HANDED_OVER and review.state not in _TOLD:
+    elif stored.push is not None and review.state not in _TOLD:
         # nothing is left to tell: it must not stay among those that are due
         removed["push.next_attempt_at"] = ""
     return UpdateOne({"_id": review.item_id}, {**update, **({"$unset": removed} if removed else {})})
 
 
 def _letter_due(change: Change, now: datetime) -> UpdateOne | None:
-    """The letter of a step; repeating the step changes nothing."""
+    """The letter of a step; repeating the step changes nothing. What is handed over in person has its letters there too."""
     review = change.review
+    if review.record.in_person:
+        return None
     kind = kind_of(change.stored.review.state, review.state, change.by)
     if kind is None:
         return None

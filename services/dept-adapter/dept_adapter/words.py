@@ -98,6 +98,10 @@ class Listener:
                 text = f"事项 {item_id} 不是送该部门办理的。"
                 results.append(Refused(item_id, ProblemCode.WRONG_DEPARTMENT, text))
                 continue
+            if stored.review.record.in_person:
+                text = f"事项 {item_id} 不经系统办理：请凭编号当面或经机要渠道交接，由经办人员在审核工作台登记结果。"
+                results.append(Refused(item_id, ProblemCode.INVALID_TRANSITION, text))
+                continue
             digest = digest_of(word.said)
             if word.message_id is not None and word.message_id in seen:
                 if seen[word.message_id] == digest:

@@ -15,7 +15,7 @@ from contracts.errors import ProblemCode
 from contracts.events import SupplementProvided, WithdrawalRequested
 from contracts.http.mandate import MandateAct
 from contracts.records import MaterialId
-from intake import texts
+from intake import in_person, texts
 from intake.domain import Item, ItemStatus
 from intake.mandates import Mandates
 from intake.materials import Materials
@@ -70,6 +70,7 @@ class Acts:
                 if (item.supplement_text, item.supplement_materials) == (new.text, materials):
                     return
                 raise _refused("补正已经提交，不能更改；如有补充请与认定单位联系。")
+            in_person.check([item.facts], new.text, new.material_ids)
             asked = item.supplement
             if item.status is not ItemStatus.SUPPLEMENT or asked is None or item.holder is None:
                 raise _refused(f"该事项现为“{texts.ITEM_STATUS[item.status]}”，不需要补正。")

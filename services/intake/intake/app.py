@@ -120,7 +120,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             ConsumerSpec(
                 NAME,
                 [topic.name for topic in _CONSUMED],
-                ProgressHandler(store, asked_later, found, objected, notices),
+                ProgressHandler(store, asked_later, found, objected, notices, catalogue),
             )
         ]
 

@@ -1,6 +1,6 @@
 """HTTP for the commitment: shown before an application is filed, read afterwards by the applicant and by departments."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -13,6 +13,7 @@ from contracts.errors import ProblemCode
 from contracts.records import RecordId
 from contracts.tokens import Claims, Scope
 from intake.domain import Application
+from intake.letters_api import LETTER_MEDIA, AskedForm, own_application
 from intake.parts import CurrentApplicant, Intake, Parts
 from intake.responses import problems
 from intake.submission import valid_record_ids
@@ -20,7 +21,6 @@ from intake.submission import valid_record_ids
 _SIGNED_IN = (ProblemCode.UNAUTHENTICATED, ProblemCode.FORBIDDEN, ProblemCode.UNAVAILABLE)
 router = APIRouter(prefix="/v1", tags=["承诺书"], responses=problems(*_SIGNED_IN))
 Reader = Annotated[Claims, Depends(require(Scope.CASES_READ))]
-_MEDIA: dict[int | str, dict[str, Any]] = {200: {"content": {"application/pdf": {}, "text/html": {}}}}
 
 
 class CommitmentDraft(BaseModel):
@@ -43,7 +43,7 @@ class CommitmentPreview(BaseModel):
     summary="生成承诺书，供申请人阅读和确认",
     response_model=CommitmentPreview,
     responses={
-        **_MEDIA,
+        **LETTER_MEDIA,
         **problems(*_SIGNED_IN, ProblemCode.VALIDATION, ProblemCode.UNKNOWN_RECORD, ProblemCode.BUSY),
     },
 )
@@ -67,28 +67,23 @@ async def preview_commitment(
     "/applications/{application_id}/commitment",
     summary="下载所确认的承诺书",
     response_class=Response,
-    responses={**_MEDIA, **problems(*_SIGNED_IN, ProblemCode.NOT_FOUND, ProblemCode.BUSY)},
+    responses={**LETTER_MEDIA, **problems(*_SIGNED_IN, ProblemCode.NOT_FOUND, ProblemCode.BUSY)},
 )
 async def download_commitment(
     application_id: str,
     applicant: CurrentApplicant,
     intake: Parts,
-    form: Annotated[
-        LetterForm, Query(alias="format", description="pdf（默认）、html、json")
-    ] = LetterForm.PDF,
+    form: AskedForm = LetterForm.PDF,
 ) -> Response:
     """``format=json`` 的内容的 SHA-256 即 ``content_hash``。"""
-    application = await intake.store.application(application_id)
-    if application is not None and application.subject_id != applicant.subject.subject_id:
-        application = None
-    return await _confirmed(intake, application, form)
+    return await _confirmed(intake, await own_application(intake, applicant, application_id), form)
 
 
 @router.get(
     "/internal/applications/{application_id}/commitment",
     summary="承诺书的内容（内部）",
     response_class=Response,
-    responses={**_MEDIA, **problems(*_SIGNED_IN, ProblemCode.NOT_FOUND, ProblemCode.BUSY)},
+    responses={**LETTER_MEDIA, **problems(*_SIGNED_IN, ProblemCode.NOT_FOUND, ProblemCode.BUSY)},
 )
 async def download_commitment_internally(
     application_id: str, _reader: Reader, intake: Parts, form: LetterForm = LetterForm.PDF

@@ -39,6 +39,8 @@ _ID_DOCUMENTS = ("", "身份证", "居民身份证", "港澳台居民居住证",
 _DATE = re.compile(
     r"(\d{4})(?:-(\d{1,2})-(\d{1,2})|/(\d{1,2})/(\d{1,2})|年(\d{1,2})月(\d{1,2})日|(\d{2})(\d{2}))(?:[ T]0?0:00(?::00(?:\.0+)?)?)?"
 )
+NOT_BY_SYSTEM = "不经平台"
+"""In a row's 备注 (BZ): the record is handed over in person."""
 _FIRST_DAY = date(1949, 10, 1)
 _MONEY = re.compile(r"\d{1,12}(?:\.\d{1,6})?")  # decimal(18,6)
 _MAX_TEXT = 10_000
@@ -185,7 +187,11 @@ class _Row:
             decided_on=decided_on,
             penalty_kinds=kinds,
             tier=tier[0].value if tier else None,
+            in_person=NOT_BY_SYSTEM in display.remark,
         )
+        if (told := self._catalogue.told(facts, self._today)) is not facts:
+            # nothing of what it says is kept, from here on
+            facts, display = told, Display()
         content = f"{facts.model_dump_json()}\n{display.model_dump_json()}"
         return Accepted(line, subject, facts, display, hashlib.sha256(content.encode()).hexdigest())
 

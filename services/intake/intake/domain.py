@@ -26,6 +26,7 @@ from contracts.events import (
     ItemReopened,
     ItemRouted,
     ItemWithdrawn,
+    LetterFact,
     LetterIssued,
     PropagationCompleted,
     PublicationChange,
@@ -180,6 +181,8 @@ def publish(record: Record | None, event: RecordPublished) -> Record:
             "status": "published",
             "published_at": event.published_at,
             "expired_on": None,
+            # it may have gone by system before
+            **({"display": Display()} if event.record.in_person else {}),
         }
     )
 
@@ -192,7 +195,8 @@ def withdraw(record: Record, event: RecordWithdrawn) -> Record:
         update={
             "status": "withdrawn",
             "withdrawn_at": event.withdrawn_at,
-            "withdrawal_reason": event.reason,
+            # nothing is kept of what goes by no system
+            "withdrawal_reason": None if record.facts.in_person else event.reason,
         }
     )
 
@@ -409,6 +413,11 @@ class ItemLetter(Shape):
     content_hash: str
     verification_code: str
     issued_at: Timestamp
+
+
+def letter_of(event: LetterFact) -> ItemLetter:
+    """The letter an event tells of."""
+    return ItemLetter.model_validate({**event.model_dump(), "kind": event.letter_kind})
 
 
 class Item(Shape):
@@ -684,8 +693,7 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
                 "revocation_ground": event.ground,
             }
         case LetterIssued() if event.letter_id not in {letter.letter_id for letter in item.letters}:
-            found = {**event.model_dump(), "kind": event.letter_kind}
-            return {"letters": (*item.letters, ItemLetter.model_validate(found))}
+            return {"letters": (*item.letters, letter_of(event))}
         case PropagationCompleted() if event.state is DisplayState.PUBLICATION_ENDED:
             if event.version <= (item.repaired_version or 0):
                 return {}

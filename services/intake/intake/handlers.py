@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
+from contracts.catalogue import Catalogue
+from contracts.clock import china_date
 from contracts.errors import DeadLetterReason
 from contracts.events import (
     ItemEvent,
@@ -50,7 +52,9 @@ class ProgressHandler:
         findings: Findings,
         objections: Objections,
         notices: Notices,
+        catalogue: Catalogue,
     ) -> None:
+        self._catalogue = catalogue
         self._store = store
         self._follow_ups = follow_ups
         self._findings = findings
@@ -83,7 +87,8 @@ class ProgressHandler:
                     unit.reject(received, DeadLetterReason.SCHEMA_MISMATCH, detail)
                     continue
                 case RecordPublished():
-                    after = publish(before, event)
+                    reduced = self._catalogue.told(event.record, china_date(unit.now))
+                    after = publish(before, event.model_copy(update={"record": reduced}))
                 case RecordWithdrawn() if before is not None:
                     after = withdraw(before, event)
                 case RecordRepairedElsewhere() if before is not None:
@@ -155,7 +160,9 @@ class ProgressHandler:
         await progress.save()
         await self._findings.take(unit, found)
         if progress.repaired:
-            await self._follow_ups.schedule(progress.repaired, progress.items.values(), unit.session)
+            # nobody writes here about what is handed over in person
+            asked = [item for item in progress.items.values() if not item.facts.in_person]
+            await self._follow_ups.schedule(progress.repaired, asked, unit.session)
 
 
 _NOT_SHOWN = {"application_id", "item_id", "record_id", "subject_id", "record"}

@@ -59,7 +59,7 @@ def waits_for(item: Item, catalogue: Catalogue) -> Wait | None:
         case ItemStatus.GRANTED | ItemStatus.SYNCING if item.decided_at:
             behind = [
                 target
-                for target in catalogue.targets_for(item.facts.category, item.facts.subject_type)
+                for target in catalogue.targets_of(item.facts)
                 if not _follows(item, target.id, target.read_back)
             ]
             if behind:

@@ -59,6 +59,10 @@ async def notice_to_serve(
 
 
 async def _notice(intake: Intake, record: Record, subject: Subject, form: LetterForm) -> Response:
+    if record.facts.in_person:
+        raise Problem(
+            ProblemCode.NOT_FOUND, "该记录不经平台办理，也不公示，没有告知书；请由认定单位当面告知。"
+        )
     letter = repair_notice(record, subject, intake.catalogue, intake.settings.transition)
     name = f"{letter.title} {record.facts.document_number}"
     return await letter_response(intake.press, letter, letter.model_dump_json(), form, name)

@@ -41,7 +41,8 @@ class Notices:
         return [served.get(record.record_id, record) for record in records]
 
     def _is_due(self, record: Record, unit: UnitOfWork) -> bool:
-        if record.notice_served_at is not None or not is_shown(record):
+        # what goes by no system has no notice here either
+        if record.notice_served_at is not None or record.facts.in_person or not is_shown(record):
             return False
         today = china_date(unit.now)
         end = publication_end(record, self._catalogue, today, self._transition)

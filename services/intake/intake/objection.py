@@ -10,13 +10,16 @@ from contracts.catalogue import Catalogue
 from contracts.events import (
     ObjectionAccepted,
     ObjectionDecided,
+    ObjectionDueConfirmed,
     ObjectionEvent,
     ObjectionKind,
+    ObjectionLetterIssued,
     ObjectionOutcome,
     ObjectionOverdue,
     ObjectionReferred,
     ObjectionRemedy,
     ObjectionRouted,
+    ObjectionWithdrawn,
     ReviewStep,
 )
 from contracts.http.intake import Material
@@ -32,7 +35,16 @@ from contracts.records import (
     SubjectId,
     Timestamp,
 )
-from intake.domain import OBJECTIONABLE, Item, ItemStatus, Overdue, Record, Referral
+from intake.domain import (
+    OBJECTIONABLE,
+    Item,
+    ItemLetter,
+    ItemStatus,
+    Overdue,
+    Record,
+    Referral,
+    letter_of,
+)
 from intake.texts import ITEM_STATUS
 
 
@@ -46,6 +58,7 @@ class ObjectionStatus(StrEnum):
     NOT_ACCEPTED = "not_accepted"
     DISMISSED = "dismissed"
     UPHELD = "upheld"
+    WITHDRAWN = "withdrawn"
 
 
 STATUS_TEXT = {
@@ -56,6 +69,7 @@ STATUS_TEXT = {
     ObjectionStatus.NOT_ACCEPTED: "不予受理",
     ObjectionStatus.DISMISSED: "不成立",
     ObjectionStatus.UPHELD: "成立",
+    ObjectionStatus.WITHDRAWN: "已撤回",
 }
 REMEDY_TEXT = {
     ObjectionRemedy.CORRECTED: "记录已更正",
@@ -66,7 +80,10 @@ REMEDY_TEXT = {
 
 
 class Objection(Shape):
-    """One objection. ``target``: the record, or the item and round whose result it is about. ``item_id`` None: to the record."""
+    """One objection. ``target``: the record, or the item and round whose result it is about. ``item_id`` None: to the record.
+
+    ``email``: from the token that filed it; None when it had none.
+    """
 
     objection_id: ObjectionId
     kind: ObjectionKind
@@ -79,15 +96,23 @@ class Objection(Shape):
     reason: str
     materials: tuple[Material, ...] = ()
     assistance: Assistance | None = None
+    email: str | None = None
     filed_at: Timestamp
+    withdrawal_requested_at: Timestamp | None = None
     # xinfu.routing
     referral: Referral | None = None
     referred_at: Timestamp | None = None
     department: DepartmentRef | None = None
     accept_due_on: date | None = None
     decide_due_on: date | None = None
+    due_provisional: bool = False
     routed_at: Timestamp | None = None
     # xinfu.decisions
+    confirmed_at: Timestamp | None = None
+    confirmed_due: tuple[date, date] | None = None
+    confirmed_provisional: bool = False
+    letters: tuple[ItemLetter, ...] = ()
+    withdrawn_at: Timestamp | None = None
     accepted_at: Timestamp | None = None
     overdue: Overdue | None = None
     noticed_at: Timestamp | None = None
@@ -101,6 +126,8 @@ class Objection(Shape):
         """The furthest state any topic tells of."""
         if self.outcome is not None:
             return ObjectionStatus(self.outcome.value)
+        if self.withdrawn_at is not None:
+            return ObjectionStatus.WITHDRAWN
         if self.accepted_at is not None:
             return ObjectionStatus.ACCEPTED
         if self.department is not None:
@@ -114,10 +141,20 @@ class Objection(Shape):
             case ObjectionStatus.REFERRED if self.referral:
                 return self.referral.due_on
             case ObjectionStatus.ROUTED:
-                return self.accept_due_on
+                return self.department_due[0]
             case ObjectionStatus.ACCEPTED:
-                return self.decide_due_on
+                return self.department_due[1]
         return None
+
+    @property
+    def department_due(self) -> tuple[date | None, date | None]:
+        """The department's days to accept and to decide, as they were counted last."""
+        return self.confirmed_due or (self.accept_due_on, self.decide_due_on)
+
+    @property
+    def is_provisional(self) -> bool:
+        """Whether those days are in a year whose working days are not published yet."""
+        return self.confirmed_provisional if self.confirmed_due else self.due_provisional
 
     @property
     def is_overdue(self) -> bool:
@@ -133,10 +170,23 @@ def apply_objection(objection: Objection, event: ObjectionEvent) -> Objection:
             referral = Referral(queue_name=event.queue_name, reason=event.reason, due_on=event.due_on)
             return objection.model_copy(update={"referral": referral, "referred_at": event.referred_at})
         case ObjectionRouted() if objection.department is None:
-            known = {"department", "accept_due_on", "decide_due_on", "routed_at"}
+            known = {"department", "accept_due_on", "decide_due_on", "due_provisional", "routed_at"}
             return objection.model_copy(update={name: getattr(event, name) for name in known})
         case ObjectionAccepted() if objection.accepted_at is None:
             return objection.model_copy(update={"accepted_at": event.accepted_at})
+        case ObjectionDueConfirmed() if (
+            objection.confirmed_at is None or event.confirmed_at > objection.confirmed_at
+        ):
+            counted = {
+                "confirmed_due": (event.accept_due_on, event.decide_due_on),
+                "confirmed_provisional": event.due_provisional,
+                "confirmed_at": event.confirmed_at,
+            }
+            return objection.model_copy(update=counted)
+        case ObjectionWithdrawn() if objection.withdrawn_at is None:
+            return objection.model_copy(update={"withdrawn_at": event.withdrawn_at})
+        case ObjectionLetterIssued() if event.letter_id not in {each.letter_id for each in objection.letters}:
+            return objection.model_copy(update={"letters": (*objection.letters, letter_of(event))})
         case ObjectionOverdue():
             late = Overdue(step=event.step, due_on=event.due_on)
             return objection.model_copy(update={"overdue": late, "noticed_at": event.noticed_at})

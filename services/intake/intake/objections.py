@@ -3,7 +3,7 @@
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
@@ -24,17 +24,26 @@ from contracts.events import (
     ObjectionFiled,
     ObjectionKind,
     ObjectionRemedy,
+    ObjectionWithdrawalRequested,
+    ObjectionWithdrawn,
     RecordPublished,
     RecordWithdrawn,
 )
 from contracts.http.intake import Material
 from contracts.http.mandate import MandateAct
 from contracts.records import ItemId, MaterialId, RecordId
-from intake import texts
+from intake import in_person, texts
 from intake.domain import Item, Record
 from intake.findings import Findings
 from intake.materials import Materials
-from intake.objection import Objection, ObjectionStatus, apply_objection, record_fault, result_fault
+from intake.objection import (
+    STATUS_TEXT,
+    Objection,
+    ObjectionStatus,
+    apply_objection,
+    record_fault,
+    result_fault,
+)
 from intake.progress import Progress
 from intake.store import Store
 from intake.submission import MAX_MATERIALS, Applicant
@@ -156,6 +165,34 @@ class Objections:
 
         return await self._outbox.run(work)
 
+    async def withdraw(self, applicant: Applicant, objection_id: str) -> Objection:
+        """Ask for an objection to be withdrawn; its department answers. Repeating it changes nothing.
+
+        Raises Problem: NOT_FOUND, INVALID_TRANSITION, MANDATE_NOT_VALID.
+        """
+        applicant.may(MandateAct.WITHDRAW, china_date(datetime.now(UTC)))
+
+        async def work(unit: UnitOfWork) -> Objection:
+            objection = own_objection(await self.load([objection_id], unit.session), applicant, objection_id)
+            if objection.withdrawal_requested_at is not None:
+                return objection
+            if objection.department is None:
+                raise Problem(
+                    ProblemCode.INVALID_TRANSITION, "该异议正在分派，确定认定单位之后才能撤回，请稍后再试。"
+                )
+            if objection.status not in (ObjectionStatus.ROUTED, ObjectionStatus.ACCEPTED):
+                words = STATUS_TEXT[objection.status]
+                raise Problem(ProblemCode.INVALID_TRANSITION, f"该异议现为“{words}”，已经办结，不能撤回。")
+            asked = objection.model_copy(update={"withdrawal_requested_at": unit.now})
+            await self._save([asked], unit.session)
+            event = ObjectionWithdrawalRequested(
+                **_about(objection), department=objection.department, requested_at=unit.now
+            )
+            unit.emit(event, cause=f"withdraw:{objection_id}")
+            return asked
+
+        return await self._outbox.run(work)
+
     async def _to_record(
         self,
         unit: UnitOfWork,
@@ -179,7 +216,7 @@ class Objections:
             record_id, objection_id, unit.session, result=False
         ):
             raise _open(record.objection_id)
-        objection = _new(unit, applicant, objection_id, new, materials, record, None)
+        objection = _new(unit, applicant, objection_id, new, materials, record, None, self._catalogue)
         unit.emit(_filed(objection, None), cause=f"object:{objection_id}")
         return objection
 
@@ -201,8 +238,9 @@ class Objections:
             raise _open(record.result_objection_id)
         if (fault := result_fault(item, record)) or record is None:
             raise Problem(ProblemCode.OBJECTION_NOT_POSSIBLE, fault or "")
-        objection = _new(unit, applicant, objection_id, new, materials, record, item)
-        before = await self._objections.find_one({"target": objection.target}, session=unit.session)
+        objection = _new(unit, applicant, objection_id, new, materials, record, item, self._catalogue)
+        ended = {"target": objection.target, "status": {"$ne": ObjectionStatus.WITHDRAWN.value}}
+        before = await self._objections.find_one(ended, session=unit.session)
         if before is not None:
             raise Problem(
                 ProblemCode.OBJECTION_NOT_POSSIBLE,
@@ -251,6 +289,8 @@ class Objections:
                 kind, text, at = line
                 facts = {"objection_id": after.objection_id}
                 progress.change(progress.items[after.item_id], kind, text, at, facts, received.trace)
+            if isinstance(event, ObjectionWithdrawn):
+                over[after.objection_id] = after.record_id
             if isinstance(event, ObjectionDecided):
                 result = after.kind is ObjectionKind.RESULT
                 if after.status is ObjectionStatus.UPHELD and result and after.item_id is not None:
@@ -296,7 +336,10 @@ def _new(
     materials: Sequence[Material],
     record: Record,
     item: Item | None,
+    catalogue: Catalogue,
 ) -> Objection:
+    facts = catalogue.told(record.facts, china_date(unit.now))
+    in_person.check([facts], new.reason, new.material_ids)
     return Objection(
         objection_id=objection_id,
         kind=ObjectionKind.RECORD if item is None else ObjectionKind.RESULT,
@@ -305,22 +348,34 @@ def _new(
         record_id=record.record_id,
         application_id=item.application_id if item else None,
         item_id=item.item_id if item else None,
-        facts=record.facts,
+        facts=facts,
         reason=new.reason,
         materials=tuple(materials),
         assistance=applicant.assistance,
+        email=applicant.email,
         filed_at=unit.now,
     )
 
 
+def own_objection(found: Mapping[str, Objection], applicant: Applicant, objection_id: str) -> Objection:
+    """Raises Problem NOT_FOUND, also for one of somebody else: nobody learns which ids exist."""
+    objection = found.get(objection_id)
+    if objection is None or objection.subject_id != applicant.subject.subject_id:
+        raise Problem(ProblemCode.NOT_FOUND, "没有这件异议，请在“我的异议”中查看。")
+    return objection
+
+
+def _about(objection: Objection) -> dict[str, Any]:
+    return {
+        **objection.model_dump(include={"objection_id", "kind", "subject_id", "record_id"}),
+        "application_id": objection.application_id or objection.objection_id,
+        "item_id": objection.item_id or objection.objection_id,
+    }
+
+
 def _filed(objection: Objection, item: Item | None) -> ObjectionFiled:
     return ObjectionFiled(
-        objection_id=objection.objection_id,
-        kind=objection.kind,
-        subject_id=objection.subject_id,
-        record_id=objection.record_id,
-        application_id=objection.application_id or objection.objection_id,
-        item_id=objection.item_id or objection.objection_id,
+        **_about(objection),
         record=objection.facts,
         department=item.holder if item else None,
         filed_at=objection.filed_at,

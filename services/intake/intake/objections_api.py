@@ -4,10 +4,11 @@ from datetime import date
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Response
+from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from chassis.auth import require
-from chassis.problems import Problem
+from chassis.letter_form import LetterForm
 from contracts.errors import ProblemCode
 from contracts.events import ObjectionKind, ObjectionRemedy
 from contracts.http.intake import Material
@@ -16,10 +17,13 @@ from contracts.http.objection import ObjectionCase, ObjectionLookup, ObjectionLo
 from contracts.records import DepartmentRef, RecordFacts, Shape, Timestamp
 from contracts.tokens import Claims, Scope
 from intake.api import IDEMPOTENCY_KEY, idempotency_key_of
+from intake.domain import ItemLetter
+from intake.letters_api import LETTER_MEDIA, AskedForm, read_letter
 from intake.objection import REMEDY_TEXT, STATUS_TEXT, Objection, ObjectionStatus
-from intake.objections import NewObjection
-from intake.parts import CurrentApplicant, Parts
+from intake.objections import NewObjection, own_objection
+from intake.parts import CurrentApplicant, Intake, Parts
 from intake.responses import problems
+from intake.submission import Applicant
 
 _SIGNED_IN = (
     ProblemCode.UNAUTHENTICATED,
@@ -51,18 +55,25 @@ class ObjectionView(Shape):
     accept_due_on: date | None = Field(description="认定单位受理期限")
     decide_due_on: date | None = Field(description="认定单位核查并作出决定的期限")
     due_on: date | None = Field(description="现在应当行动的一方的期限")
+    due_provisional: bool = Field(description="期限暂定：跨入的年份尚未公布放假安排，此前不算超期")
     overdue: bool
+    withdrawal_requested_at: Timestamp | None = Field(description="已请求撤回，待认定单位确认")
     accepted_at: Timestamp | None
     outcome_reason: str | None = Field(description="认定单位的理由")
     remedy: ObjectionRemedy | None
     remedy_text: str | None = Field(description="异议成立后如何处理")
     decided_at: Timestamp | None
+    withdrawn_at: Timestamp | None
+    letters: list[ItemLetter] = Field(description="就这件异议出具的文书")
 
     @staticmethod
     def of(objection: Objection) -> "ObjectionView":
         """The objection as its subject sees it."""
         shown = {
             **vars(objection),
+            "accept_due_on": objection.department_due[0],
+            "decide_due_on": objection.department_due[1],
+            "due_provisional": objection.is_provisional,
             "status": objection.status,
             "status_text": STATUS_TEXT[objection.status],
             "queue_name": objection.referral.queue_name if objection.referral else None,
@@ -128,11 +139,41 @@ async def my_objections(applicant: CurrentApplicant, intake: Parts) -> Objection
 )
 async def my_objection(objection_id: str, applicant: CurrentApplicant, intake: Parts) -> ObjectionView:
     """一件异议。"""
-    found = (await intake.objections.load([objection_id])).get(objection_id)
-    # the same answer for an objection of somebody else: nobody learns which ids exist
-    if found is None or found.subject_id != applicant.subject.subject_id:
-        raise Problem(ProblemCode.NOT_FOUND, "没有这件异议，请在“我的异议”中查看。")
-    return ObjectionView.of(found)
+    return ObjectionView.of(await _own(applicant, intake, objection_id))
+
+
+@router.post(
+    "/v1/objections/{objection_id}/withdraw",
+    summary="撤回异议",
+    responses=problems(
+        *_SIGNED_IN, ProblemCode.NOT_FOUND, ProblemCode.INVALID_TRANSITION, ProblemCode.MANDATE_NOT_VALID
+    ),
+)
+async def withdraw_objection(objection_id: str, applicant: CurrentApplicant, intake: Parts) -> ObjectionView:
+    """由认定单位确认；此前已作出决定的，以决定为准。撤回后可以再次提出。重复请求没有第二次效果。"""
+    return ObjectionView.of(await intake.objections.withdraw(applicant, objection_id))
+
+
+@router.get(
+    "/v1/objections/{objection_id}/letters/{letter_id}",
+    summary="下载异议的文书",
+    response_class=StreamingResponse,
+    responses={**LETTER_MEDIA, **problems(*_SIGNED_IN, ProblemCode.NOT_FOUND, ProblemCode.BUSY)},
+)
+async def download_objection_letter(
+    objection_id: str,
+    letter_id: str,
+    applicant: CurrentApplicant,
+    intake: Parts,
+    form: AskedForm = LetterForm.PDF,
+) -> StreamingResponse:
+    """受理、不予受理、核查结果的文书：PDF/A、网页，或其 SHA-256 记入办理历史的 JSON。"""
+    objection = await _own(applicant, intake, objection_id)
+    return await read_letter(intake, objection.letters, letter_id, form)
+
+
+async def _own(applicant: Applicant, intake: Intake, objection_id: str) -> Objection:
+    return own_objection(await intake.objections.load([objection_id]), applicant, objection_id)
 
 
 @router.post("/v1/internal/objections/lookup", summary="查询异议的理由和材料（内部）")
@@ -147,6 +188,7 @@ async def look_up_objections(body: ObjectionLookup, _reader: Reader, intake: Par
                 subject=subjects[each.subject_id],
                 reason=each.reason,
                 materials=each.materials,
+                email=each.email,
             )
             for each in found.values()
         ]

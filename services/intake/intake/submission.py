@@ -33,7 +33,7 @@ from contracts.http.intake import Contact, Material, Subject
 from contracts.http.mandate import Assistance, Mandate, MandateAct
 from contracts.identifiers import item_id
 from contracts.records import MaterialId, RecordId
-from intake import texts
+from intake import in_person, texts
 from intake.commitment import commitment
 from intake.contact import normalise_phone
 from intake.domain import Application, ConfirmedCommitment, Entry, Item, Record
@@ -246,7 +246,7 @@ class Submission:
         """Take the application, or give again what was taken under the same key.
 
         Raises Problem: IDEMPOTENCY_CONFLICT, UNKNOWN_MATERIAL, UNKNOWN_RECORD, RECORD_UNDER_APPLICATION, RECORD_NOT_REPAIRABLE,
-        COMMITMENT_NOT_CONFIRMED, SUBJECT_BARRED.
+        COMMITMENT_NOT_CONFIRMED, SUBJECT_BARRED, VALIDATION (a record that is handed over in person).
         """
         applicant.may(MandateAct.FILE, china_date(datetime.now(UTC)))
         # outside the transaction: a second attempt of the same request is the same application
@@ -262,6 +262,8 @@ class Submission:
                 return await self._replay(unit, seen, request_hash)
             await self._not_barred(unit, applicant.subject.subject_id)
             records = await self._repairable(unit, applicant.subject.subject_id, new.record_ids)
+            records = self._told(records, china_date(unit.now))
+            in_person.check([record.facts for record in records], new.statement, new.material_ids)
             promised = self._commitment(applicant.subject, records, new.commitment_hash, unit.now)
             first = prerequisites(records, self._catalogue, china_date(unit.now), self._transition)
             submitted = _take(unit, application_id, applicant, new, records, first, materials, promised)
@@ -307,8 +309,15 @@ class Submission:
     async def commitment(self, applicant: Applicant, record_ids: Sequence[str]) -> Letter:
         """What the applicant promises when filing for these records today. Raises Problem UNKNOWN_RECORD."""
         found = await self._store.records(record_ids)
-        records = _own(found, applicant.subject.subject_id, record_ids)
-        return commitment(applicant.subject, records, self._catalogue, china_date(datetime.now(UTC)))
+        today = china_date(datetime.now(UTC))
+        records = self._told(_own(found, applicant.subject.subject_id, record_ids), today)
+        return commitment(applicant.subject, records, self._catalogue, today)
+
+    def _told(self, records: Sequence[Record], today: date) -> list[Record]:
+        """A row of the catalogue may have been made since a record was taken."""
+        return [
+            each.model_copy(update={"facts": self._catalogue.told(each.facts, today)}) for each in records
+        ]
 
     def _commitment(
         self, subject: Subject, records: Sequence[Record], confirmed: str | None, now: datetime
@@ -447,7 +456,8 @@ def _first_entries(application: Application, items: Sequence[Item]) -> list[Entr
         (
             None,
             "submitted",
-            texts.submitted(application.item_count, application.assistance, confirmed=promised is not None),
+            texts.submitted(application.item_count, application.assistance, confirmed=promised is not None)
+            + (texts.HANDED_OVER if any(item.facts.in_person for item in items) else ""),
         ),
         *(
             (item.item_id, "queued", texts.queued(numbers[item.item_id], [numbers[i] for i in item.after]))

@@ -17,11 +17,13 @@ from contracts.events import (
     ItemWithdrawn,
     ObjectionAccepted,
     ObjectionDecided,
+    ObjectionDueConfirmed,
     ObjectionEvent,
     ObjectionOutcome,
     ObjectionOverdue,
     ObjectionReferred,
     ObjectionRouted,
+    ObjectionWithdrawn,
     PropagationCompleted,
     PublicationChange,
     PublicationChanged,
@@ -107,6 +109,10 @@ _CHANGE = {
     PublicationChange.REPAIRED_ELSEWHERE: "屏蔽期间{number}，各平台随之终止公示",
     PublicationChange.PLAN_FAILED: "重整计划、和解协议未能执行（{number}），恢复公示；本事项照常办理",
 }
+
+
+HANDED_OVER = "所选记录不经平台办理：请凭编号到认定单位当面提交说明和材料，结果以当面送达的文书为准。"
+"""What is added where records are handed over in person."""
 
 
 def submitted(records: int, by: Assistance | None = None, *, confirmed: bool = False) -> str:
@@ -210,6 +216,14 @@ def objection(document_number: str, event: ObjectionEvent) -> tuple[str, str, da
         case ObjectionAccepted():
             kind, at = "objection_accepted", event.accepted_at
             text = f"{event.department.name}已受理异议，正在核查。"
+        case ObjectionWithdrawn():
+            kind, at, text = "objection_withdrawn", event.withdrawn_at, "异议已撤回，没有作出决定。"
+        case ObjectionDueConfirmed():
+            kind, at = "objection_due_confirmed", event.confirmed_at
+            text = (
+                f"放假安排已公布，异议的期限重新计算：{event.accept_due_on.isoformat()}前决定是否受理，"
+                f"{event.decide_due_on.isoformat()}前作出决定。"
+            )
         case ObjectionOverdue():
             kind, at = "objection_overdue", event.noticed_at
             text = f"{event.department.name}应于{event.due_on.isoformat()}前就异议{_STEP[event.step]}，现已超期。"

@@ -18,9 +18,11 @@ from contracts.events import (
     LetterChannel,
     ObjectionAccepted,
     ObjectionDecided,
+    ObjectionDueConfirmed,
     ObjectionEvent,
     ObjectionKind,
     ObjectionRouted,
+    ObjectionWithdrawn,
     PropagationCompleted,
     PublicationChanged,
     RepairGranted,
@@ -64,6 +66,8 @@ CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
     ItemReopened: (Channel.IN_APP,),
     ObjectionRouted: (Channel.IN_APP,),
     ObjectionAccepted: (Channel.IN_APP,),
+    ObjectionDueConfirmed: (Channel.IN_APP,),
+    ObjectionWithdrawn: (Channel.IN_APP,),
     ObjectionDecided: (Channel.IN_APP, Channel.EMAIL),
     PropagationCompleted: (Channel.IN_APP,),
     ApplicationCompleted: (Channel.IN_APP, Channel.EMAIL),
@@ -96,6 +100,8 @@ TellableEvent = (
     | ItemReopened
     | ObjectionRouted
     | ObjectionAccepted
+    | ObjectionDueConfirmed
+    | ObjectionWithdrawn
     | ObjectionDecided
     | PropagationCompleted
     | ApplicationCompleted
@@ -142,6 +148,8 @@ def fact_id(event: TellableEvent) -> str:
             return f"{event.TYPE}~{event.letter_id}"
         case FollowUpDue():
             return f"{event.TYPE}~{event.item_id}~{event.days}"
+        case ObjectionDueConfirmed():
+            return f"{event.TYPE}~{event.objection_id}~{event.decide_due_on}"
         case ObjectionEvent():
             return f"{event.TYPE}~{event.objection_id}"
         case ReviewDueConfirmed():
@@ -158,13 +166,12 @@ def notices(event: Event) -> list[Notice]:
         return []
     fact = fact_id(event)
     by_hand = isinstance(event, VendorLetterIssued) and event.channel is not LetterChannel.EMAIL
-    # an address belongs to an application; of a subject without one intake knows whether it has left one
-    unknown = not event.by_email if isinstance(event, RepairNoticeServed) else has_no_application(event)
-    no_mail = by_hand or unknown
+    # of a subject without an application intake knows whether it has left an address
+    unknown = isinstance(event, RepairNoticeServed) and not event.by_email
     return [
         Notice(fact, channel, event)
         for channel in CHANNELS[type(event)]
-        if not (no_mail and channel is Channel.EMAIL)
+        if not ((by_hand or unknown) and channel is Channel.EMAIL)
     ]
 
 
@@ -178,6 +185,11 @@ def has_no_application(event: Event) -> bool:
     if isinstance(event, RepairNoticeServed | PublicationChanged):
         return True
     return isinstance(event, ObjectionEvent) and event.kind is ObjectionKind.RECORD
+
+
+def is_objection(application_id: str | None) -> bool:
+    """Whether what stands for an application is an objection to a record."""
+    return application_id is not None and application_id.startswith("obj_")
 
 
 def distinct(events: Iterable[Event]) -> dict[str, tuple[int, Notice]]:

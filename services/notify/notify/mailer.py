@@ -25,8 +25,7 @@ from contracts.events import (
     OfficeNotificationFailed,
     OfficeNotified,
 )
-from contracts.http.intake import Case
-from notify.domain import Failure, MailState, state_after
+from notify.domain import Failure, MailState, is_objection, state_after
 from notify.offices import Offices
 from notify.settings import NotifySettings
 from notify.smtp import BAD_ADDRESS, Connection, MailServer, compose
@@ -106,17 +105,19 @@ class Mailer:
     async def _deliver(self, mails: Sequence[Mail], deliveries: Deliveries, deadline: float) -> None:
         exhausted = [mail for mail in mails if mail.attempts > self._retry.max_attempts]
         deliveries.results |= dict.fromkeys((mail.id for mail in exhausted), INTERRUPTED)
-        applications = {
-            mail.application_id for mail in mails if mail.application_id and not mail.vendor_letter
-        }
+        asked = {mail.application_id for mail in mails if mail.application_id and not mail.vendor_letter}
+        objections = {id_ for id_ in asked if is_objection(id_)}
         subjects = {mail.subject_id for mail in mails if mail.subject_id and mail.application_id is None}
-        cases: Mapping[str, Case] = {}
-        emails: Mapping[str, str] = {}
+        contacts: dict[str, str | None] = {}
         try:
-            if applications:
+            if applications := asked - objections:
                 cases = await self._directory.cases(applications)
+                contacts |= {id_: case.contact.email for id_, case in cases.items()}
+            if objections:
+                objected = await self._directory.objections(objections)
+                contacts |= {id_: each.email for id_, each in objected.items()}
             if subjects:
-                emails = await self._directory.emails(subjects)
+                contacts |= await self._directory.emails(subjects)
         except (ClientError, TimeoutError) as error:
             waiting = [mail for mail in mails if mail.office is None and mail.vendor_letter is None]
             deliveries.block(waiting, f"联系信息暂时无法查询（{type(error).__name__}）")
@@ -124,7 +125,7 @@ class Mailer:
         for mail in mails:
             if mail.id in deliveries.results:
                 continue
-            address = self._address(mail, cases, emails)
+            address = self._address(mail, contacts)
             if isinstance(address, Failure):
                 deliveries.results[mail.id] = address
             else:
@@ -179,17 +180,14 @@ class Mailer:
         if marks:
             await self._emails.mark(marks, unit.session, unit.now)
 
-    def _address(self, mail: Mail, cases: Mapping[str, Case], emails: Mapping[str, str]) -> str | Failure:
+    def _address(self, mail: Mail, contacts: Mapping[str, str | None]) -> str | Failure:
         if mail.office is not None:
             return self._offices.address(mail.office) or NO_OFFICE_ADDRESS
         if mail.vendor_letter is not None:
             return self._letters.address(mail.vendor_letter)
         if mail.application_id is None:
-            return emails.get(mail.subject_id or "") or NO_ADDRESS
-        case = cases.get(mail.application_id)
-        if case is None:
-            return NO_CASE
-        return case.contact.email or NO_ADDRESS
+            return contacts.get(mail.subject_id or "") or NO_ADDRESS
+        return (contacts[mail.application_id] or NO_ADDRESS) if mail.application_id in contacts else NO_CASE
 
     def _mark(self, mail: Mail, deliveries: Deliveries, now: datetime) -> Mark:
         if mail.id not in deliveries.results:
@@ -218,9 +216,8 @@ def _result(mark: Mark, now: datetime) -> Event | None:
         return (
             OfficeNotified.model_validate(office) if sent else OfficeNotificationFailed.model_validate(office)
         )
-    if mail.application_id is None:
-        # the events name an application
-        return None
+    if mail.application_id is None or is_objection(mail.application_id):
+        return None  # the event names an application
     told = {
         **ended,
         "subject_id": mail.subject_id,

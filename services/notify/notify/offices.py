@@ -134,7 +134,10 @@ def _reminded(event: ReviewReminded, *, above: bool) -> str:
         state = "现已超期"
     else:
         state = "今天到期" if today == event.due_on else "即将到期"
-    where = "" if above else "，请在审核工作台办理" if event.at_desk else "，请在本单位系统中办理"
+    where = "，请在审核工作台办理" if event.at_desk else "，请在本单位系统中办理"
+    if event.in_person:
+        where = "，该事项线下办理：请当面或经机要渠道交接，在审核工作台只登记结果"
+    where = "" if above else where
     return f"事项 {event.item_id}：{whose}{due}，{state}{where}。"
 
 

@@ -19,10 +19,13 @@ from contracts.events import (
     ItemRouted,
     ItemStarted,
     ItemWithdrawn,
+    ObjectionCancelled,
+    ObjectionEvent,
     ObjectionFiled,
     ObjectionForwarded,
     ObjectionReferred,
     ObjectionRouted,
+    ObjectionWithdrawalRequested,
     RecognitionForwarded,
     RecognitionRequested,
     ReferralDueConfirmed,
@@ -277,13 +280,26 @@ def _send(
         "decide_due_on": decide_due.on,
         "due_provisional": accept_due.provisional or decide_due.provisional,
     }
+    counted = {
+        "record": event.record,
+        "calendar_version": decide_due.count.calendar,
+        "accept_working_days": rule.accept_working_days,
+        "decide_working_days": whole,
+    }
     return ObjectionSent(
         ObjectionRouted.model_validate({**facts, "routed_at": now}),
-        ObjectionForwarded.model_validate({**facts, "record": event.record, "forwarded_at": now}),
+        ObjectionForwarded.model_validate({**facts, **counted, "forwarded_at": now}),
     )
 
 
-def _objection(event: ObjectionFiled) -> dict[str, Any]:
+def cancel_objection(event: ObjectionWithdrawalRequested) -> ObjectionCancelled:
+    """What the department that has the objection is told."""
+    return ObjectionCancelled(
+        **_objection(event), department=event.department, requested_at=event.requested_at
+    )
+
+
+def _objection(event: ObjectionEvent) -> dict[str, Any]:
     return {
         "objection_id": event.objection_id,
         "kind": event.kind,

@@ -12,6 +12,7 @@ from contracts.events import (
     ItemStarted,
     ObjectionFiled,
     ObjectionReferred,
+    ObjectionWithdrawalRequested,
     WithdrawalRequested,
 )
 from contracts.records import DepartmentRef
@@ -20,6 +21,7 @@ from routing.domain import (
     ObjectionSent,
     Referred,
     Routed,
+    cancel_objection,
     ended_unassigned,
     forward,
     items_to_route,
@@ -51,6 +53,9 @@ class ApplicationHandler:
                     unit.emit(sent, cause=received.id, trace=received.trace)
                 else:
                     emit_objection(unit, sent, cause=received.id, trace=received.trace)
+                continue
+            if isinstance(event, ObjectionWithdrawalRequested):
+                unit.emit(cancel_objection(event), cause=received.id, trace=received.trace)
                 continue
             if isinstance(event, FollowUp):
                 if event.department is None:

@@ -49,7 +49,7 @@ class DecisionHandler:
         kept: dict[str, Record] = {}
         facts: list[Fact] = []
         for received, event in decisions:
-            shown = self._catalogue.targets_for(event.record.category, event.record.subject_type)
+            shown = self._catalogue.targets_of(event.record)
             targets, before = [target.id for target in shown], records.get(event.record_id)
             events: tuple[Event, ...] = ()
             if isinstance(event, PublicationExpired):

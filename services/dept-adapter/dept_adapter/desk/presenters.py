@@ -8,12 +8,14 @@ from zoneinfo import ZoneInfo
 
 from contracts.catalogue import Catalogue
 from contracts.clock import china_date
-from contracts.events import ReminderLevel
+from contracts.events import ObjectionKind, ReminderLevel
 from contracts.http.source import Fact
 from contracts.tokens import Claims, Role
 from contracts.working_days import LIBRARY_CALENDAR
 from dept_adapter.desk.texts import DO_TEXT, Do
 from dept_adapter.domain import AUTOMATIC, Review
+from dept_adapter.objection import Objection
+from dept_adapter.objections import StoredObjection
 from dept_adapter.officers import BULK, all_passed, version
 from dept_adapter.reminders import Reminder, step_of
 from dept_adapter.states import (
@@ -21,9 +23,11 @@ from dept_adapter.states import (
     ACTION_TEXT,
     AWAITS_OFFICER,
     ENDED,
+    OBJECTION_STATE_TEXT,
     STATE_TEXT,
     Act,
     Action,
+    ObjectionState,
     State,
     changed_by,
 )
@@ -39,6 +43,7 @@ _NOT_OFFICERS = {
     "callback": "部门系统",
     "applicant": "申请人",
     "clock": "系统（期限）",
+    "calendar": "系统（放假安排已公布）",
     "letters": "系统（文书）",
     AUTOMATIC: "系统（核验全部通过，自动准予）",
 }
@@ -125,6 +130,8 @@ def due_words(on: date, today: date) -> Due:
 
 def checks(stored: StoredReview) -> Checks:
     """What verification found."""
+    if stored.review.record.in_person:
+        return Checks(0, 0, 0, 0, "不经平台，不核验")
     facts = [found["fact"] for found in (stored.verification or {}).get("findings") or []]
     passed, failed, unknown = (facts.count(fact) for fact in (Fact.PASS, Fact.FAIL, Fact.UNKNOWN))
     waits = len(facts) - passed - failed - unknown
@@ -163,7 +170,7 @@ def acts(stored: StoredReview) -> str:
 def row(stored: StoredReview, subjects: Mapping[str, Any], catalogue: Catalogue, today: date) -> Row:
     """A review in a list. ``subjects``: by pseudonym, as far as intake told."""
     review = stored.review
-    subject = subjects.get(review.subject_id)
+    subject = None if review.record.in_person else subjects.get(review.subject_id)
     category = catalogue.category(review.record.category)
     return Row(
         item_id=review.item_id,
@@ -208,6 +215,58 @@ def step(entry: Mapping[str, Any], names: Mapping[str, str]) -> Step:
         what = "办理期限已过"
     who = names.get(by) or _NOT_OFFICERS.get(by) or by
     return Step(entry["at"], who, what, entry.get("detail"), entry.get("letter_id"))
+
+
+def objection_step(entry: Mapping[str, Any], names: Mapping[str, str]) -> Step:
+    """One line of an objection's history."""
+    state, by = ObjectionState(entry["state"]), entry["by"]
+    what = OBJECTION_STATE_TEXT[state]
+    if entry.get("letter_id"):
+        what = "出具文书"
+    elif state is ObjectionState.RECEIVED and by == "routing":
+        what = "收到异议"
+    elif by == "clock":
+        what = "办理期限已过"
+    elif by == "calendar":
+        what = "期限重新计算"
+    elif state is ObjectionState.ACCEPTED:
+        what = "受理异议"
+    who = names.get(by) or _NOT_OFFICERS.get(by) or by
+    return Step(entry["at"], who, what, entry.get("detail"), entry.get("letter_id"))
+
+
+@dataclass(frozen=True)
+class ObjectionRow:
+    """An objection in a list. ``about``: what is objected to."""
+
+    objection: Objection
+    version: int
+    subject_name: str | None
+    subject_code: str | None
+    about: str
+    category: str
+    acts: str
+    due: Due | None
+
+
+def objection_row(
+    stored: StoredObjection, subjects: Mapping[str, Any], catalogue: Catalogue, today: date
+) -> ObjectionRow:
+    """An objection in a list. ``subjects``: by pseudonym, as far as intake told."""
+    objection = stored.objection
+    subject = None if objection.record.in_person else subjects.get(objection.subject_id)
+    category = catalogue.category(objection.record.category)
+    waits = {ObjectionState.RECEIVED: "待决定是否受理", ObjectionState.ACCEPTED: "待核查决定"}
+    return ObjectionRow(
+        objection,
+        len(stored.history),
+        subject.name if subject else None,
+        subject.code if subject else None,
+        "记录" if objection.kind is ObjectionKind.RECORD else "修复结果",
+        category.name if category else objection.record.category,
+        waits.get(objection.state) or OBJECTION_STATE_TEXT[objection.state],
+        due_words(objection.due_on, today) if objection.due_on else None,
+    )
 
 
 _KEYS = {
@@ -275,7 +334,7 @@ def _possible(do: Do, stored: StoredReview, officer: Claims, today: date, *, ref
     if do is Do.SPOT_CHECK:
         return bool(kept.get("sampled")) and not kept.get("spot_check")
     if do is Do.REFER:
-        return review.state not in ENDED and not referred
+        return review.state not in ENDED and not referred and not review.record.in_person
     action = Action(do.value)
     if stored.proposal or review.state not in changed_by(action):
         return False

@@ -5,10 +5,8 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Literal, cast
-from urllib.parse import urlencode
 
-from aiohttp import ClientError
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from markupsafe import Markup
 from pydantic import ValidationError
@@ -20,19 +18,35 @@ from chassis.letter_form import LetterForm
 from chassis.logs import get_logger
 from chassis.problems import Problem
 from contracts.catalogue import Catalogue, Department
-from contracts.clock import china_date
 from contracts.errors import ProblemCode
-from contracts.http.intake import Case, Subject
+from contracts.http.intake import Case
 from contracts.identifiers import normalise_document_number, normalise_uscc
-from contracts.records import SubjectType
+from contracts.records import IN_PERSON, SubjectType
 from contracts.tokens import Claims, Role
 from dept_adapter import api, figures_api, letters, letters_api, panels, reminders_api
 from dept_adapter.desk import presenters
-from dept_adapter.desk.pages import DeskRoute, SignInNeededError, asset, message, page
-from dept_adapter.desk.sessions import SIGN_IN_SECONDS, Session, Sessions
+from dept_adapter.desk.common import (
+    Posted,
+    SignedIn,
+    codes_of,
+    cookie_name,
+    is_secure,
+    link_to,
+    own_departments,
+    position_of,
+    reader,
+    sessions_of,
+    subjects_of,
+    trouble_of,
+    typed_lines,
+    version_of,
+)
+from dept_adapter.desk.pages import DeskRoute, asset, message, page
+from dept_adapter.desk.sessions import SIGN_IN_SECONDS, Session
 from dept_adapter.desk.signin import Issuer, SignInRefusedError
 from dept_adapter.desk.texts import DO_TEXT, DONE, HINT, START, TEXT_LABEL, Do
-from dept_adapter.domain import DecisionConflictError, NotAllowedError, NotAtDeskError
+from dept_adapter.domain import DecisionConflictError, NotAllowedError, NotAtDeskError, Review
+from dept_adapter.intake_side import AWAY
 from dept_adapter.letters import kind_of
 from dept_adapter.materials import commitment_response, material_response
 from dept_adapter.officers import (
@@ -42,14 +56,12 @@ from dept_adapter.officers import (
     Order,
     StaleError,
     holds,
-    own,
     version,
 )
 from dept_adapter.states import ACTION_TEXT, CHANGES, STATE_TEXT, Action
 from dept_adapter.store import Reviews, StoredReview, View, position
 
 log = get_logger(__name__)
-_INTAKE_AWAY = (ClientError, TimeoutError, OSError, ValueError)
 _MAX_BULK = 200
 _MAX_LINES, _MAX_LINE, _MAX_TEXT = 20, 500, 2000
 VIEW_TEXT = {
@@ -66,42 +78,10 @@ _WORDED = frozenset({Do.ACCEPT, Do.GRANT})
 """Their letters have words of the officer, which are no reason."""
 
 
-async def _signed_in(request: Request) -> Session:
-    cookie = request.cookies.get(_cookie(request))
-    session = await _sessions(request).current(cookie) if cookie else None
-    if session is None:
-        raise SignInNeededError
-    request.state.desk_session = session
-    return session
-
-
-async def _form(request: Request) -> FormData:
-    """The form of a POST, sent by a page of this session."""
-    session = await _signed_in(request)
-    form = await request.form()
-    if not session.wrote(str(form.get("csrf", ""))):
-        raise Problem(
-            ProblemCode.FORBIDDEN,
-            "这张表单不是从您当前的登录中打开的，为安全起见没有受理；请回到工作台，从页面上重新操作。",
-        )
-    return form
-
-
-SignedIn = Annotated[Session, Depends(_signed_in)]
-Posted = Annotated[FormData, Depends(_form)]
 router = APIRouter(prefix="/desk", include_in_schema=False, route_class=DeskRoute)
 
 
 # --- signing in
-
-
-def _secure(request: Request) -> bool:
-    return bool(request.app.state.desk_url.startswith("https://"))
-
-
-def _cookie(request: Request, name: str = "desk") -> str:
-    # the prefix has the browser refuse the cookie from a sibling host or without TLS (RFC 6265bis, 4.1.3.2)
-    return f"__Host-xinfu_{name}" if _secure(request) else f"xinfu_{name}"
 
 
 @router.get("/sign-in")
@@ -111,15 +91,15 @@ async def sign_in(
     """Send the browser to the issuer."""
     if not re.fullmatch(r"/desk(?:[/?][^\\]*)?", then):
         then = "/desk"
-    state, url = await _sessions(request).begin(then)
+    state, url = await sessions_of(request).begin(then)
     response = RedirectResponse(url, HTTPStatus.SEE_OTHER, headers={"Cache-Control": "no-store"})
     response.set_cookie(
-        _cookie(request, "sign_in"),
+        cookie_name(request, "sign_in"),
         state,
         max_age=SIGN_IN_SECONDS,
         httponly=True,
         samesite="lax",
-        secure=_secure(request),
+        secure=is_secure(request),
     )
     return response
 
@@ -127,14 +107,14 @@ async def sign_in(
 @router.get("/callback")
 async def signed_in(request: Request, state: str = "", code: str = "") -> Response:
     """The browser comes back from the issuer."""
-    begun = request.cookies.get(_cookie(request, "sign_in"))
+    begun = request.cookies.get(cookie_name(request, "sign_in"))
     refused = "登录没有完成", "这次登录已失效（超过 10 分钟，或不是从本浏览器开始的），请重新登录。"
     if not begun or begun != state or not code:
         return await message(
             request, None, *refused, HTTPStatus.BAD_REQUEST, link=("/desk/sign-in", "重新登录")
         )
     try:
-        cookie, then = await _sessions(request).complete(state, code)
+        cookie, then = await sessions_of(request).complete(state, code)
     except SignInRefusedError as error:
         log.warning("a sign-in was refused", error=str(error))
         return await message(
@@ -142,19 +122,21 @@ async def signed_in(request: Request, state: str = "", code: str = "") -> Respon
         )
     response = RedirectResponse(then, HTTPStatus.SEE_OTHER, headers={"Cache-Control": "no-store"})
     response.delete_cookie(
-        _cookie(request, "sign_in"), httponly=True, samesite="lax", secure=_secure(request)
+        cookie_name(request, "sign_in"), httponly=True, samesite="lax", secure=is_secure(request)
     )
     # no max-age: the browser forgets it when it is closed; lax, so that links in mails lead to the page they name
-    response.set_cookie(_cookie(request), cookie, httponly=True, samesite="lax", secure=_secure(request))
+    response.set_cookie(
+        cookie_name(request), cookie, httponly=True, samesite="lax", secure=is_secure(request)
+    )
     return response
 
 
 @router.post("/sign-out")
 async def sign_out(request: Request, session: SignedIn, _form: Posted) -> Response:
     """End the session here; the page links to the issuer's own."""
-    await _sessions(request).end(session.id)
+    await sessions_of(request).end(session.id)
     response = RedirectResponse("/desk/signed-out", HTTPStatus.SEE_OTHER)
-    response.delete_cookie(_cookie(request), httponly=True, samesite="lax", secure=_secure(request))
+    response.delete_cookie(cookie_name(request), httponly=True, samesite="lax", secure=is_secure(request))
     return response
 
 
@@ -219,18 +201,20 @@ async def queue(
     after: Annotated[str, Query(max_length=100)] = "",
 ) -> Response:
     """Items of my departments, what is due first comes first."""
-    codes = _codes(request, session.officer, department)
-    reviews, today, query = _reviews(request), _today(), q.strip()
+    codes = codes_of(request, session.officer, department)
+    reviews, today, query = _reviews(request), api.today(), q.strip()
     note: str | None = None
     narrowed: dict[str, Any] | None = None
     if query:
         narrowed, note = await _search(request, codes, query)
         view = view if "view" in request.query_params else View.ALL
     limit = request.app.state.settings.desk_page_items
-    found = await reviews.queue(codes, view, today, narrowed=narrowed, after=_after(after), limit=limit + 1)
+    found = await reviews.queue(
+        codes, view, today, narrowed=narrowed, after=position_of(after), limit=limit + 1
+    )
     more = len(found) > limit
     found = found[:limit]
-    subjects, told = await _subjects(request, found)
+    subjects, told = await subjects_of(request, [stored.review.subject_id for stored in found])
     catalogue: Catalogue = request.app.state.settings.catalogue
     rows = [presenters.row(stored, subjects, catalogue, today) for stored in found]
     return await page(
@@ -241,13 +225,13 @@ async def queue(
         view=view,
         views=VIEW_TEXT,
         counts=await reviews.views(codes, today),
-        departments=_own_departments(request, session.officer),
+        departments=own_departments(request, session.officer),
         department=department,
         q=query,
         note=note or told,
         after=after,
         next="~".join(position(view, found[-1].review)) if more else None,
-        link=lambda **changes: _link(
+        link=lambda **changes: link_to(
             "/desk/queue", {"view": view.value, "department": department, "q": query} | changes
         ),
         bulk=[
@@ -273,13 +257,13 @@ async def bulk(request: Request, session: SignedIn, form: Posted) -> Response:
         for stored in await _reviews(request).where({"_id": {"$in": [item_id for item_id, _, _ in chosen]}})
         if stored.review.department.code in session.officer.departments
     }
-    subjects, note = await _subjects(request, list(stored_of.values()))
+    subjects, note = await subjects_of(request, [stored.review.subject_id for stored in stored_of.values()])
     catalogue: Catalogue = request.app.state.settings.catalogue
     confirmed = form.get("confirmed") == "yes"
     for item_id, _, seen in chosen:
         if item_id not in stored_of:
             continue
-        row = presenters.row(stored_of[item_id], subjects, catalogue, _today())
+        row = presenters.row(stored_of[item_id], subjects, catalogue, api.today())
         line: dict[str, Any] = {
             "row": row,
             "seen": seen,
@@ -308,7 +292,7 @@ async def _one_of_bulk(
     officers: Officers, officer: Claims, item_id: str, action: Action, seen: str
 ) -> tuple[bool, str]:
     try:
-        effect = await officers.act(officer, item_id, Order(action), seen=_version(seen), bulk=True)
+        effect = await officers.act(officer, item_id, Order(action), seen=version_of(seen), bulk=True)
     except StaleError:
         return False, "在您查看之后已有人办理，请打开后查看"
     except Problem as problem:
@@ -343,7 +327,7 @@ async def _search(request: Request, codes: list[str], query: str) -> tuple[dict[
         else:
             kinds = (SubjectType.LEGAL_PERSON, SubjectType.SOLE_TRADER)
             ways.append({"subject_id": {"$in": [await cases.identify(kind, code) for kind in kinds]}})
-    except _INTAKE_AWAY as error:
+    except AWAY as error:
         log.warning("intake does not answer", error=type(error).__name__)
         note = "受理端未应答，暂时只能按文号和事项编号查询，请稍后再按主体查询。"
     return {"$or": ways}, note
@@ -362,7 +346,7 @@ async def item(
     material: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
     """Everything an officer needs to decide; with ``do`` the form for it, with ``material`` that one opened."""
-    _reader(session.officer)
+    reader(session.officer)
     stored = await _officers(request).find(session.officer, item_id)
     return await _item_page(request, session, stored, view, do=do, material=material)
 
@@ -379,22 +363,22 @@ async def _item_page(
     trouble: Mapping[str, Any] | None = None,
     status: int = 200,
 ) -> HTMLResponse:
-    state, review, today = request.app.state, stored.review, _today()
+    state, review, today = request.app.state, stored.review, api.today()
     catalogue: Catalogue = state.settings.catalogue
-    case, case_note = await _case(request, review.application_id)
+    case, case_note = await _case(request, review)
     panel = await state.panels.get(review.item_id)
     options = presenters.options(stored, session.officer, today, referred=panel is not None)
     possible = do is not None and any(option.do is do for option in options)
     known = [entry["by"] for entry in stored.history] + ([stored.proposal.by] if stored.proposal else [])
     kept = stored.verification or {}
     known += [kept["spot_check"]["by"]] if kept.get("spot_check") else []
-    names = await _sessions(request).names(known)
+    names = await sessions_of(request).names(known)
     rule = catalogue.rule_for(review.record.category, review.record.tier, None, today)
     subjects = {review.subject_id: case.subject} if case else {}
     given = dict(typed or {})
     if do and possible and "text" not in given:
         given["text"] = _start(do, stored, case, catalogue)
-    codes = _codes(request, session.officer, "")
+    codes = codes_of(request, session.officer, "")
     here = position(view, review)
     letter = _letter(request, session.officer, stored, case, do, given) if do and possible else None
     return await page(
@@ -437,17 +421,19 @@ async def _item_page(
         due_of=presenters.due_words,
         today=today,
         LEVEL_TEXT=presenters.LEVEL_TEXT,
+        in_person=catalogue.in_person_rule(review.record, today) if review.record.in_person else None,
+        IN_PERSON=IN_PERSON,
     )
 
 
 @router.post("/items/{item_id}/preview")
 async def preview(request: Request, session: SignedIn, form: Posted, item_id: str) -> Response:
     """The letter as it would be with what is typed: a fragment for the script, the whole page without it."""
-    _reader(session.officer)
+    reader(session.officer)
     stored = await _officers(request).find(session.officer, item_id)
     do, typed, view = _do(form), _typed(form), _view(form)
     if form.get("fragment") == "yes":
-        case, _ = await _case(request, stored.review.application_id)
+        case, _ = await _case(request, stored.review)
         return await page(
             request, None, "letter.html.j2", letter=_letter(request, session.officer, stored, case, do, typed)
         )
@@ -458,36 +444,17 @@ async def preview(request: Request, session: SignedIn, form: Posted, item_id: st
 async def act(request: Request, session: SignedIn, form: Posted, item_id: str) -> Response:
     """Do what the form says, then open the next item. Whoever was overtaken is told by whom, and finds his text again."""
     officer, officers = session.officer, _officers(request)
-    _reader(officer)
+    reader(officer)
     do, typed, view = _do(form), _typed(form), _view(form)
     before = await officers.find(officer, item_id)
-    seen = _version(str(form.get("seen", "")))
+    seen = version_of(str(form.get("seen", "")))
     try:
         effect = await _done(request, officer, item_id, do, typed, seen)
-    except StaleError as stale:
-        names = await _sessions(request).names(step["by"] for step in stale.steps)
-        trouble = {
-            "title": "在您查看之后，这个事项已有变化，您的操作没有提交",
-            "steps": [presenters.step(step, names) for step in stale.steps],
-            "text": "请核对下面的变化。您填写的内容保留在表单中；仍要办理的，再次提交即可。",
-        }
-        return await _item_page(
-            request,
-            session,
-            stale.stored,
-            view,
-            do=do,
-            typed=typed,
-            trouble=trouble,
-            status=HTTPStatus.CONFLICT,
-        )
-    except Problem as problem:
-        if problem.code in (ProblemCode.FORBIDDEN, ProblemCode.WRONG_DEPARTMENT, ProblemCode.UNAVAILABLE):
-            raise
-        trouble = {"title": "没有提交", "steps": [], "text": problem.detail}
+    except (StaleError, Problem) as error:
+        trouble, status = await trouble_of(request, error, "这个事项", presenters.step)
         stored = await officers.find(officer, item_id)
         return await _item_page(
-            request, session, stored, view, do=do, typed=typed, trouble=trouble, status=problem.status
+            request, session, stored, view, do=do, typed=typed, trouble=trouble, status=status
         )
     words = DONE[do]
     if effect is Effect.PROPOSED:
@@ -495,13 +462,13 @@ async def act(request: Request, session: SignedIn, form: Posted, item_id: str) -
     elif effect is Effect.REPEATED:
         words = f"{DO_TEXT[do]}此前已经生效，这次没有重复办理"
     following = await _beside(
-        request, _codes(request, officer, ""), view, position(view, before.review), item_id, around=True
+        request, codes_of(request, officer, ""), view, position(view, before.review), item_id, around=True
     )
     notice = f"{words}：{before.review.record.document_number}。"
     notice += "已打开下一件。" if following else f"“{VIEW_TEXT[view]}”中没有其他事项了。"
-    await _sessions(request).notify(session, notice)
+    await sessions_of(request).notify(session, notice)
     where = f"/desk/items/{following}" if following else "/desk/queue"
-    return RedirectResponse(_link(where, {"view": view.value}), HTTPStatus.SEE_OTHER)
+    return RedirectResponse(link_to(where, {"view": view.value}), HTTPStatus.SEE_OTHER)
 
 
 async def _done(
@@ -562,11 +529,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _typed(form: FormData) -> dict[str, Any]:
-    # browsers send line ends as CR LF
-    texts = {
-        name: str(form.get(name, "")).replace("\r\n", "\n").strip()
-        for name in ("text", "free", "number", "finding")
-    }
+    texts = typed_lines(form, "text", "free", "number", "finding")
     return {**texts, "missing": [str(line).strip() for line in form.getlist("missing") if str(line).strip()]}
 
 
@@ -582,14 +545,10 @@ def _view(form: FormData) -> View:
     return View(value) if value in list(View) else View.TODO
 
 
-def _version(text: str) -> int:
-    if not text.isdigit():
-        raise Problem(ProblemCode.VALIDATION, "表单缺少版本，请返回事项页面重新操作。")
-    return int(text)
-
-
 def _start(do: Do, stored: StoredReview, case: Case | None, catalogue: Catalogue) -> str:
     """What the officer starts from: the template's words, else ours."""
+    if stored.review.record.in_person:
+        return ""
     if case and do.value in {a.value for a in Action}:
         review, action = stored.review, Action(do.value)
         kind = kind_of(review.state, CHANGES[action][review.state], "")
@@ -637,7 +596,7 @@ async def show_material(
     request: Request, session: SignedIn, item_id: str, material_id: str
 ) -> StreamingResponse:
     """A material of this item's application, to be looked at in place."""
-    _reader(session.officer)
+    reader(session.officer)
     stored = await _officers(request).find(session.officer, item_id)
     return await material_response(request.app.state.cases, stored.review.application_id, material_id)
 
@@ -645,7 +604,7 @@ async def show_material(
 @router.get("/items/{item_id}/commitment")
 async def show_commitment(request: Request, session: SignedIn, item_id: str) -> StreamingResponse:
     """The applicant's commitment as PDF."""
-    _reader(session.officer)
+    reader(session.officer)
     stored = await _officers(request).find(session.officer, item_id)
     return await commitment_response(request.app.state.cases, stored.review.application_id)
 
@@ -653,7 +612,7 @@ async def show_commitment(request: Request, session: SignedIn, item_id: str) -> 
 @router.get("/items/{item_id}/letters/{letter_id}")
 async def show_letter(request: Request, session: SignedIn, item_id: str, letter_id: str) -> Response:
     """A letter of this item as PDF."""
-    _reader(session.officer)
+    reader(session.officer)
     return await letters_api.show_letter(request, session.officer, item_id, letter_id, LetterForm.PDF)
 
 
@@ -666,7 +625,7 @@ async def expert_queue(request: Request, session: SignedIn) -> Response:
     holds(session.officer, Role.EXPERT)
     cases = await panels.expert_cases(request, session.officer)
     return await page(
-        request, session, "experts.html.j2", cases=cases, today=_today(), due_of=presenters.due_words
+        request, session, "experts.html.j2", cases=cases, today=api.today(), due_of=presenters.due_words
     )
 
 
@@ -699,8 +658,8 @@ async def _expert_page(
         case=found,
         category=category.name if category else found.record.category,
         tier=presenters.TIER_TEXT.get(found.record.tier or ""),
-        due=presenters.due_words(found.due_on, _today()),
-        over=found.due_on < _today(),
+        due=presenters.due_words(found.due_on, api.today()),
+        over=found.due_on < api.today(),
         typed=typed or {"text": "", "vote": ""},
         trouble=trouble,
     )
@@ -710,7 +669,7 @@ async def _expert_page(
 async def opine(request: Request, session: SignedIn, form: Posted, item_id: str) -> Response:
     """Give an opinion, or step back because of a conflict of interest."""
     holds(session.officer, Role.EXPERT)
-    typed = {name: str(form.get(name, "")).replace("\r\n", "\n").strip() for name in ("text", "vote", "do")}
+    typed = typed_lines(form, "text", "vote", "do")
     try:
         if typed["do"] == "conflict":
             await panels.declare(request, session.officer, item_id, panels.Conflict(reason=typed["text"]))
@@ -726,7 +685,7 @@ async def opine(request: Request, session: SignedIn, form: Posted, item_id: str)
         if problem.code is ProblemCode.NOT_FOUND:
             raise
         return await _expert_page(request, session, item_id, typed, problem.detail, problem.status)
-    await _sessions(request).notify(session, words)
+    await sessions_of(request).notify(session, words)
     return RedirectResponse("/desk/experts", HTTPStatus.SEE_OTHER)
 
 
@@ -739,7 +698,7 @@ async def overdue(
 ) -> Response:
     """What is overdue at all departments, and how far reminders have got; without the subjects' identity."""
     holds(session.officer, Role.SUPERVISOR)
-    reviews, today, served = _reviews(request), _today(), request.app.state.departments
+    reviews, today, served = _reviews(request), api.today(), request.app.state.departments
     limit = request.app.state.settings.desk_page_items
     catalogue: Catalogue = request.app.state.settings.catalogue
     found = await reviews.overdue_page(list(served), None, api.position(after or None), limit + 1)
@@ -800,16 +759,7 @@ async def figures(
     )
 
 
-# --- what pages share
-
-
-def _sessions(request: Request) -> Sessions:
-    found: Sessions | None = request.app.state.desk_sessions
-    if found is None:
-        raise Problem(
-            ProblemCode.UNAVAILABLE, "工作台没有配置登录，请管理员设置 DEPT_ADAPTER_DESK_CLIENT_SECRET。"
-        )
-    return found
+# --- what these pages share
 
 
 def _reviews(request: Request) -> Reviews:
@@ -822,47 +772,12 @@ def _officers(request: Request) -> Officers:
     return officers
 
 
-def _today() -> date:
-    return china_date(datetime.now(UTC))
-
-
-def _reader(officer: Claims) -> None:
-    """Officers and approvers look at items."""
-    if not officer.holds(Role.APPROVER):
-        holds(officer, Role.OFFICER)
-
-
-def _own_departments(request: Request, officer: Claims) -> list[Department]:
-    served: Mapping[str, Department] = request.app.state.departments
-    return [served[code] for code in officer.departments if code in served]
-
-
 def _viewed_departments(request: Request, officer: Claims) -> list[Department]:
     """Whose figures somebody may see: a supervisor all, others their own."""
     if figures_api.oversees(officer):
         return list(request.app.state.departments.values())
-    _reader(officer)
-    return _own_departments(request, officer)
-
-
-def _codes(request: Request, officer: Claims, chosen: str) -> list[str]:
-    """The departments of a list: the chosen one, or all of the officer's."""
-    _reader(officer)
-    mine = [department.code for department in _own_departments(request, officer)]
-    if chosen:
-        own(officer, chosen)
-        return [chosen] if chosen in mine else []
-    return mine
-
-
-def _after(text: str) -> tuple[str, str] | None:
-    day, separator, item_id = text.partition("~")
-    return (day, item_id) if separator else None
-
-
-def _link(path: str, query: Mapping[str, str | None]) -> str:
-    given = {name: value for name, value in query.items() if value}
-    return f"{path}?{urlencode(given)}" if given else path
+    reader(officer)
+    return own_departments(request, officer)
 
 
 async def _beside(
@@ -876,30 +791,14 @@ async def _beside(
     around: bool = False,
 ) -> str | None:
     """The item after this one in a view, or before it; ``around``: after the last comes the first."""
-    reviews, today = _reviews(request), _today()
+    reviews, today = _reviews(request), api.today()
     found = await reviews.queue(codes, view, today, after=here, backwards=backwards, limit=1)
     if not found and around:
         found = await reviews.queue(codes, view, today, limit=2)
     return next((stored.review.item_id for stored in found if stored.review.item_id != item_id), None)
 
 
-async def _subjects(request: Request, found: list[StoredReview]) -> tuple[dict[str, Subject], str | None]:
-    """Who the subjects of a list are, as far as intake tells."""
-    cases: CaseDirectory = request.app.state.cases
-    if not found:
-        return {}, None
-    try:
-        return await cases.subjects(stored.review.subject_id for stored in found), None
-    except _INTAKE_AWAY as error:
-        log.warning("intake does not answer", error=type(error).__name__)
-        return {}, "受理端未应答，主体名称暂时无法显示，请稍后刷新；不影响查看其他内容。"
-
-
-async def _case(request: Request, application_id: str) -> tuple[Case | None, str | None]:
-    cases: CaseDirectory = request.app.state.cases
-    try:
-        case = (await cases.cases([application_id])).get(application_id)
-    except _INTAKE_AWAY as error:
-        log.warning("intake does not answer", error=type(error).__name__)
-        return None, "申请人信息暂时无法读取（受理端未应答），请稍后刷新；不影响查看其他内容。"
-    return case, None if case else "受理端查无该申请，请联系平台管理员核实。"
+async def _case(request: Request, review: Review) -> tuple[Case | None, str | None]:
+    if review.record.in_person:
+        return None, "不经平台办理，不显示"
+    return await api.application_case(request.app.state.cases, review.application_id)

@@ -1,0 +1,225 @@
+"""HTTP for officers who decide objections (异议), scope ``desk``."""
+
+from datetime import date, datetime
+from typing import Annotated, Literal, Self
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+
+from chassis.cases import CaseDirectory
+from contracts.events import ObjectionKind, ObjectionRemedy
+from contracts.http.objection import ObjectionCase
+from contracts.records import DepartmentRef, RecordFacts
+from contracts.tokens import Claims
+from dept_adapter.api import Officer, Reasoned, position, served
+from dept_adapter.intake_side import looked_up
+from dept_adapter.issuing import Letters
+from dept_adapter.letters_api import LetterView
+from dept_adapter.materials import FILE, objection_material
+from dept_adapter.objections import Objections, StoredObjection
+from dept_adapter.rulings import Correction, Rulings, Said
+from dept_adapter.states import OBJECTION_STATE_TEXT, ObjectionAction, ObjectionState, State
+
+router = APIRouter(prefix="/v1", tags=["异议"])
+
+
+class ObjectionStepView(BaseModel):
+    """One step of the objection's history."""
+
+    at: datetime
+    state: ObjectionState
+    by: str
+    detail: str | None = None
+    letter_id: str | None = None
+
+
+class ObjectionSummary(BaseModel):
+    """An objection in a list. ``due_on``: the department's last day for what it owes now; ``overdue``: it has passed; ``due_provisional``: its year is not published yet.
+
+    ``item_id``: the item whose result is objected to; null for an objection to the record. ``reason``: the department's.
+    """
+
+    objection_id: str
+    kind: ObjectionKind
+    state: ObjectionState
+    state_text: str
+    department: DepartmentRef
+    record: RecordFacts
+    item_id: str | None
+    accept_due_on: date
+    decide_due_on: date
+    received_at: datetime
+    accepted_at: datetime | None
+    reason: str | None
+    remedy: ObjectionRemedy | None
+    decided_at: datetime | None
+    by: str | None
+    due_on: date | None
+    due_provisional: bool
+    overdue: bool
+
+
+class ObjectionDetail(ObjectionSummary):
+    """An objection with its history and, where intake answers, the subject's words. ``case_note`` (zh-CN): why ``case`` is null.
+
+    ``result_state``: where the review whose result is objected to stands now.
+    """
+
+    history: list[ObjectionStepView]
+    result_state: State | None = None
+    case: ObjectionCase | None = None
+    case_note: str | None = None
+
+
+class ObjectionPage(BaseModel):
+    """Ask again with ``after`` = ``next`` while it is not null."""
+
+    objections: list[ObjectionSummary]
+    next: str | None = Field(description="Opaque position")
+
+
+class Uphold(Reasoned):
+    """Body of uphold. To a record: whether it is withdrawn, or corrected in ``decided_on``, ``penalty_kinds`` or both. To a result: only the reason."""
+
+    remedy: Literal["withdrawn", "corrected"] | None = None
+    decided_on: date | None = None
+    penalty_kinds: Annotated[
+        str | None, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)
+    ] = None
+
+    @model_validator(mode="after")
+    def _corrects_something(self) -> Self:
+        corrects = self.decided_on is not None or self.penalty_kinds is not None
+        if corrects != (self.remedy == "corrected"):
+            raise ValueError("remedy 为 corrected 时填写 decided_on 或 penalty_kinds，其他时候不填")
+        return self
+
+
+def _fields(stored: StoredObjection) -> dict[str, object]:
+    objection = stored.objection
+    result = objection.kind is ObjectionKind.RESULT
+    return {
+        **vars(objection),
+        "item_id": objection.item_id if result else None,
+        "state_text": OBJECTION_STATE_TEXT[objection.state],
+        "due_on": objection.due_on,
+        "due_provisional": objection.is_provisional,
+        "overdue": objection.due_on is not None and objection.due_on == objection.overdue_told,
+    }
+
+
+def _summary(stored: StoredObjection) -> ObjectionSummary:
+    return ObjectionSummary.model_validate(_fields(stored), from_attributes=True)
+
+
+@router.get("/departments/{code}/objections", summary="部门的异议")
+async def list_objections(
+    request: Request,
+    officer: Officer,
+    code: str,
+    state: ObjectionState | None = None,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> ObjectionPage:
+    """In order of the day by which the department has to decide. Also of departments with a system of their own."""
+    served(request, officer, code)
+    objections: Objections = request.app.state.objections
+    found = await objections.page(code, state, position(after), limit)
+    last = found[-1].objection if len(found) == limit else None
+    return ObjectionPage(
+        objections=[_summary(stored) for stored in found],
+        next=f"{last.decide_due_on.isoformat()}~{last.objection_id}" if last else None,
+    )
+
+
+async def objection_case(cases: CaseDirectory, objection_id: str) -> tuple[ObjectionCase | None, str | None]:
+    """What the subject wrote, or why (zh-CN) it cannot be shown."""
+    return await looked_up(
+        cases.objections([objection_id]),
+        objection_id,
+        what="申请人的理由和材料",
+        unknown="受理端查无该异议，请联系平台管理员核实。",
+    )
+
+
+@router.get("/objections/{objection_id}", summary="异议详情")
+async def show_objection(request: Request, officer: Officer, objection_id: str) -> ObjectionDetail:
+    """With the subject's reason and materials, as long as intake answers."""
+    rulings = _rulings(request)
+    stored = await rulings.find(officer, objection_id)
+    shown = ObjectionDetail.model_validate(
+        {**_fields(stored), "history": stored.history}, from_attributes=True
+    )
+    review = await rulings.review(stored.objection)
+    shown.result_state = review.state if review else None
+    shown.case, shown.case_note = await objection_case(request.app.state.cases, objection_id)
+    return shown
+
+
+@router.get(
+    "/objections/{objection_id}/materials/{material_id}",
+    summary="查看异议的材料",
+    response_class=StreamingResponse,
+    responses=FILE,
+)
+async def show_objection_material(
+    request: Request, officer: Officer, objection_id: str, material_id: str
+) -> StreamingResponse:
+    """The content of a material of this objection, to be looked at in place; nothing in it is run."""
+    await _rulings(request).find(officer, objection_id)
+    return await objection_material(request.app.state.cases, objection_id, material_id)
+
+
+@router.get("/objections/{objection_id}/letters", summary="异议的文书")
+async def list_objection_letters(request: Request, officer: Officer, objection_id: str) -> list[LetterView]:
+    """In the order of the steps they tell of."""
+    await _rulings(request).find(officer, objection_id)
+    letters: Letters = request.app.state.letters
+    found = await letters.of_item(objection_id)
+    return [LetterView.model_validate(each, from_attributes=True) for each in found]
+
+
+@router.post("/objections/{objection_id}/accept", summary="受理异议")
+async def accept_objection(request: Request, officer: Officer, objection_id: str) -> ObjectionSummary:
+    """Accept the objection and verify it. Repeating it, also after the decision, changes nothing."""
+    return await _rule(request, officer, objection_id, Said(ObjectionAction.ACCEPT))
+
+
+@router.post("/objections/{objection_id}/not-accept", summary="不予受理异议")
+async def not_accept_objection(
+    request: Request, officer: Officer, objection_id: str, body: Reasoned
+) -> ObjectionSummary:
+    """Do not accept the objection: it ends. Repeating it changes nothing; after an acceptance it is a 409 problem."""
+    return await _rule(request, officer, objection_id, Said(ObjectionAction.NOT_ACCEPT, body.reason))
+
+
+@router.post("/objections/{objection_id}/dismiss", summary="异议不成立")
+async def dismiss_objection(
+    request: Request, officer: Officer, objection_id: str, body: Reasoned
+) -> ObjectionSummary:
+    """The objection is not upheld. Repeating it changes nothing; after an upheld one it is a 409 problem."""
+    return await _rule(request, officer, objection_id, Said(ObjectionAction.DISMISS, body.reason))
+
+
+@router.post("/objections/{objection_id}/uphold", summary="异议成立")
+async def uphold_objection(
+    request: Request, officer: Officer, objection_id: str, body: Uphold
+) -> ObjectionSummary:
+    """The objection is right. To a record: it is withdrawn or corrected. To a refusal: the item is reopened, here at the desk. To a
+    revocation: the repair is granted again, and every target follows.
+    """
+    correction = Correction(body.remedy, body.decided_on, body.penalty_kinds) if body.remedy else None
+    said = Said(ObjectionAction.UPHOLD, body.reason, correction=correction)
+    return await _rule(request, officer, objection_id, said)
+
+
+async def _rule(request: Request, officer: Claims, objection_id: str, said: Said) -> ObjectionSummary:
+    rulings = _rulings(request)
+    await rulings.rule(officer, objection_id, said)
+    return _summary(await rulings.find(officer, objection_id))
+
+
+def _rulings(request: Request) -> Rulings:
+    rulings: Rulings = request.app.state.rulings
+    return rulings
