@@ -226,7 +226,11 @@ class Rule(InForce):
 
 
 class Overlay(InForce):
-    """What is laid over a rule while ``condition`` holds. ``department_working_days``: a service promise, never longer than the rule."""
+    """What is laid over a rule while ``condition`` holds. ``department_working_days``: a service promise, never longer than the rule.
+
+    ``shields``: meanwhile the record is not shown (临时屏蔽); ``begin_materials``, ``end_materials``: what shows that it begins, and that it
+    ends with the final repair.
+    """
 
     number: Text
     id: str
@@ -234,6 +238,9 @@ class Overlay(InForce):
     condition: Text
     waives_min_publication: bool
     department_working_days: WorkingDays | None
+    shields: bool = False
+    begin_materials: tuple[Text, ...] = ()
+    end_materials: tuple[Text, ...] = ()
     source: Text
     evidence: Evidence
 
@@ -677,6 +684,10 @@ class Catalogue(Row):
     def overlay(self, overlay: str, on: date) -> Overlay | None:
         """The overlay with this id, if in force on that day."""
         return next((o for o in self.overlays if o.id == overlay and o.in_force(on)), None)
+
+    def shield(self, on: date) -> Overlay | None:
+        """The overlay in force on that day by which records are shielded; None: no rule of that day speaks of it."""
+        return next((o for o in self.overlays if o.shields and o.in_force(on)), None)
 
     def promise(self, on: date) -> Overlay | None:
         """The overlay in force on that day that promises applicants the fewest working days. A service promise, no legal limit."""

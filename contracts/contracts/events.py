@@ -108,6 +108,95 @@ class PublicationExpired(Event):
     noticed_at: Timestamp
 
 
+class RepairNoticeServed(Event):
+    """The subject of a record gets the 信用修复告知书 with its publication (两书同达): once for each record. The letter itself: intake."""
+
+    TYPE = "cn.xinfu.repairnotice.served.v1"
+    TOPIC = "xinfu.records"
+    KEY = "record_id"
+
+    record_id: RecordId
+    subject_id: SubjectId
+    record: RecordFacts
+    category_name: str = Field(max_length=100)
+    period: str = Field(max_length=1000, description="Until when it is published, in words")
+    earliest: str = Field(max_length=1000, description="From when a repair may be applied for, in words")
+    how: str = Field(max_length=1000, description="How it is repaired, in words")
+    materials: str = Field(max_length=1000, description="With which materials, in words")
+    by_email: bool = Field(description="An address of the subject is known: it gets an e-mail too")
+    served_at: Timestamp
+
+
+class RecordShielded(Event):
+    """A court approved a reorganisation plan or composition of the subject: while it is performed the record is shielded (临时屏蔽)."""
+
+    TYPE = "cn.xinfu.record.shielded.v1"
+    TOPIC = "xinfu.records"
+    KEY = "record_id"
+
+    record_id: RecordId
+    court: str = Field(min_length=1, max_length=200, description="Name of the court")
+    ruling_number: str = Field(min_length=1, max_length=128, description="案号 or 文号 of the ruling")
+    ruled_on: date
+    plan_ends_on: date | None = Field(
+        default=None,
+        description="Last day of the plan as the ruling names it; nothing follows from its passing",
+    )
+    shielded_at: Timestamp
+
+
+class ShieldOutcome(StrEnum):
+    """How a plan ended: it was performed (执行完毕), or it failed (the court ended it, or declared the subject bankrupt)."""
+
+    PERFORMED = "performed"
+    FAILED = "failed"
+
+
+class ShieldEnded(Event):
+    """A court ruled that the plan is performed: final repair; or that it failed: the record is published again."""
+
+    TYPE = "cn.xinfu.shield.ended.v1"
+    TOPIC = "xinfu.records"
+    KEY = "record_id"
+
+    record_id: RecordId
+    outcome: ShieldOutcome
+    court: str = Field(min_length=1, max_length=200, description="Name of the court")
+    ruling_number: str = Field(min_length=1, max_length=128, description="案号 or 文号 of the ruling")
+    ruled_on: date
+    ended_at: Timestamp
+
+
+class PublicationChange(StrEnum):
+    """Why the publication of a record changed, without a decision on a repair."""
+
+    WITHDRAWN = "withdrawn"
+    PUBLISHED_AGAIN = "published_again"
+    SHIELDED = "shielded"
+    PLAN_PERFORMED = "plan_performed"
+    PLAN_FAILED = "plan_failed"
+    REPAIRED_ELSEWHERE = "repaired_elsewhere"
+
+
+class PublicationChanged(Event):
+    """What the public is to see of a record changed on the record's own account: withdrawn, published again, shielded, and what
+    ends a shield. The targets follow; a repair that was granted stands over it.
+    """
+
+    TYPE = "cn.xinfu.publication.changed.v1"
+    TOPIC = "xinfu.records"
+    KEY = "record_id"
+
+    record_id: RecordId
+    subject_id: SubjectId
+    record: RecordFacts
+    change: PublicationChange
+    state: DisplayState
+    number: str = Field(max_length=128, description="文号 of what it rests on, or in words what that is")
+    revision: int = Field(ge=1, description="Which change of this record it is: later ones have higher ones")
+    changed_at: Timestamp
+
+
 # --- xinfu.applications ----------------------------------------------------------------------------------
 
 
@@ -143,6 +232,7 @@ class ItemOutcome(StrEnum):
     WITHDRAWN = "withdrawn"
     RECOGNISED = "recognised"
     EXPIRED = "expired"
+    CLOSED = "closed"
 
 
 class CompletedItem(Shape):
@@ -154,7 +244,7 @@ class CompletedItem(Shape):
 
 
 class ApplicationCompleted(Event):
-    """Every item of an application has ended: not accepted, refused, withdrawn, revoked, recognised, expired, or repaired and seen right.
+    """Every item of an application has ended: not accepted, refused, withdrawn, revoked, recognised, expired, closed, or repaired and seen right.
 
     Told once: a repair that is revoked later does not complete the application again.
     """
@@ -236,6 +326,28 @@ class ExpiryRequested(ItemEvent):
 
     department: DepartmentRef
     ended_on: date = Field(description="First day on which the record is no longer to be shown")
+    requested_at: Timestamp
+
+
+class ClosureReason(StrEnum):
+    """Why there is nothing left to repair: the source withdrew the record, or a bankruptcy plan is performed (final repair)."""
+
+    RECORD_WITHDRAWN = "record_withdrawn"
+    PLAN_PERFORMED = "plan_performed"
+
+
+class ClosureRequested(ItemEvent):
+    """There is nothing left to repair: whoever has the item says whether that came before its own decision."""
+
+    TYPE = "cn.xinfu.closure.requested.v1"
+    TOPIC = "xinfu.applications"
+    KEY = "application_id"
+
+    department: DepartmentRef | None = Field(
+        description="Who has the item; null while it waits in the human queue"
+    )
+    reason_code: ClosureReason
+    reason: str = Field(max_length=500, description="For people, zh-CN")
     requested_at: Timestamp
 
 
@@ -338,6 +450,18 @@ class ItemWithdrawn(ItemEvent):
     withdrawn_at: Timestamp
 
 
+class ItemClosed(ItemEvent):
+    """An item that waited in the human queue has ended: there is nothing left to repair. No department has had it."""
+
+    TYPE = "cn.xinfu.item.closed.v1"
+    TOPIC = "xinfu.routing"
+    KEY = "application_id"
+
+    reason_code: ClosureReason
+    reason: str = Field(max_length=500, description="For people, zh-CN")
+    closed_at: Timestamp
+
+
 class ReferralDueConfirmed(ItemEvent):
     """The working days of a year were published: the day by which the human queue has to assign was counted again, for good."""
 
@@ -435,6 +559,18 @@ class ExpiryForwarded(ReviewEvent):
     KEY = "item_id"
 
     ended_on: date = Field(description="First day on which the record is no longer to be shown")
+    requested_at: Timestamp
+
+
+class ClosureForwarded(ReviewEvent):
+    """There is nothing left to repair: unless it is decided already, this department has nothing left to decide."""
+
+    TYPE = "cn.xinfu.closure.forwarded.v1"
+    TOPIC = "xinfu.reviews.{department}"
+    KEY = "item_id"
+
+    reason_code: ClosureReason
+    reason: str = Field(max_length=500, description="For people, zh-CN")
     requested_at: Timestamp
 
 
@@ -650,6 +786,19 @@ class ReviewExpired(ReviewFact):
     department: DepartmentRef
     ended_on: date = Field(description="First day on which the record is no longer to be shown")
     expired_at: Timestamp
+
+
+class ReviewClosed(ReviewFact):
+    """The item ended without a decision: there is nothing left to repair."""
+
+    TYPE = "cn.xinfu.review.closed.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    reason_code: ClosureReason
+    reason: str = Field(max_length=500, description="For people, zh-CN")
+    closed_at: Timestamp
 
 
 class FalseMaterial(Shape):

@@ -38,9 +38,10 @@ class SubjectType(StrEnum):
 
 
 class DisplayState(StrEnum):
-    """What a target shows of a record."""
+    """What a target shows of a record. ``shielded``: hidden for the time being (临时屏蔽), while a bankruptcy plan is performed."""
 
     PUBLISHED = "published"
+    SHIELDED = "shielded"
     PUBLICATION_ENDED = "publication_ended"
 
 

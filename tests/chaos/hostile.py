@@ -49,7 +49,7 @@ from xinfu.compose import SERVICES
 from xinfu_local import Broker
 
 CONSUMERS = {
-    "xinfu.records": ("intake", "sync"),
+    "xinfu.records": ("intake", "sync", "notify"),
     "xinfu.applications": ("routing", "notify"),
     "xinfu.routing": ("intake", "notify"),
     REVIEWS.name: ("dept-adapter",),

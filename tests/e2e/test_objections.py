@@ -204,6 +204,15 @@ async def test_what_rests_on_false_material_falls_everywhere_and_rises_when_the_
         ProblemCode.SUBJECT_BARRED, "不得申请信用修复", "异议"
     )
     assert barred["item_id"] == finder
+    plan = (await world.ask("GET", world.url("intake", "/v1/subjects/me/plan"), company.token)).ok()
+    assert (plan["ban"]["until"], plan["ban"]["by"], plan["steps"]) == (
+        barred["until"],
+        world.department(DESK).name,
+        [],
+    )
+    guide = (await world.ask("GET", world.url("intake", "/v1/subjects/me/guide"), company.token)).ok()
+    assert guide["ban"] == plan["ban"]
+    assert "barred" in {group["group"] for group in guide["groups"]}
     url = world.url("intake", f"/v1/subjects/me/records/{company.ids[3]}/repair")
     explained = (await world.ask("GET", url, company.token)).ok()
     assert explained["repair"]["status"] == "barred"

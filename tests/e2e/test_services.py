@@ -470,18 +470,20 @@ async def test_one_message_for_each_fact(world: World) -> None:
         return list((await world.ask("GET", url, who.token)).ok()["messages"])
 
     async def all_told() -> bool:
-        return len(await messages()) >= 5 and len(await world.mails(company)) >= 2
+        return len(await messages()) >= 6 and len(await world.mails(company)) >= 2
 
     await eventually(all_told)
     kinds = ["submitted", "accepted", "granted", "propagation.completed", "application.completed"]
+    kinds.append("repairnotice.served")
     facts = [message["fact"] for message in await messages()]
     assert len(facts) == len(set(facts)) == len(kinds)
     for kind in kinds:
         assert sum(f"{kind}.v1" in fact for fact in facts) == 1, facts
-    assert {message["application_id"] for message in await messages()} == {application["application_id"]}
+    about = {message["application_id"] for message in await messages()}
+    assert about == {application["application_id"], None}, "the notice is about a record alone"
     mails = await world.mails(company)
     assert [mail["deliveries"] for mail in mails] == [1, 1]
-    assert await messages(stranger) == []
+    assert all("repairnotice" in message["fact"] for message in await messages(stranger))
 
     listed, after = [], ""
     while True:

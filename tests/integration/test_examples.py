@@ -19,6 +19,7 @@ from chassis.unit_of_work import Rejection, UnitOfWork
 from contracts.catalogue import load_catalogue
 from contracts.errors import DeadLetterReason
 from contracts.events import EVENTS, FalseMaterialForwarded, ReviewRequested
+from contracts.http.eligibility import Transition
 from contracts.signatures import new_secret
 from contracts.topics import TOPICS
 from contracts.working_days import LIBRARY_CALENDAR
@@ -33,6 +34,7 @@ from intake.findings import Findings
 from intake.follow_ups import FollowUps
 from intake.handlers import ProgressHandler
 from intake.materials import Materials
+from intake.notices import Notices
 from intake.objections import Objections
 from notify import store as notify_store
 from notify.handlers import FactHandler
@@ -116,7 +118,9 @@ def _intake(database: Database) -> Handler:
     outbox = Outbox(database, source="/xinfu/intake", buckets=4, max_event_bytes=900_000)
     found = Findings(database, store)
     objected = Objections(database, store, cast(Materials, None), found, outbox, CATALOGUE, 30)
-    return ProgressHandler(store, FollowUps(database, store, outbox, [30], 60), found, objected, CATALOGUE)
+    follow_ups = FollowUps(database, store, outbox, [30], 60)
+    notices = Notices(store, CATALOGUE, Transition.EITHER)
+    return ProgressHandler(store, follow_ups, found, objected, notices, CATALOGUE)
 
 
 def _dept_adapter(database: Database) -> Handler:

@@ -10,6 +10,7 @@ from math import ceil
 from unit.review_samples import REQUESTED
 
 from contracts.clock import china_date
+from contracts.events import ClosureReason
 from contracts.records import DepartmentRef
 from contracts.working_days import LIBRARY_CALENDAR
 from dept_adapter.domain import (
@@ -73,6 +74,7 @@ def live(rng: random.Random, department: DepartmentRef) -> list[Step]:
             supplement_working_days=15,
             platform=("gsxt", "公示系统"),
             ended_on=date(2026, 11, 20),
+            closure=ClosureReason.RECORD_WITHDRAWN,
         )
         if action is Action.GRANT:
             command = replace(command, reason=None)

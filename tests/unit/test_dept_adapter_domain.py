@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from unit.review_samples import REQUESTED, REQUESTED_AT
 
 from contracts.events import (
+    ClosureReason,
     Event,
     RepairGranted,
     RepairRevoked,
@@ -176,6 +177,7 @@ def test_bulk_conditions_are_those_of_the_table(action: Action) -> None:
                 missing=("凭证",),
                 platform=("p", "平台"),
                 ended_on=NOW.date(),
+                closure=ClosureReason.RECORD_WITHDRAWN,
             )
             after = decide(review, command, NOW).review.state
         except DecisionConflictError:

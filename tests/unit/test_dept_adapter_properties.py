@@ -15,6 +15,7 @@ from unit.review_samples import REQUESTED, REQUESTED_AT
 
 from contracts.clock import china_date
 from contracts.events import (
+    ClosureReason,
     Decision,
     Event,
     ItemReopened,
@@ -23,6 +24,7 @@ from contracts.events import (
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewClosed,
     ReviewExpired,
     ReviewExtended,
     ReviewNotAccepted,
@@ -59,7 +61,7 @@ from dept_adapter.states import (
 
 START = REQUESTED_AT
 PUSHED = (Action.DELIVER, Action.GIVE_UP)
-OTHERS = (Action.SUPPLEMENT, Action.WITHDRAW, Action.LAPSE, Action.RECOGNISE, Action.EXPIRE)
+OTHERS = (Action.SUPPLEMENT, Action.WITHDRAW, Action.LAPSE, Action.RECOGNISE, Action.EXPIRE, Action.CLOSE)
 BACK = (Action.REOPEN, Action.RESTORE)
 SPOKEN = [action for action in Action if action not in (*PUSHED, *OTHERS, *BACK)]
 RANK = {
@@ -75,6 +77,7 @@ RANK = {
     State.WITHDRAWN: 12,
     State.RECOGNISED: 12,
     State.EXPIRED: 12,
+    State.CLOSED: 12,
     State.REVOKED: 13,
 }
 EXTENDABLE = REQUESTED.model_copy(update={"extend_working_days": 10})
@@ -92,9 +95,10 @@ LETTERS: dict[type[Event], str] = {
     RepairRecognised: "C",
     ItemReopened: "O",
     ReviewExpired: "E",
+    ReviewClosed: "K",
 }
 GRANTED_OR_NOT = "[GC](VG)*V?"
-STORY = re.compile(f"((SR?)?NO)*(SR?)?(N|W|E|{GRANTED_OR_NOT}|A((X?FO)*X?(W|E|{GRANTED_OR_NOT}|F)?)?)?")
+STORY = re.compile(f"((SR?)?NO)*(SR?)?(N|W|E|K|{GRANTED_OR_NOT}|A((X?FO)*X?(W|E|K|{GRANTED_OR_NOT}|F)?)?)?")
 
 
 def rank(review: Review) -> tuple[int, int]:
@@ -200,7 +204,12 @@ class Reviewing(RuleBasedStateMachine):
     def applicant_or_clock(self, action: Action, at: datetime | None) -> Command:
         if action is not Action.RECOGNISE:
             ended = date(2026, 11, 20) if action is Action.EXPIRE else None
-            return self.say(Command(action, "applicant", False, occurred_at=at, ended_on=ended))
+            closure = ClosureReason.RECORD_WITHDRAWN if action is Action.CLOSE else None
+            why = "记录撤回。" if closure else None
+            command = Command(
+                action, "applicant", False, reason=why, occurred_at=at, ended_on=ended, closure=closure
+            )
+            return self.say(command)
         platform = ("gsxt", "公示系统")
         return self.say(Command(action, "gsxt", False, "外1号", occurred_at=at, platform=platform))
 
@@ -240,6 +249,7 @@ class Reviewing(RuleBasedStateMachine):
             ReviewNotAccepted: State.NOT_ACCEPTED,
             ReviewWithdrawn: State.WITHDRAWN,
             ReviewExpired: State.EXPIRED,
+            ReviewClosed: State.CLOSED,
             RepairRecognised: State.RECOGNISED,
             RepairGranted: State.GRANTED,
             RepairRefused: State.REFUSED,

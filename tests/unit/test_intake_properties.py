@@ -17,6 +17,7 @@ from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import load_catalogue
 from contracts.events import (
     ApplicationCompleted,
+    ClosureReason,
     Event,
     ItemEvent,
     ItemOutcome,
@@ -30,10 +31,12 @@ from contracts.events import (
     RecordWithdrawn,
     ReferralReason,
     RepairGranted,
+    RepairNoticeServed,
     RepairRecognised,
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewClosed,
     ReviewExpired,
     ReviewExtended,
     ReviewFact,
@@ -46,13 +49,15 @@ from contracts.events import (
     TargetEvent,
     TargetVerified,
 )
+from contracts.http.eligibility import Transition
 from contracts.http.intake import Contact
 from contracts.identifiers import item_id
 from contracts.records import DepartmentRef, DisplayState, RecordFacts, SubjectType
-from intake.domain import Application, Entry, Expiry, Item, ItemStatus, Recognition, Record, apply
+from intake.domain import Application, Closure, Entry, Expiry, Item, ItemStatus, Recognition, Record, apply
 from intake.findings import Findings
 from intake.follow_ups import FollowUps
 from intake.handlers import ProgressHandler
+from intake.notices import Notices
 from intake.objections import Objections
 from intake.store import Store
 
@@ -75,8 +80,14 @@ def facts(record: int, number: int = 0) -> RecordFacts:
     )
 
 
+CATALOGUE = load_catalogue()
+
+
 class Documents:
     """Intake's store in memory."""
+
+    async def emails(self, _ids: Iterable[str], _session: Session) -> dict[str, str]:
+        return {}
 
     def __init__(self, applications: Mapping[str, Sequence[Item]] = {}) -> None:
         self.kept_items = {item.item_id: item for items in applications.values() for item in items}
@@ -213,6 +224,8 @@ class History:
             return ItemOutcome.WITHDRAWN
         if self.events(item, ReviewExpired):
             return ItemOutcome.EXPIRED
+        if self.events(item, ReviewClosed):
+            return ItemOutcome.CLOSED
         return ItemOutcome.REPAIRED if self.was_repaired(item) else None
 
     def has_its_turn(self, item: Item) -> bool:
@@ -264,6 +277,7 @@ WAYS = [
     "open",
     "recognised",
     "expired",
+    "closed",
     "not_accepted",
     "withdrawn",
     "accepted",
@@ -285,6 +299,9 @@ def letter(asked: Mapping[str, Any], kind: str) -> LetterIssued:
     said = {"letter_id": f"let_{digest[:32]}", "letter_kind": kind, "title": kind, "number": None}
     made = {"content_hash": digest, "verification_code": "0", "dated": TODAY, "issued_at": NOW}
     return LetterIssued.model_validate({**asked, **said, **made})
+
+
+CLOSURE: dict[str, Any] = {"reason_code": ClosureReason.RECORD_WITHDRAWN, "reason": "记录撤回。"}
 
 
 @st.composite
@@ -316,6 +333,8 @@ def histories(draw: st.DrawFn) -> History:
                 item = item.model_copy(
                     update={"expiry": Expiry(ended_on=TODAY, source="规则", requested=True)}
                 )
+            if way == "closed":
+                item = item.model_copy(update={"closure": Closure(**CLOSURE, requested=True)})
             others.append(item)
             about: dict[str, Any] = {
                 "application_id": application_id,
@@ -342,13 +361,15 @@ def histories(draw: st.DrawFn) -> History:
                 history.add(ReviewWithdrawn.model_validate({**asked, **withdrawn}))
             if way == "expired":
                 history.add(ReviewExpired.model_validate({**asked, "ended_on": TODAY, "expired_at": NOW}))
+            if way == "closed":
+                history.add(ReviewClosed.model_validate({**asked, **CLOSURE, "closed_at": NOW}))
             if way == "recognised":
                 ruling = {**asked, **PLATFORM, "record": own, "decided_at": NOW}
                 history.add(RepairRecognised.model_validate(ruling))
-            if way not in ("open", "recognised", "not_accepted", "withdrawn", "expired"):
+            if way not in ("open", "recognised", "not_accepted", "withdrawn", "expired", "closed"):
                 history.add(ReviewAccepted.model_validate({**asked, "accepted_at": NOW}))
                 history.add(letter(asked, "accepted"))
-            if way not in ("open", "recognised", "not_accepted", "withdrawn", "expired") and draw(
+            if way not in ("open", "recognised", "not_accepted", "withdrawn", "expired", "closed") and draw(
                 st.booleans()
             ):
                 extended = {"reason": "复杂", "decide_due_on": TODAY, "extended_at": NOW}
@@ -386,9 +407,9 @@ def consume(history: History, delivered: Iterable[Sequence[Received]]) -> tuple[
 
 def handler(documents: Documents) -> ProgressHandler:
     store, follow_ups = cast(Store, documents), cast(FollowUps, documents)
-    return ProgressHandler(
-        store, follow_ups, cast(Findings, documents), cast(Objections, documents), load_catalogue()
-    )
+    notices = Notices(store, CATALOGUE, Transition.EITHER)
+    findings, objections = cast(Findings, documents), cast(Objections, documents)
+    return ProgressHandler(store, follow_ups, findings, objections, notices, CATALOGUE)
 
 
 def _whenever_started(documents: Documents) -> dict[str, Item]:
@@ -517,7 +538,12 @@ def test_any_delivery_of_publications_ends_in_the_same_records(
         consumer = Consumer(handler(documents))
         for batch in delivered:
             consumer.take(batch, inbox=inbox)
-        return documents.kept_records
+        served = Counter(e.record_id for e in consumer.told if isinstance(e, RepairNoticeServed))
+        # what was withdrawn before anybody looked is not told
+        assert all(number == 1 for number in served.values())
+        assert set(served) == {r.record_id for r in documents.kept_records.values() if r.notice_served_at}
+        apart = {"notice_served_at": None, "publication_revision": 0}
+        return {i: record.model_copy(update=apart) for i, record in documents.kept_records.items()}
 
     records = run(data.draw(batches(streams)), inbox=inbox)
     assert records == run(streams, inbox=True)

@@ -23,20 +23,33 @@ from contracts.events import (
     Channel,
     Event,
     FollowUpDue,
+    ItemClosed,
     ItemRouted,
     LetterChannel,
     ObjectionDecided,
     ObjectionKind,
     PropagationCompleted,
+    RepairNoticeServed,
     RepairRefused,
     RepairRevoked,
+    ReviewClosed,
     ReviewExpired,
     ReviewNotAccepted,
     SupplementRequested,
     VendorLetterIssued,
 )
 from contracts.records import DisplayState
-from notify.domain import CHANNELS, Failure, MailState, Notice, distinct, notices, refused, state_after
+from notify.domain import (
+    CHANNELS,
+    Failure,
+    MailState,
+    Notice,
+    application_of,
+    distinct,
+    notices,
+    refused,
+    state_after,
+)
 from notify.settings import NotifySettings
 from notify.smtp import MailServer, compose
 from notify.store import Mail
@@ -136,6 +149,9 @@ def test_one_message_for_each_fact_and_channel() -> None:
         FollowUpDue,
         SupplementRequested,
         ReviewExpired,
+        ReviewClosed,
+        ItemClosed,
+        RepairNoticeServed,
         ReviewNotAccepted,
         RepairRefused,
         RepairRevoked,
@@ -144,8 +160,8 @@ def test_one_message_for_each_fact_and_channel() -> None:
         VendorLetterIssued,
     )
     # each told event of ALL is a fact of its own
-    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 25 * 2 + 1
-    assert len(by_channel[Channel.EMAIL]) == sum(isinstance(event, mailed) for event in told) == 20
+    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 29 * 2 + 1
+    assert len(by_channel[Channel.EMAIL]) == sum(isinstance(event, mailed) for event in told) == 26
     assert set(by_channel[Channel.EMAIL]) < set(by_channel[Channel.IN_APP])
 
 
@@ -179,7 +195,9 @@ def test_texts_are_chinese_complete_and_hold_no_markup(cls: type[Event]) -> None
     assert title
     assert "\n" not in title
     assert any("\u4e00" <= c <= "\u9fff" for c in title)
-    assert notice.event.application_id in text
+    # what is about a record alone names the record
+    known = application_of(notice.event) or _example(cls.TYPE).model_dump()["record"]["document_number"]
+    assert known in text
     assert not any(left in title + text for left in ("{{", "{%", "None", "Undefined", "&#", "datetime"))
 
 

@@ -7,8 +7,8 @@ minutes tolerance) with a secret for each department.
    Answer 202 with ReviewReceipt. Any other 4xx than 401, 403, 404, 408, 425 and
    429: the department refuses to take it, and an officer decides at the review desk; everything else is retried.
    After the applicant supplemented, the review comes again with ``supplement``; webhook-id is then the item id, a colon and the
-   number of the telling. ``POST {department}/reviews/{item_id}/cancellation`` with ReviewCancellation: the applicant has withdrawn, or
-   the record was repaired elsewhere: nothing is left to decide. Answer 2xx, also for a review that is not known.
+   number of the telling. ``POST {department}/reviews/{item_id}/cancellation`` with ReviewCancellation: the applicant has withdrawn, the
+   record was repaired elsewhere, is no longer shown, or was withdrawn by its source: nothing is left to decide. Answer 2xx, also for a review that is not known.
    The content of ``materials``: ``GET {dept-adapter}/v1/departments/{code}/reviews/{item_id}/materials/{material_id}``, signed with an
    empty body; of the ``commitment``: ``…/reviews/{item_id}/commitment``, in the same way.
 2. ``POST {dept-adapter}/v1/departments/{code}/decisions`` with DecisionCallback; webhook-id is stable over retries. Answer

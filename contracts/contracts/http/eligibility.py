@@ -61,6 +61,15 @@ class Repair(Shape):
     advice: str = Field(description="给申请人的说明")
 
 
+class Ban(Shape):
+    """因提供虚假材料，目前不得申请信用修复（禁期）。"""
+
+    until: date = Field(description="不得申请的最后一天（含）")
+    by: str = Field(description="作出认定的单位")
+    decision_number: str = Field(description="认定所在的决定书文号")
+    advice: str = Field(description="给申请人的说明，含怎样提出异议")
+
+
 class CheckResult(StrEnum):
     """``person``: what is known here does not tell, so the department looks."""
 
@@ -136,5 +145,6 @@ class Plan(Shape):
     """若干记录一起申请时的办理次序。"""
 
     on: date = Field(description="假定在这一天申请")
+    ban: Ban | None = Field(None, description="当天有效的禁期：其间什么也不能申请，steps 为空")
     steps: list[PlanStep] = Field(description="当天可以申请的，按先后分步；一份申请即可，后面各步自动开始")
     later: list[PlannedRecord] = Field(description="当天不能申请的及其原因；可以申请之日在前的在先")

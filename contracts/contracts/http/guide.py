@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from contracts.catalogue import Evidence, Tier
-from contracts.http.eligibility import Check, Repair, Transition
+from contracts.http.eligibility import Ban, Check, Repair, Transition
 from contracts.records import Shape
 
 DISCLAIMER = "本指南由规则目录自动生成，仅供办事参考，不是法律意见；以法律法规原文和认定单位的决定为准。信用修复不收费。"
@@ -197,6 +197,7 @@ class RecordGroup(StrEnum):
     TODAY = "today"
     FIRST_ANOTHER = "first_another"
     ADVISED = "advised"
+    BARRED = "barred"
     NOT_YET = "not_yet"
     UNDER_APPLICATION = "under_application"
     ENDED = "ended"
@@ -251,6 +252,7 @@ class SubjectGuide(Shape):
     on: date = Field(description="假定在这一天申请")
     transition: Transition = Field(description="规则变更前作出的决定适用哪一日的规则（设置）")
     summary: str = Field(description="一句话")
+    ban: Ban | None = Field(None, description="当天有效的禁期；空：没有")
     materials: list[str] = Field(description="今天可以申请的各条记录一共要备的材料")
     groups: list[GroupOfRecords] = Field(description="有记录的各组，先列今天能办的；每条记录恰在一组中")
     complete: bool = Field(description="false：记录太多，只列出决定日期最近的")

@@ -16,6 +16,18 @@ class Subject(Shape):
     name: str
 
 
+class ContactLookup(Shape):
+    """Request of POST /v1/internal/contacts/lookup."""
+
+    subject_ids: Annotated[list[SubjectId], Field(min_length=1, max_length=500)]
+
+
+class ContactLookupResult(Shape):
+    """Subject id -> the e-mail address it gave last; a subject that gave none is left out."""
+
+    emails: dict[SubjectId, str]
+
+
 class SubjectLookup(Shape):
     """Request of POST /v1/internal/subjects/lookup."""
 

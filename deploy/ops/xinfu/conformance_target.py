@@ -28,7 +28,7 @@ from contracts.http.target import (
 from contracts.records import DisplayState
 from xinfu.terminal import console, fail, plain
 
-PUBLISHED, ENDED = DisplayState.PUBLISHED, DisplayState.PUBLICATION_ENDED
+PUBLISHED, SHIELDED, ENDED = DisplayState
 _REFUSALS = frozenset({400, 413, 422})
 _LOOK_SECONDS = 0.5
 
@@ -232,8 +232,12 @@ class Kit:
             if reply.status not in _REFUSALS:
                 raise NotConformingError(f"读不懂的正文应答 400 或 422，实为 {reply.status}")
 
+    async def shields(self) -> None:
+        await self.expect(RepairStatus.APPLIED, self.push(self.first_version + 1, SHIELDED))
+        await self.shows(SHIELDED)
+
     async def publishes_again(self) -> None:
-        await self.expect(RepairStatus.APPLIED, self.push(self.first_version + 1, PUBLISHED))
+        await self.expect(RepairStatus.APPLIED, self.push(self.first_version + 2, PUBLISHED))
         await self.shows(PUBLISHED)
 
     def checks(self) -> Sequence[tuple[str, Callable[[], Awaitable[None]]]]:
@@ -248,6 +252,7 @@ class Kit:
             ("查询不认识的记录，state 为 null", self.does_not_show_the_unknown),
             ("拒绝超过上限的一批", self.refuses_too_many),
             ("拒绝读不懂的正文", self.refuses_nonsense),
+            ("临时屏蔽，查询与之一致", self.shields),
             ("恢复公示，查询与之一致", self.publishes_again),
         )
 

@@ -10,6 +10,8 @@ from contracts.http.intake import (
     Case,
     CaseLookup,
     CaseLookupResult,
+    ContactLookup,
+    ContactLookupResult,
     Subject,
     SubjectIdentified,
     SubjectIdentify,
@@ -34,6 +36,14 @@ class CaseDirectory:
         for chunk in _chunks(ids):
             body = await self._post("subjects/lookup", SubjectLookup(subject_ids=chunk).model_dump_json())
             found |= {s.subject_id: s for s in SubjectLookupResult.model_validate_json(body).subjects}
+        return found
+
+    async def emails(self, subject_ids: Iterable[str]) -> dict[str, str]:
+        """Subject id -> the e-mail address it gave last; without those that gave none."""
+        found: dict[str, str] = {}
+        for chunk in _chunks(subject_ids):
+            body = await self._post("contacts/lookup", ContactLookup(subject_ids=chunk).model_dump_json())
+            found |= ContactLookupResult.model_validate_json(body).emails
         return found
 
     async def cases(self, application_ids: Iterable[str]) -> dict[str, Case]:

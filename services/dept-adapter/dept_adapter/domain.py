@@ -11,6 +11,7 @@ from typing import Any
 
 from contracts.clock import china_date
 from contracts.events import (
+    ClosureReason,
     Event,
     FalseMaterial,
     FalseMaterialForwarded,
@@ -22,6 +23,7 @@ from contracts.events import (
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewClosed,
     ReviewDueConfirmed,
     ReviewExpired,
     ReviewExtended,
@@ -162,7 +164,7 @@ class Command:
     """What happened, mostly what a department says. ``number`` belongs to decisions.
 
     ``reason`` belongs to refusals, revocations, extensions and what is not accepted; ``missing`` to a supplement that is asked for,
-    ``supplement_working_days`` being the applicant's time; ``platform``, id and name, to a repair made elsewhere; ``ended_on`` to a publication that has ended by itself. ``occurred_at``: when it happened by the department's clock; None: now.
+    ``supplement_working_days`` being the applicant's time; ``platform``, id and name, to a repair made elsewhere; ``ended_on`` to a publication that has ended by itself, ``closure`` to what needs no repair. ``occurred_at``: when it happened by the department's clock; None: now.
     ``from_desk``: an officer says it here. ``text``: the officer's words in the letter, where the step itself keeps none.
     ``accept_working_days``, ``decide_working_days``: of what is reopened.
     """
@@ -181,6 +183,7 @@ class Command:
     accept_working_days: int = 0
     decide_working_days: int = 0
     ended_on: date | None = None
+    closure: ClosureReason | None = None
     text: str | None = None
 
 
@@ -331,6 +334,13 @@ def decide(
             expired = ReviewExpired(**_about(review), ended_on=command.ended_on, expired_at=at)
             note = f"公示期已于{command.ended_on.isoformat()}届满"
             return Transition(replace(result, note=note), (expired,))
+        case Action.CLOSE:
+            if command.closure is None or command.reason is None:
+                raise ValueError("what is closed needs the reason")
+            closed = ReviewClosed(
+                **_about(review), reason_code=command.closure, reason=command.reason, closed_at=at
+            )
+            return Transition(replace(result, note=command.reason), (closed,))
         case Action.RECOGNISE:
             return _recognise(result, command, at)
         case Action.REOPEN:
@@ -652,6 +662,8 @@ def _contradiction(review: Review) -> str:
         return f"该事项已“不予受理”（{review.note}），本次未生效；申请人可以重新申请。"
     if review.state is State.EXPIRED:
         return f"该记录的{review.note}，公示已自动终止，事项随之结束，本次未生效；无需再作决定。"
+    if review.state is State.CLOSED:
+        return f"{review.note}该事项随之结束，本次未生效；无需再作决定。"
     if made is None and review.state in (State.ACCEPTED, State.EXTENDED):
         return "该事项已受理，本次未生效；请作出准予或者不予修复的决定。"
     if made is None:

@@ -9,6 +9,7 @@ from contracts.catalogue import Department
 from contracts.clock import china_date
 from contracts.errors import DeadLetterReason
 from contracts.events import (
+    ClosureForwarded,
     ExpiryForwarded,
     FalseMaterialForwarded,
     ObjectionCancelled,
@@ -36,7 +37,7 @@ from dept_adapter.objections import Objections, StoredObjection
 from dept_adapter.states import Action, ObjectionAction, State
 from dept_adapter.store import Change, NewReview, Reviews
 
-_Said = SupplementForwarded | ReviewCancelled | RecognitionForwarded | ExpiryForwarded
+_Said = SupplementForwarded | ReviewCancelled | RecognitionForwarded | ExpiryForwarded | ClosureForwarded
 _FollowUp = _Said | FalseMaterialForwarded
 
 
@@ -202,11 +203,15 @@ class ReviewHandler:
 
 
 _BY = "applicant"
+_BY_SOURCE = "source"
+"""Who brings the record, or the ruling that ends its shield."""
 
 
 def _by(review: Review) -> str:
     if review.state is State.EXPIRED:
         return "clock"
+    if review.state is State.CLOSED:
+        return _BY_SOURCE
     return review.decision.by if review.decision else _BY
 
 
@@ -223,6 +228,15 @@ def _command(event: _Said) -> Command:
             return Command(Action.WITHDRAW, _BY, from_desk=False, occurred_at=event.requested_at)
         case ExpiryForwarded():
             return Command(Action.EXPIRE, "clock", from_desk=False, ended_on=event.ended_on)
+        case ClosureForwarded():
+            return Command(
+                Action.CLOSE,
+                _BY_SOURCE,
+                from_desk=False,
+                reason=event.reason,
+                closure=event.reason_code,
+                occurred_at=event.requested_at,
+            )
     return Command(
         Action.RECOGNISE,
         event.platform_id,

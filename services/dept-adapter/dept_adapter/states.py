@@ -19,11 +19,13 @@ class State(StrEnum):
     WITHDRAWN = "withdrawn"
     RECOGNISED = "recognised"
     EXPIRED = "expired"
+    CLOSED = "closed"
 
 
 class Action(StrEnum):
     """What can happen to a review. ``supplement``: what was missing came; ``lapse``: it did not come in time.
 
+    ``close``: there is nothing left to repair, the record being withdrawn, or repaired without a decision.
     ``reopen``, ``restore``: an objection to a refusal, to a revocation, was upheld.
     """
 
@@ -43,6 +45,7 @@ class Action(StrEnum):
     REOPEN = "reopen"
     RESTORE = "restore"
     EXPIRE = "expire"
+    CLOSE = "close"
 
 
 class Act(StrEnum):
@@ -67,7 +70,7 @@ ACT_TEXT = {
 
 DECIDED = frozenset({State.GRANTED, State.REFUSED, State.REVOKED})
 """The department decided on the repair."""
-ENDED = DECIDED | {State.NOT_ACCEPTED, State.WITHDRAWN, State.RECOGNISED, State.EXPIRED}
+ENDED = DECIDED | {State.NOT_ACCEPTED, State.WITHDRAWN, State.RECOGNISED, State.EXPIRED, State.CLOSED}
 """Nothing is awaited any more; a grant, here or recognised, may still be revoked, and an upheld objection begins a new round."""
 OBJECTIONABLE = frozenset({State.NOT_ACCEPTED, State.REFUSED, State.REVOKED})
 """Results that may be objected to, once each."""
@@ -95,6 +98,7 @@ CHANGES: dict[Action, dict[State, State]] = {
     Action.WITHDRAW: dict.fromkeys(_UNDECIDED, State.WITHDRAWN),
     Action.RECOGNISE: dict.fromkeys(_UNDECIDED, State.RECOGNISED),
     Action.EXPIRE: dict.fromkeys(_UNDECIDED, State.EXPIRED),
+    Action.CLOSE: dict.fromkeys(_UNDECIDED, State.CLOSED),
     # only an upheld objection leads back
     Action.REOPEN: {State.NOT_ACCEPTED: State.RECEIVED, State.REFUSED: State.ACCEPTED},
     Action.RESTORE: {State.REVOKED: State.GRANTED},
@@ -105,19 +109,20 @@ REPEATED: dict[Action, frozenset[State]] = {
     # a department may call back before its answer to the push is here
     Action.DELIVER: frozenset(State),
     Action.GIVE_UP: frozenset(State),
-    Action.ACCEPT: DECIDED | {State.ACCEPTED, State.EXTENDED, State.RECOGNISED, State.EXPIRED},
+    Action.ACCEPT: DECIDED | {State.ACCEPTED, State.EXTENDED, State.RECOGNISED, State.EXPIRED, State.CLOSED},
     Action.NOT_ACCEPT: frozenset({State.NOT_ACCEPTED}),
     Action.REQUEST_SUPPLEMENT: frozenset({State.SUPPLEMENT}),
-    # these five are no department's word: what came first stands
+    # these six are no department's word: what came first stands
     Action.SUPPLEMENT: frozenset(State),
     Action.LAPSE: frozenset(State),
     Action.WITHDRAW: frozenset(State),
     Action.RECOGNISE: frozenset(State),
     Action.EXPIRE: frozenset(State),
+    Action.CLOSE: frozenset(State),
     Action.EXTEND: frozenset({State.EXTENDED}),
     # the grant that was revoked may be reported again, late; a department may have granted elsewhere what is recognised here;
-    # what has expired is no longer shown either
-    Action.GRANT: frozenset({State.GRANTED, State.REVOKED, State.RECOGNISED, State.EXPIRED}),
+    # what has expired, or needs no repair, is no longer shown either
+    Action.GRANT: frozenset({State.GRANTED, State.REVOKED, State.RECOGNISED, State.EXPIRED, State.CLOSED}),
     Action.REFUSE: frozenset({State.REFUSED}),
     Action.REVOKE: frozenset({State.REVOKED}),
     # an objection is decided once: these two never come again
@@ -154,6 +159,7 @@ STATE_TEXT = {
     State.WITHDRAWN: "已撤回",
     State.RECOGNISED: "已认可",
     State.EXPIRED: "公示期满",
+    State.CLOSED: "无须修复",
 }
 ACTION_TEXT = {
     Action.DELIVER: "送达",
@@ -172,6 +178,7 @@ ACTION_TEXT = {
     Action.REOPEN: "异议成立，重新办理",
     Action.RESTORE: "异议成立，恢复修复",
     Action.EXPIRE: "公示期满",
+    Action.CLOSE: "记录撤回、最终修复",
 }
 
 

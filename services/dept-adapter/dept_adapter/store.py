@@ -657,7 +657,7 @@ def _document(review: Review) -> Document:
     }
 
 
-_TOLD = (State.RECEIVED, State.WITHDRAWN, State.RECOGNISED, State.EXPIRED)
+_TOLD = (State.RECEIVED, State.WITHDRAWN, State.RECOGNISED, State.EXPIRED, State.CLOSED)
 """States of which the system of a department is told."""
 _TOLD_VALUES = [state.value for state in _TOLD]
 _SAVED = (

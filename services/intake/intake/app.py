@@ -2,6 +2,7 @@
 
 from fastapi import FastAPI
 
+from chassis.audit import Audit
 from chassis.auth import ServiceToken
 from chassis.background import Loop
 from chassis.consumer import ConsumerSpec
@@ -29,6 +30,7 @@ from intake import (
     objections,
     objections_api,
     rules_api,
+    shields_api,
 )
 from intake import invariants as checks
 from intake.acts import Acts
@@ -42,10 +44,12 @@ from intake.importing import Importer
 from intake.letters import LetterFetcher
 from intake.mandates import Mandates
 from intake.materials import Materials
+from intake.notices import Notices
 from intake.objections import Objections
 from intake.parts import Intake
 from intake.pressure import Gate
 from intake.settings import IntakeSettings
+from intake.shields import Shields
 from intake.store import COLLECTIONS, Store
 from intake.streaming import TimelineWakeups
 from intake.submission import Submission
@@ -78,6 +82,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             catalogue,
             settings.idempotency_retention_days,
         )
+        notices = Notices(store, catalogue, settings.transition)
         gate = Gate(settings, store, runtime.outbox)
         app.state.expiry = Expiry(
             runtime.database,
@@ -98,7 +103,8 @@ def build(settings: IntakeSettings) -> FastAPI:
             asked_later,
             found,
             objected,
-            Importer(store, runtime.outbox, gate.room),
+            Shields(store, runtime.outbox, catalogue, Audit(runtime.database)),
+            Importer(store, runtime.outbox, gate.room, notices),
             TimelineWakeups(store.settled_timeline, settings.max_event_streams),
             gate,
             Painter(settings.max_pictures_at_work),
@@ -114,7 +120,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             ConsumerSpec(
                 NAME,
                 [topic.name for topic in _CONSUMED],
-                ProgressHandler(store, asked_later, found, objected, catalogue),
+                ProgressHandler(store, asked_later, found, objected, notices, catalogue),
             )
         ]
 
@@ -147,6 +153,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             certificate_api.router,
             follow_ups_api.router,
             objections_api.router,
+            shields_api.router,
             feed_api.router,
             checks.router,
         ],

@@ -1,5 +1,6 @@
 """HTTP for repair certificates of a subject's own records: asked of sync, handed on as they come."""
 
+import json
 from typing import Annotated, Literal
 
 from aiohttp import ClientError
@@ -58,8 +59,6 @@ async def my_certificate(
                 ProblemCode.NOT_FOUND, "这条记录还没有修复决定：作出准予修复的决定之后才能出具证明。"
             )
         case 409:
-            raise Problem(
-                ProblemCode.INVALID_TRANSITION,
-                "这条记录的修复已被撤销，不能出具修复证明；如有疑问请联系认定单位。",
-            )
+            # revoked, shielded, withdrawn: sync says which
+            raise Problem(ProblemCode.INVALID_TRANSITION, str(json.loads(content)["detail"]))
     raise Problem(ProblemCode.UNAVAILABLE, "证明暂时无法出具，请稍后再试。", headers=_RETRY)

@@ -16,8 +16,10 @@ from pydantic import Field
 
 from contracts.events import (
     ApplicationCompleted,
+    ClosureReason,
     CompletedItem,
     Ground,
+    ItemClosed,
     ItemEvent,
     ItemOutcome,
     ItemReferred,
@@ -27,9 +29,12 @@ from contracts.events import (
     LetterFact,
     LetterIssued,
     PropagationCompleted,
+    PublicationChange,
+    PublicationChanged,
     PublicationExpired,
     RecordPublished,
     RecordRepairedElsewhere,
+    RecordShielded,
     RecordWithdrawn,
     ReferralDueConfirmed,
     ReferralOverdue,
@@ -38,6 +43,7 @@ from contracts.events import (
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewClosed,
     ReviewDueConfirmed,
     ReviewExpired,
     ReviewExtended,
@@ -46,6 +52,8 @@ from contracts.events import (
     ReviewOverdue,
     ReviewStep,
     ReviewWithdrawn,
+    ShieldEnded,
+    ShieldOutcome,
     SupplementReceived,
     SupplementRequested,
     TargetAcknowledged,
@@ -97,11 +105,33 @@ class Display(Shape):
     remark: str = Field("", description="备注")
 
 
+class Shield(Shape):
+    """临时屏蔽 while a bankruptcy plan is performed. ``plan_ends_on``: as the ruling names it. ``outcome`` and what follows: None while it
+    lasts; ``ended_by``: number of the ruling that ended it.
+    """
+
+    court: str
+    ruling_number: str
+    ruled_on: date
+    plan_ends_on: date | None = None
+    shielded_at: Timestamp
+    outcome: ShieldOutcome | None = None
+    ended_by: str | None = None
+    ended_at: Timestamp | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """The record is shielded."""
+        return self.outcome is None
+
+
 class Record(Shape):
     """A record a subject may apply for. ``revision`` counts the changes an import made.
 
     ``repaired_at``: its publication ended (``repaired_by``: the platform that says so, where it was not us); ``revoked_at``: that repair was revoked, so it is shown again.
     ``objection_id``: the open objection to it; ``result_objection_id``: that to the result of its last item.
+    ``withdrawal_reason``: of the last withdrawal. ``publication_revision`` counts the changes of what is shown that nobody decided on a
+    repair (``publication``). ``notice_served_at``: its subject got the repair notice.
     ``refused_at``: the department refused to repair it; ``expired_on``: from this day on it is not shown, its period having passed.
     """
 
@@ -112,6 +142,10 @@ class Record(Shape):
     status: Literal["published", "withdrawn"] = "published"
     published_at: Timestamp
     withdrawn_at: Timestamp | None = None
+    withdrawal_reason: str | None = None
+    shield: Shield | None = None
+    publication_revision: int = 0
+    notice_served_at: Timestamp | None = None
     content_hash: str | None = None
     revision: int = 0
     application_id: ApplicationId | None = None
@@ -157,7 +191,14 @@ def withdraw(record: Record, event: RecordWithdrawn) -> Record:
     """A withdrawal older than the last publication changes nothing."""
     if event.withdrawn_at < record.changed_at:
         return record
-    return record.model_copy(update={"status": "withdrawn", "withdrawn_at": event.withdrawn_at})
+    return record.model_copy(
+        update={
+            "status": "withdrawn",
+            "withdrawn_at": event.withdrawn_at,
+            # nothing is kept of what goes by no system
+            "withdrawal_reason": None if record.facts.in_person else event.reason,
+        }
+    )
 
 
 def repaired_elsewhere(record: Record, event: RecordRepairedElsewhere) -> Record:
@@ -173,6 +214,85 @@ def repaired_elsewhere(record: Record, event: RecordRepairedElsewhere) -> Record
 def expired(record: Record, event: PublicationExpired) -> Record:
     """No longer shown, without a decision."""
     return record.model_copy(update={"expired_on": event.ended_on})
+
+
+def is_shown(record: Record) -> bool:
+    """Whether it is published, or only shielded for the time being."""
+    repaired = record.repaired_at is not None and record.revoked_at is None
+    return record.status == "published" and not repaired and record.expired_on is None
+
+
+def begin_shield(record: Record, event: RecordShielded) -> Record:
+    """Shielded by this ruling. What is not shown needs no shield; a ruling that is not newer than the last word changes nothing."""
+    before = record.shield
+    last = (before.ended_at or before.shielded_at) if before else None
+    if not is_shown(record) or (last is not None and event.shielded_at <= last):
+        return record
+    shield = Shield.model_validate(event.model_dump(exclude={"record_id"}))
+    if before is not None and before.is_on and before.ruling_number == shield.ruling_number:
+        shield = shield.model_copy(update={"shielded_at": before.shielded_at})
+    return record if shield == before else record.model_copy(update={"shield": shield})
+
+
+def end_shield(record: Record, event: ShieldEnded) -> Record:
+    """The plan is performed, so the record is finally repaired; or it failed. A record that is not shielded stays as it is."""
+    if record.shield is None or not record.shield.is_on:
+        return record
+    ended = {"outcome": event.outcome, "ended_by": event.ruling_number, "ended_at": event.ended_at}
+    changes: dict[str, Any] = {"shield": record.shield.model_copy(update=ended)}
+    if event.outcome is ShieldOutcome.PERFORMED and is_shown(record):
+        changes |= {"repaired_at": event.ended_at, "repaired_by": event.court, "revoked_at": None}
+    return record.model_copy(update=changes)
+
+
+def publication(record: Record) -> tuple[DisplayState, PublicationChange, str]:
+    """What the public is to see of a record on its own account, why, and by whose word: whatever was decided on a repair."""
+    shield = record.shield
+    if record.status == "withdrawn":
+        reason = f"记录撤回：{record.withdrawal_reason or '来源未说明理由'}"
+        return DisplayState.PUBLICATION_ENDED, PublicationChange.WITHDRAWN, reason
+    if shield is None:
+        return DisplayState.PUBLISHED, PublicationChange.PUBLISHED_AGAIN, "重新公示"
+    elsewhere = record.repaired_by is not None and record.revoked_at is None
+    if elsewhere and shield.outcome is not ShieldOutcome.PERFORMED:
+        # a plan that fails does not bring back what another platform has repaired meanwhile
+        repaired = f"{record.repaired_by}已修复"
+        return DisplayState.PUBLICATION_ENDED, PublicationChange.REPAIRED_ELSEWHERE, repaired
+    match shield.outcome:
+        case None:
+            return DisplayState.SHIELDED, PublicationChange.SHIELDED, shield.ruling_number
+        case ShieldOutcome.PERFORMED:
+            state, change = DisplayState.PUBLICATION_ENDED, PublicationChange.PLAN_PERFORMED
+        case ShieldOutcome.FAILED:
+            state, change = DisplayState.PUBLISHED, PublicationChange.PLAN_FAILED
+    return state, change, shield.ended_by or shield.ruling_number
+
+
+def publication_changed(
+    before: Record | None, after: Record, at: datetime
+) -> tuple[Record, PublicationChanged | None]:
+    """``after`` with its revision, and what everybody is told; None when nothing that is shown has changed.
+
+    A record that is new is published by its source, at every target: nothing has changed.
+    """
+    if before is None or publication(before) == publication(after):
+        return after, None
+    state, change, number = publication(after)
+    after = after.model_copy(update={"publication_revision": after.publication_revision + 1})
+    event = PublicationChanged(
+        record_id=after.record_id,
+        subject_id=after.subject_id,
+        record=after.facts,
+        change=change,
+        state=state,
+        number=number[:_MAX_NUMBER],
+        revision=after.publication_revision,
+        changed_at=at,
+    )
+    return after, event
+
+
+_MAX_NUMBER = 128
 
 
 # --- items -----------------------------------------------------------------------------------------------
@@ -197,6 +317,7 @@ class ItemStatus(StrEnum):
     WITHDRAWN = "withdrawn"
     RECOGNISED = "recognised"
     EXPIRED = "expired"
+    CLOSED = "closed"
 
 
 OBJECTIONABLE = frozenset({ItemStatus.NOT_ACCEPTED, ItemStatus.REFUSED, ItemStatus.REVOKED})
@@ -257,6 +378,14 @@ class Expiry(Shape):
     requested: bool = False
 
 
+class Closure(Shape):
+    """There is nothing left to repair. ``reason``: for people. ``requested``: whoever has the item was asked to end it."""
+
+    reason_code: ClosureReason
+    reason: str
+    requested: bool = False
+
+
 class Overdue(Shape):
     """The last deadline of the department that passed."""
 
@@ -313,6 +442,7 @@ class Item(Shape):
     # xinfu.records
     recognition: Recognition | None = None
     expiry: Expiry | None = None
+    closure: Closure | None = None
     # findings at other items
     disputes: tuple[Dispute, ...] = ()
     # xinfu.routing
@@ -321,6 +451,7 @@ class Item(Shape):
     decide_due_on: date | None = None
     decide_due_provisional: bool = False
     unassigned_withdrawn_at: Timestamp | None = None
+    unassigned_closed_at: Timestamp | None = None
     # xinfu.decisions
     round: int = 0
     reviewed_by: DepartmentRef | None = None
@@ -329,6 +460,7 @@ class Item(Shape):
     not_accepted_at: Timestamp | None = None
     withdrawn_at: Timestamp | None = None
     expired_at: Timestamp | None = None
+    closed_at: Timestamp | None = None
     extension_reason: str | None = None
     changed_due_on: date | None = None
     changed_due_provisional: bool = False
@@ -357,6 +489,7 @@ class Item(Shape):
             ItemStatus.REVOKED: self.revoked_at is not None,
             ItemStatus.RECOGNISED: self.decision == "recognised",
             ItemStatus.EXPIRED: self.expired_at is not None,
+            ItemStatus.CLOSED: (self.closed_at or self.unassigned_closed_at) is not None,
             # with a repair elsewhere, only the decision tells whose repair it is that every target shows
             ItemStatus.REPAIRED: self.repaired_at is not None
             and (self.decision is not None or self.recognition is None)
@@ -392,6 +525,8 @@ class Item(Shape):
                 return ItemOutcome.RECOGNISED
             case ItemStatus.EXPIRED:
                 return ItemOutcome.EXPIRED
+            case ItemStatus.CLOSED:
+                return ItemOutcome.CLOSED
         return None
 
     @property
@@ -478,6 +613,8 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
                 "overdue": None,
                 "changed_due_on": event.decide_due_on,
                 "withdrawal_requested_at": None,
+                # the decision that came first no longer stands
+                "closure": item.closure and item.closure.model_copy(update={"requested": False}),
             }
         case ItemReferred():
             referral = Referral(
@@ -498,6 +635,8 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
             }
         case ItemWithdrawn():
             return {"unassigned_withdrawn_at": item.unassigned_withdrawn_at or event.withdrawn_at}
+        case ItemClosed():
+            return {"unassigned_closed_at": item.unassigned_closed_at or event.closed_at}
         case SupplementRequested():
             asked = Supplement(
                 missing=event.missing,
@@ -526,6 +665,8 @@ def _changes(item: Item, event: ItemEvent) -> dict[str, Any]:
             return {"withdrawn_at": item.withdrawn_at or event.withdrawn_at}
         case ReviewExpired():
             return {"expired_at": item.expired_at or event.expired_at}
+        case ReviewClosed():
+            return {"closed_at": item.closed_at or event.closed_at}
         case RepairGranted() if event.round > item.round:
             return {
                 "round": event.round,
@@ -596,6 +737,8 @@ def occurred_at(event: ItemEvent) -> datetime:
             return event.received_at
         case ReviewExpired():
             return event.expired_at
+        case ReviewClosed() | ItemClosed():
+            return event.closed_at
         case ReviewAccepted():
             return event.accepted_at
         case ReviewNotAccepted():

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from datetime import date
 from typing import NamedTuple
 
-from contracts.catalogue import Catalogue, Evidence, Rule, add_months
+from contracts.catalogue import Catalogue, Evidence, Overlay, Rule, add_months
 from contracts.http.eligibility import Repair, RepairStatus, Transition
 from contracts.records import RecordFacts, SubjectType
-from intake.domain import Record
+from intake.domain import Record, Shield
 
 STATUS_TEXT = {
     RepairStatus.REPAIRABLE: "可申请修复",
@@ -85,7 +85,31 @@ def assess(
     if not rules:
         return _plain(RepairStatus.ADVISED, f"规则目录中没有适用的规则。{_UNSURE}")
     tier_is_binding = is_tier_binding(facts, catalogue)
-    return _answer([_verdict(rule, facts, today, tier_is_binding=tier_is_binding) for rule in rules])
+    found = _answer([_verdict(rule, facts, today, tier_is_binding=tier_is_binding) for rule in rules])
+    return _shielded(found, record.shield, catalogue.shield(today))
+
+
+def _shielded(found: Repair, shield: Shield | None, rule: Overlay | None) -> Repair:
+    """Of a record that is shielded: what the overlay waives refuses nobody; as its evidence is weak, the department decides."""
+    if shield is None or not shield.is_on:
+        return found
+    ends = "、".join(rule.end_materials) if rule else ""
+    later = f"计划执行完毕后，凭{ends}终止公示。" if ends else "计划执行完毕后终止公示。"
+    advice = f"该记录依{shield.court}裁定（{shield.ruling_number}）临时屏蔽，暂不公示；{later}"
+    waived = found.status is RepairStatus.NOT_YET and rule is not None and rule.waives_min_publication
+    if not waived or rule is None:
+        return found.model_copy(update={"advice": f"{advice}{found.advice}"})
+    return found.model_copy(
+        update={
+            "status": RepairStatus.ADVISED,
+            "status_text": STATUS_TEXT[RepairStatus.ADVISED],
+            "from_": None,
+            "rule": rule.number,
+            "source": rule.source,
+            "evidence": rule.evidence,
+            "advice": f"{advice}执行期间可以不受最短公示期限制提出申请，{_UNSURE}",
+        }
+    )
 
 
 class PeriodEnd(NamedTuple):

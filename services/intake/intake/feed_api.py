@@ -16,6 +16,8 @@ from contracts.http.intake import (
     CaseLookup,
     CaseLookupResult,
     Commitment,
+    ContactLookup,
+    ContactLookupResult,
     Subject,
     SubjectIdentified,
     SubjectIdentify,
@@ -133,6 +135,12 @@ async def look_up_subjects(body: SubjectLookup, _reader: Reader, intake: Parts) 
     """未知的假名不出现在结果中。"""
     found = await intake.store.subjects(set(body.subject_ids))
     return SubjectLookupResult(subjects=list(found.values()))
+
+
+@router.post("/v1/internal/contacts/lookup", summary="查询信用主体最近留下的电子邮箱（内部）")
+async def look_up_contacts(body: ContactLookup, _reader: Reader, intake: Parts) -> ContactLookupResult:
+    """从未留下邮箱的主体不出现在结果中。"""
+    return ContactLookupResult(emails=await intake.store.emails(body.subject_ids))
 
 
 @router.post("/v1/internal/cases/lookup", summary="查询申请（内部）")

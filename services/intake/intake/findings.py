@@ -4,7 +4,7 @@ An officer makes the finding with a refusal or a revocation (``contracts.events.
 """
 
 from collections.abc import Iterable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
@@ -13,7 +13,7 @@ from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Evidence
 from contracts.events import Ground, RepairRefused, RepairRevoked
-from contracts.http.eligibility import Check, CheckResult, Explanation, Repair, RepairStatus
+from contracts.http.eligibility import Ban, Check, CheckResult, Explanation, Plan, Repair, RepairStatus
 from contracts.records import ApplicationId, DepartmentRef, ItemId, RecordId, Shape, SubjectId, Timestamp
 from intake.domain import Dispute
 from intake.eligibility import STATUS_TEXT
@@ -66,13 +66,19 @@ class Finding(Shape):
 
 
 def barred(repair: Repair, finding: Finding | None) -> Repair:
-    """The answer for a record of a subject that is barred: only what could be applied for changes. Pure."""
-    if finding is None or not repair.status.may_apply:
+    """The answer for a record of a subject that is barred: what could be applied for, now or before the ban ends, changes. Pure."""
+    if finding is None or finding.until is None:
+        return repair
+    free = finding.until + timedelta(days=1)
+    if repair.status is RepairStatus.NOT_YET and repair.from_ is not None and repair.from_ < free:
+        return repair.model_copy(update={"from_": free, "advice": f"{repair.advice}此外，{finding.advice}"})
+    if not repair.status.may_apply:
         return repair
     return repair.model_copy(
         update={
             "status": RepairStatus.BARRED,
             "status_text": STATUS_TEXT[RepairStatus.BARRED],
+            "from_": free,
             "advice": finding.advice,
         }
     )
@@ -96,6 +102,28 @@ def explained(explanation: Explanation, finding: Finding | None) -> Explanation:
         for each in explanation.regimes
     ]
     return explanation.model_copy(update={"repair": barred(explanation.repair, finding), "regimes": regimes})
+
+
+def ban(finding: Finding | None) -> Ban | None:
+    """The ban of a subject as it is shown. Pure."""
+    if finding is None or finding.until is None:
+        return None
+    return Ban(
+        until=finding.until,
+        by=finding.department.name,
+        decision_number=finding.decision_number,
+        advice=finding.advice,
+    )
+
+
+def barred_plan(plan: Plan, finding: Finding | None) -> Plan:
+    """The plan for a subject that is barred: nothing can be done before the ban ends. Pure."""
+    if ban(finding) is None:
+        return plan
+    all_records = [*(each for step in plan.steps for each in step.records), *plan.later]
+    later = [each.model_copy(update={"repair": barred(each.repair, finding)}) for each in all_records]
+    later.sort(key=lambda each: each.repair.from_ or date.max)
+    return plan.model_copy(update={"ban": ban(finding), "steps": [], "later": later})
 
 
 class Findings:

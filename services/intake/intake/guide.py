@@ -33,6 +33,7 @@ from contracts.records import SubjectType
 from intake.domain import Record
 from intake.eligibility import assess, day_after
 from intake.explanation import TIER_TEXT, explain
+from intake.findings import Finding, ban, explained
 
 EVIDENCE_TEXT = {
     Evidence.OFFICIAL: "已读官方原文",
@@ -262,6 +263,9 @@ def _max_text(rule: Rule) -> str:
 def _extra(overlay: Overlay) -> Extra:
     days = overlay.department_working_days
     effects = []
+    if overlay.shields:
+        begins, ends = "、".join(overlay.begin_materials), "、".join(overlay.end_materials)
+        effects.append(f"凭{begins}临时屏蔽公示，凭{ends}终止公示")
     if overlay.waives_min_publication:
         effects.append("不受最短公示期限制")
     if days is not None:
@@ -521,6 +525,10 @@ _GROUPS = {
         "可以申请，由认定单位判断",
         "现有依据不足以自动判断，不会因此拒绝；提交后由认定单位决定。",
     ),
+    RecordGroup.BARRED: (
+        "目前不得申请",
+        "因提供虚假材料，禁期内不能申请信用修复；到期后可以申请，不服的可以对作出认定的事项提出异议。",
+    ),
     RecordGroup.NOT_YET: ("暂不能申请", "按能够申请的日期先后列出，到那一天再来。"),
     RecordGroup.UNDER_APPLICATION: ("正在办理", "请在“我的申请”中看进度，不用重复申请。"),
     RecordGroup.ENDED: ("公示期已满", "应当已自动停止公示，无需申请；仍在展示的，请向认定单位反映。"),
@@ -530,6 +538,7 @@ _GROUPS = {
 _GROUP_OF = {
     RepairStatus.REPAIRABLE: RecordGroup.TODAY,
     RepairStatus.ADVISED: RecordGroup.ADVISED,
+    RepairStatus.BARRED: RecordGroup.BARRED,
     RepairStatus.NOT_YET: RecordGroup.NOT_YET,
     RepairStatus.UNDER_APPLICATION: RecordGroup.UNDER_APPLICATION,
     RepairStatus.ENDED: RecordGroup.ENDED,
@@ -548,16 +557,17 @@ def subject_guide(
     transition: Transition,
     *,
     shown: int | None = None,
+    finding: Finding | None = None,
 ) -> SubjectGuide:
     """What the subject can do on the day about each of ``records``, all of one subject, each once.
 
-    ``shown``: only the first so many are told about; the others are known, as conditions of those.
+    ``finding``: the one that bars the subject on the day. ``shown``: only the first so many are told about; the others are known, as conditions of those.
     """
     by_id = {each.record_id: each for each in records}
     listed = [*by_id.values()][:shown]
     members: dict[RecordGroup, list[RecordGuide]] = {group: [] for group in RecordGroup}
     for record in listed:
-        found = explain(record, records, catalogue, on, transition)
+        found = explained(explain(record, records, catalogue, on, transition), finding)
         first = [_other(by_id[each], catalogue, on, transition) for each in found.first[:_SHOWN_FIRST]]
         members[_group(found)].append(_record_guide(record, found, first, catalogue, on))
     groups = [
@@ -574,7 +584,8 @@ def subject_guide(
         subject_name=name,
         on=on,
         transition=transition,
-        summary=_subject_summary(members),
+        summary=_subject_summary(members, finding),
+        ban=ban(finding),
         materials=_once(m for group in _MAY_APPLY for each in members[group] for m in each.materials),
         groups=groups,
         complete=len(listed) == len(by_id),
@@ -593,7 +604,8 @@ def _group(explanation: Explanation) -> RecordGroup:
 
 def _order(group: RecordGroup, guide: RecordGuide) -> tuple[date, date, str]:
     wait = guide.repair.from_ or guide.repair.until or date.max
-    return (wait if group is RecordGroup.NOT_YET else date.min, guide.decided_on, guide.record_id)
+    waits = group in (RecordGroup.NOT_YET, RecordGroup.BARRED)
+    return (wait if waits else date.min, guide.decided_on, guide.record_id)
 
 
 def _record_guide(
@@ -663,7 +675,7 @@ def _when_text(repair: Repair) -> str:
     match repair.status:
         case RepairStatus.REPAIRABLE | RepairStatus.ADVISED:
             return "今天就可以申请"
-        case RepairStatus.NOT_YET if repair.from_ is not None:
+        case RepairStatus.NOT_YET | RepairStatus.BARRED if repair.from_ is not None:
             return f"{day_text(repair.from_)}起可以申请"
         case RepairStatus.NOT_YET if repair.until is not None:
             return f"无需申请，{day_text(repair.until)}自动停止公示"
@@ -672,12 +684,14 @@ def _when_text(repair: Repair) -> str:
     return repair.status_text
 
 
-def _subject_summary(members: dict[RecordGroup, list[RecordGuide]]) -> str:
+def _subject_summary(members: dict[RecordGroup, list[RecordGuide]], finding: Finding | None) -> str:
     today = sum(len(members[group]) for group in _MAY_APPLY)
     total = sum(map(len, members.values()))
     if not total:
         return "本平台没有您的失信记录，不需要办理。"
     waiting = sorted(each.repair.from_ for each in members[RecordGroup.NOT_YET] if each.repair.from_)
+    if finding is not None and finding.until is not None:
+        return f"共 {total} 条记录，至{day_text(finding.until)}（含）不得申请信用修复（{finding.department.name}，{finding.decision_number}）。"
     parts = [f"共 {total} 条记录，今天可以提交申请的有 {today} 条"]
     if waiting:
         parts.append(f"下一条最早在{day_text(waiting[0])}起可以申请")

@@ -133,6 +133,7 @@ async def my_guide(
     """我的每条记录在哪一组：今天可以申请、先办另一条、由人判断、暂不能（按日期）、办理中、已届满、不归本平台、已处理。"""
     subject, day = applicant.subject, on or today()
     records = await intake.store.records_of(subject.subject_id, None, _KNOWN_RECORDS)
+    finding = await intake.findings.barring(subject.subject_id, day)
     # every record is compared with all others: beside the event loop, not in it
     guide = await asyncio.to_thread(
         subject_guide,
@@ -142,6 +143,7 @@ async def my_guide(
         day,
         intake.settings.transition,
         shown=_SHOWN_RECORDS,
+        finding=finding,
     )
     return await _answer(
         intake,

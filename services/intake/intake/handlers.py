@@ -11,19 +11,35 @@ from contracts.events import (
     ItemEvent,
     LetterIssued,
     ObjectionEvent,
+    PublicationChanged,
     RecordPublished,
     RecordRepairedElsewhere,
+    RecordShielded,
     RecordWithdrawn,
     RepairRefused,
     RepairRevoked,
+    ShieldEnded,
 )
 from intake import texts
-from intake.domain import Record, apply, occurred_at, publish, repaired_elsewhere, withdraw
+from intake.domain import (
+    Record,
+    apply,
+    begin_shield,
+    end_shield,
+    occurred_at,
+    publication_changed,
+    publish,
+    repaired_elsewhere,
+    withdraw,
+)
 from intake.findings import Findings
 from intake.follow_ups import FollowUps
+from intake.notices import Notices
 from intake.objections import Objections
 from intake.progress import Progress
 from intake.store import Store
+
+_AboutRecord = RecordPublished | RecordWithdrawn | RecordRepairedElsewhere | RecordShielded | ShieldEnded
 
 
 class ProgressHandler:
@@ -35,6 +51,7 @@ class ProgressHandler:
         follow_ups: FollowUps,
         findings: Findings,
         objections: Objections,
+        notices: Notices,
         catalogue: Catalogue,
     ) -> None:
         self._catalogue = catalogue
@@ -42,14 +59,11 @@ class ProgressHandler:
         self._follow_ups = follow_ups
         self._findings = findings
         self._objections = objections
+        self._notices = notices
 
     async def __call__(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
         """Other events of these topics mean nothing to intake."""
-        about_records = [
-            r
-            for r in batch
-            if isinstance(r.event, RecordPublished | RecordWithdrawn | RecordRepairedElsewhere)
-        ]
+        about_records = [r for r in batch if isinstance(r.event, _AboutRecord)]
         about_items = [r for r in batch if isinstance(r.event, ItemEvent)]
         if about_records:
             await self._records(unit, about_records)
@@ -63,6 +77,7 @@ class ProgressHandler:
         known = await self._store.records({r.key for r in batch}, unit.session)
         changed: dict[str, Record] = {}
         recognised: list[tuple[Received, RecordRepairedElsewhere, str]] = []
+        shown: list[tuple[Received, PublicationChanged, str]] = []
         for received in batch:
             event = received.event
             before = changed.get(received.key) or known.get(received.key)
@@ -72,27 +87,43 @@ class ProgressHandler:
                     unit.reject(received, DeadLetterReason.SCHEMA_MISMATCH, detail)
                     continue
                 case RecordPublished():
-                    told = self._catalogue.told(event.record, china_date(unit.now))
-                    after = publish(before, event.model_copy(update={"record": told}))
+                    reduced = self._catalogue.told(event.record, china_date(unit.now))
+                    after = publish(before, event.model_copy(update={"record": reduced}))
                 case RecordWithdrawn() if before is not None:
                     after = withdraw(before, event)
                 case RecordRepairedElsewhere() if before is not None:
                     after = repaired_elsewhere(before, event)
                     if before.item_id and before.application_id:
                         recognised.append((received, event, before.item_id))
+                case RecordShielded() if before is not None:
+                    after = begin_shield(before, event)
+                case ShieldEnded() if before is not None:
+                    after = end_shield(before, event)
                 case _:
                     detail = (
                         f"no record {received.key} is known: publish it before anything else is told of it"
                     )
                     unit.reject(received, DeadLetterReason.UNKNOWN_AGGREGATE, detail)
                     continue
-            if after is not before:
-                changed[received.key] = after
+            if after is before:
+                continue
+            after, told = publication_changed(before, after, unit.now)
+            changed[received.key] = after
+            if told is not None:
+                unit.emit(told, cause=received.id, trace=received.trace)
+                if after.application_id and after.item_id:
+                    shown.append((received, told, after.item_id))
+        published = [r.key for r in batch if isinstance(r.event, RecordPublished) and r.key in changed]
+        told_of = await self._notices.serve(unit, [changed[i] for i in dict.fromkeys(published)])
+        changed |= {record.record_id: record for record in told_of}
         await self._store.save_records(changed.values(), unit.session)
-        if recognised:
-            progress = await Progress.load(self._store, unit, {item_id for _, _, item_id in recognised})
+        if recognised or shown:
+            about = {item_id for _, _, item_id in (*recognised, *shown)}
+            progress = await Progress.load(self._store, unit, about)
             for received, event, item_id in recognised:
                 progress.recognise(progress.items[item_id], event, received.trace)
+            for received, told, item_id in shown:
+                progress.shown_otherwise(progress.items[item_id], told, received.trace)
             await progress.save()
 
     async def _items(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
@@ -121,6 +152,7 @@ class ProgressHandler:
             progress.change(apply(item, event), *line, occurred_at(event), facts, received.trace)
             progress.ask_for_recognition(item.item_id, received.trace)
             progress.ask_for_expiry(item.item_id, received.trace)
+            progress.ask_for_closure(item.item_id, received.trace)
             progress.tell_disputes(item.item_id, received.trace)
             if isinstance(event, RepairRefused | RepairRevoked) and event.false_material:
                 # what an upheld objection has overtaken is no finding any more

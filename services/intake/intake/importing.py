@@ -25,7 +25,8 @@ from chassis.unit_of_work import UnitOfWork
 from contracts.errors import ProblemCode
 from contracts.events import RecordPublished
 from intake.csv_import import Accepted, BadHeaderError, RawRow, Rejected, RowChecker, RowReader, read_header
-from intake.domain import Record
+from intake.domain import Record, publication_changed
+from intake.notices import Notices
 from intake.store import Store
 
 log = get_logger(__name__)
@@ -127,11 +128,14 @@ def _start(text: io.TextIOWrapper) -> tuple[list[str], RowReader]:
 class Importer:
     """Takes the rows of files into the database."""
 
-    def __init__(self, store: Store, outbox: Outbox, room: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, store: Store, outbox: Outbox, room: Callable[[], Awaitable[None]], notices: Notices
+    ) -> None:
         """``room`` is awaited before each batch: it returns when there is room for more, or raises Problem."""
         self._store = store
         self._outbox = outbox
         self._room = room
+        self._notices = notices
 
     async def run(self, file: CsvFile, checker: RowChecker) -> AsyncIterator[bytes]:
         """Lines of NDJSON: progress after each batch, the report at the end, or an ``error`` (a problem) instead of it.
@@ -171,8 +175,10 @@ class Importer:
                 before = known.get(row.facts.record_id)
                 if before is not None and before.content_hash == row.content_hash:
                     continue
-                record = imported(before, row, unit.now)
+                record, told = publication_changed(before, imported(before, row, unit.now), unit.now)
                 changed.append(record)
+                if told is not None:
+                    unit.emit(told, cause=f"import:{record.record_id}:{record.revision}")
                 unit.emit(
                     RecordPublished(
                         record_id=record.record_id, record=record.facts, published_at=record.published_at
@@ -181,7 +187,7 @@ class Importer:
                     cause=f"import:{record.record_id}:{record.content_hash}:{record.revision}",
                 )
             await self._store.save_subjects([row.subject for row in rows], unit.session)
-            await self._store.save_records(changed, unit.session)
+            await self._store.save_records(await self._notices.serve(unit, changed), unit.session)
             return len(changed)
 
         return await self._outbox.run(work)

@@ -277,7 +277,12 @@ def _item(row: Document) -> Item:
 def _standing(row: Document) -> ItemStanding:
     item = _item(row)
     revoked = item.revoked_at is not None
-    undecided = item.outcome in (ItemOutcome.NOT_ACCEPTED, ItemOutcome.WITHDRAWN, ItemOutcome.EXPIRED)
+    undecided = item.outcome in (
+        ItemOutcome.NOT_ACCEPTED,
+        ItemOutcome.WITHDRAWN,
+        ItemOutcome.EXPIRED,
+        ItemOutcome.CLOSED,
+    )
     decision = item.outcome.value if item.outcome and undecided else item.decision
     return ItemStanding(
         item_id=item.item_id,

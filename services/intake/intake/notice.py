@@ -5,11 +5,12 @@ evidence is worded as advice: the department's answer holds.
 """
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 
 from chassis.letter import Letter
 from contracts.catalogue import Catalogue, Rule
 from contracts.clock import china_date
+from contracts.events import RepairNoticeServed
 from contracts.http.eligibility import Transition
 from contracts.http.intake import Subject
 from contracts.identifiers import mask_id_number
@@ -57,6 +58,27 @@ def repair_notice(record: Record, subject: Subject, catalogue: Catalogue, transi
         basis=letters.basis(LetterKind.REPAIR_NOTICE, facts.category, published),
         dated=published,
         contact=(department.contact if department else None) or letters.operator.contact,
+    )
+
+
+def notice_served(
+    record: Record, catalogue: Catalogue, transition: Transition, *, by_email: bool, now: datetime
+) -> RepairNoticeServed:
+    """What its subject is told of the notice of a record: the sentences of the letter."""
+    facts = record.facts
+    category = catalogue.category(facts.category)
+    rules = applicable(record, catalogue, china_date(record.published_at), transition)
+    said = _said(record, rules[0] if rules else None, category.refer_to if category else None, catalogue)
+    return RepairNoticeServed.model_validate(
+        {
+            **said,
+            "record_id": record.record_id,
+            "subject_id": record.subject_id,
+            "record": facts,
+            "category_name": category.name if category else facts.category,
+            "by_email": by_email,
+            "served_at": now,
+        }
     )
 
 

@@ -30,6 +30,7 @@ from intake.materials import Materials
 from intake.objections import Objections
 from intake.pressure import Gate
 from intake.settings import IntakeSettings
+from intake.shields import Shields
 from intake.store import Store
 from intake.streaming import TimelineWakeups
 from intake.submission import Applicant, Submission
@@ -49,6 +50,7 @@ class Intake:
     follow_ups: FollowUps
     findings: Findings
     objections: Objections
+    shields: Shields
     importer: Importer
     wakeups: TimelineWakeups
     gate: Gate

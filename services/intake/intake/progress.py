@@ -7,10 +7,14 @@ from typing import Any
 
 from chassis.unit_of_work import UnitOfWork
 from contracts.events import (
+    ClosureReason,
+    ClosureRequested,
     ExpiryRequested,
     FalseMaterialFound,
     ItemOutcome,
     ItemStarted,
+    PublicationChange,
+    PublicationChanged,
     PublicationExpired,
     RecognitionRequested,
     RecordRepairedElsewhere,
@@ -18,6 +22,7 @@ from contracts.events import (
 from intake import texts
 from intake.domain import (
     Application,
+    Closure,
     Dispute,
     Entry,
     Expiry,
@@ -29,6 +34,11 @@ from intake.domain import (
 from intake.store import Store
 
 Trace = Mapping[str, str] | None
+_CLOSES = {
+    PublicationChange.WITHDRAWN: ClosureReason.RECORD_WITHDRAWN,
+    PublicationChange.PLAN_PERFORMED: ClosureReason.PLAN_PERFORMED,
+}
+"""What leaves nothing to repair."""
 
 
 @dataclass
@@ -213,6 +223,47 @@ class Progress:
             **found.model_dump(exclude={"requested"}),
         )
         self._unit.emit(event, cause=f"recognise:{item_id}", trace=trace)
+
+    def shown_otherwise(self, item: Item, event: PublicationChanged, trace: Trace) -> None:
+        """The record of an open item is shown otherwise, without a decision: where nothing is left to repair, the item ends."""
+        if item.decision is not None or item.outcome is not None:
+            return
+        number = item.facts.document_number
+        line = texts.publication_changed(number, event)
+        facts = {"change": event.change.value, "number": event.number}
+        code = _CLOSES.get(event.change)
+        if code is None or item.closure is not None:
+            self.change(item, "publication_changed", line, event.changed_at, facts, trace)
+            return
+        closure = Closure(reason_code=code, reason=texts.nothing_left(event))
+        changed = item.model_copy(update={"closure": closure})
+        self.change(changed, "publication_changed", line, event.changed_at, facts, trace)
+        if item.status is ItemStatus.QUEUED:
+            # nobody has it yet
+            ended = changed.model_copy(update={"unassigned_closed_at": event.changed_at})
+            self.change(ended, "closed", texts.closed(number, closure.reason), event.changed_at, {}, trace)
+            return
+        self.ask_for_closure(item.item_id, trace)
+
+    def ask_for_closure(self, item_id: str, trace: Trace) -> None:
+        """Ask whoever has the item to end it, once that is known; of one in the human queue, routing."""
+        item = self.items[item_id]
+        found = item.closure
+        if found is None or item.decision is not None or item.outcome is not None:
+            return
+        if found.requested or (item.holder is None and item.referral is None):
+            return
+        asked = item.model_copy(update={"closure": found.model_copy(update={"requested": True})})
+        self.items[item_id] = self._changed[item_id] = asked
+        event = ClosureRequested(
+            **self._about(item),
+            department=item.holder,
+            reason_code=found.reason_code,
+            reason=found.reason,
+            requested_at=self._unit.now,
+        )
+        again = f":{item.round}" if item.round else ""
+        self._unit.emit(event, cause=f"close:{item_id}{again}", trace=trace)
 
     def expire(self, item: Item, event: PublicationExpired) -> None:
         """The record's publication ended by itself. A queued item need not wait any longer; one that is decided or ended stays."""

@@ -12,7 +12,7 @@ from contracts.http.eligibility import Explanation, Plan
 from contracts.records import RecordId
 from contracts.tokens import Claims, Scope
 from intake.explanation import explain
-from intake.findings import explained
+from intake.findings import barred_plan, explained
 from intake.parts import CurrentApplicant, Intake, Parts, today
 from intake.plan import plan
 from intake.responses import problems
@@ -65,7 +65,7 @@ async def my_plan(
     ] = None,
     on: On = None,
 ) -> Plan:
-    """哪些可以同时办理，哪些要等前面的准予后自动开始，哪些当天还不能申请、自哪天起。只是预告，不提交申请。"""
+    """哪些可以同时办理，哪些要等前面的准予后自动开始，哪些当天还不能申请、自哪天起；有禁期的写明到哪天。只是预告，不提交申请。"""
     subject_id = applicant.subject.subject_id
     if record_id is None:
         records = await intake.store.records_of(subject_id, None, MAX_RECORDS)
@@ -79,7 +79,9 @@ async def my_plan(
                 record_ids=unknown,
             )
         records = [*own.values()]
-    return plan(records, intake.catalogue, on or today(), intake.settings.transition)
+    day = on or today()
+    planned = plan(records, intake.catalogue, day, intake.settings.transition)
+    return barred_plan(planned, await intake.findings.barring(subject_id, day))
 
 
 @router.get("/v1/operations/records/{record_id}/repair", summary="一条记录能否修复，为什么（运维）")

@@ -209,6 +209,18 @@ class Store:
         document = await collection.find_one({"_id": application_id})
         return None if document is None else _application(document)
 
+    async def emails(self, subject_ids: Iterable[str], session: Session | None = None) -> dict[str, str]:
+        """Subject id -> the e-mail address of its newest application that has one; the others are missing."""
+        groups = self._applications.aggregate(
+            [
+                {"$match": {"subject_id": {"$in": list(subject_ids)}, "contact.email": {"$gt": ""}}},
+                {"$sort": {"subject_id": ASCENDING, "submitted_at": DESCENDING}},
+                {"$group": {"_id": "$subject_id", "email": {"$first": "$contact.email"}}},
+            ],
+            session=session,
+        )
+        return {row["_id"]: row["email"] async for row in groups}
+
     async def whole(self, application_id: str) -> tuple[Application, list[Item], list[Entry]] | None:
         """An application with its items and its timeline, all of the same moment."""
 

@@ -8,6 +8,7 @@ from contracts.events import (
     ApplicationCompleted,
     FalseMaterial,
     Ground,
+    ItemClosed,
     ItemEvent,
     ItemOutcome,
     ItemReferred,
@@ -24,6 +25,8 @@ from contracts.events import (
     ObjectionRouted,
     ObjectionWithdrawn,
     PropagationCompleted,
+    PublicationChange,
+    PublicationChanged,
     PublicationExpired,
     ReferralDueConfirmed,
     ReferralOverdue,
@@ -32,6 +35,7 @@ from contracts.events import (
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewClosed,
     ReviewDueConfirmed,
     ReviewExpired,
     ReviewExtended,
@@ -68,6 +72,7 @@ ITEM_STATUS = {
     ItemStatus.WITHDRAWN: "已撤回",
     ItemStatus.RECOGNISED: "已认可",
     ItemStatus.EXPIRED: "公示期满",
+    ItemStatus.CLOSED: "无须修复",
 }
 TARGET_STATE = {
     TargetState.ACKNOWLEDGED: "已接收，待核验",
@@ -80,6 +85,7 @@ _RARE = {
     ItemOutcome.WITHDRAWN: "已撤回",
     ItemOutcome.RECOGNISED: "认可别处的修复",
     ItemOutcome.EXPIRED: "公示期满",
+    ItemOutcome.CLOSED: "无须修复",
 }
 _OBJECTION_OUTCOME = {
     ObjectionOutcome.UPHELD: "成立",
@@ -90,7 +96,19 @@ _STEP = {ReviewStep.ACCEPT: "受理", ReviewStep.DECIDE: "作出决定"}
 APPLICATION_STATUS = {"open": "办理中", "completed": "已完成"}
 REOPENED = "重新办理中"
 """Of an application that was completed and of which an item is open again."""
-_SHOWN = {DisplayState.PUBLISHED: "公示中", DisplayState.PUBLICATION_ENDED: "已停止公示"}
+_SHOWN = {
+    DisplayState.PUBLISHED: "公示中",
+    DisplayState.SHIELDED: "已临时屏蔽",
+    DisplayState.PUBLICATION_ENDED: "已停止公示",
+}
+_CHANGE = {
+    PublicationChange.WITHDRAWN: "记录已由其来源撤回，各平台随之停止公示",
+    PublicationChange.PUBLISHED_AGAIN: "记录重新公示",
+    PublicationChange.SHIELDED: "因破产重整、和解临时屏蔽（{number}），各平台随之暂停公示；本事项照常办理",
+    PublicationChange.PLAN_PERFORMED: "重整计划、和解协议执行完毕（{number}），各平台随之终止公示",
+    PublicationChange.REPAIRED_ELSEWHERE: "屏蔽期间{number}，各平台随之终止公示",
+    PublicationChange.PLAN_FAILED: "重整计划、和解协议未能执行（{number}），恢复公示；本事项照常办理",
+}
 
 
 HANDED_OVER = "所选记录不经平台办理：请凭编号到认定单位当面提交说明和材料，结果以当面送达的文书为准。"
@@ -129,6 +147,23 @@ def started(document_number: str, granted: bool) -> str:
 def repaired_elsewhere(document_number: str, platform_name: str) -> str:
     """The line of an item whose record another platform has repaired."""
     return f"{document_number}：{platform_name}已修复该记录，予以认可，不再重复办理。"
+
+
+def publication_changed(document_number: str, event: PublicationChanged) -> str:
+    """The line of an open item whose record is shown otherwise from now on."""
+    return f"{document_number}：{_CHANGE[event.change].format(number=event.number)}。"
+
+
+def nothing_left(event: PublicationChanged) -> str:
+    """Why there is nothing left to repair, as departments and applicants are told; one sentence."""
+    if event.change is PublicationChange.WITHDRAWN:
+        return f"{event.number.removesuffix('。')}。记录已不再公示，无须修复。"
+    return f"重整计划、和解协议已执行完毕（{event.number}），记录终止公示，无须另行修复。"
+
+
+def closed(document_number: str, reason: str) -> str:
+    """The line of a queued item that ends: there is nothing left to repair."""
+    return f"{document_number}：{reason}该事项随之结束，您无需操作。"
 
 
 def no_longer_queued(document_number: str) -> str:
@@ -298,6 +333,8 @@ def progress(document_number: str, event: ItemEvent, *, was_revoked: bool = Fals
         case ReviewExpired():
             kind = "expired"
             text = f"公示期已于{event.ended_on.isoformat()}届满，公示自动终止，无需修复，该事项结束。"
+        case ReviewClosed() | ItemClosed():
+            kind, text = "closed", f"{event.reason}该事项随之结束，您无需操作。"
         case RepairGranted():
             kind = "granted"
             text = f"{event.department.name}准予修复，决定书文号：{event.decision_number}。"

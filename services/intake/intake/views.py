@@ -20,6 +20,7 @@ from intake.domain import (
     ItemLetter,
     ItemStatus,
     Record,
+    Shield,
     TargetState,
 )
 from intake.eligibility import assess
@@ -38,6 +39,7 @@ class RecordView(Shape):
     item_id: str | None = Field(description="最近一次申请中的事项")
     objection_id: str | None = Field(description="正在办理的对该记录的异议")
     result_objection_id: str | None = Field(description="正在办理的对其最近结果的异议")
+    shield: Shield | None = Field(description="因破产重整、和解的临时屏蔽；outcome 为空即屏蔽中")
     repair: Repair
 
     @staticmethod
@@ -60,6 +62,7 @@ class RecordView(Shape):
             item_id=record.item_id,
             objection_id=record.objection_id,
             result_objection_id=record.result_objection_id,
+            shield=record.shield,
             repair=barred(assess(record, catalogue, today, transition), barred_by),
         )
 

@@ -23,7 +23,7 @@ class Message(BaseModel):
     """Something the subject was told. ``read_at`` is null until it was read."""
 
     id: str = Field(validation_alias="_id")
-    application_id: str
+    application_id: str | None
     fact: str
     title: str
     text: str

@@ -16,6 +16,7 @@ from contracts.topics import (
     NOTIFICATIONS,
     OFFICE_NOTIFICATIONS,
     PROPAGATION,
+    RECORDS,
     ROUTING,
 )
 from notify.api import router
@@ -32,7 +33,7 @@ from notify.texts import Texts
 from notify.vendor_letters import VendorLetters
 
 NAME = "notify"
-CONSUMED = (APPLICATIONS, ROUTING, DECISIONS, PROPAGATION)
+CONSUMED = (RECORDS, APPLICATIONS, ROUTING, DECISIONS, PROPAGATION)
 
 
 def build(settings: NotifySettings) -> FastAPI:

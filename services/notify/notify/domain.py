@@ -10,6 +10,7 @@ from contracts.events import (
     Channel,
     Event,
     FollowUpDue,
+    ItemClosed,
     ItemReferred,
     ItemReopened,
     ItemStarted,
@@ -23,11 +24,14 @@ from contracts.events import (
     ObjectionRouted,
     ObjectionWithdrawn,
     PropagationCompleted,
+    PublicationChanged,
     RepairGranted,
+    RepairNoticeServed,
     RepairRecognised,
     RepairRefused,
     RepairRevoked,
     ReviewAccepted,
+    ReviewClosed,
     ReviewDueConfirmed,
     ReviewExpired,
     ReviewExtended,
@@ -39,6 +43,8 @@ from contracts.events import (
 )
 
 CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
+    RepairNoticeServed: (Channel.IN_APP, Channel.EMAIL),
+    PublicationChanged: (Channel.IN_APP,),
     ApplicationSubmitted: (Channel.IN_APP, Channel.EMAIL),
     ItemReferred: (Channel.IN_APP,),
     ItemStarted: (Channel.IN_APP,),
@@ -49,6 +55,8 @@ CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
     SupplementRequested: (Channel.IN_APP, Channel.EMAIL),
     ReviewDueConfirmed: (Channel.IN_APP,),
     ReviewExpired: (Channel.IN_APP, Channel.EMAIL),
+    ReviewClosed: (Channel.IN_APP, Channel.EMAIL),
+    ItemClosed: (Channel.IN_APP, Channel.EMAIL),
     ReviewExtended: (Channel.IN_APP,),
     ReviewWithdrawn: (Channel.IN_APP,),
     RepairGranted: (Channel.IN_APP,),
@@ -69,7 +77,9 @@ CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
 applicant has to act, or a right to object arises. The e-mail about a vendor letter is the letter itself, to the vendor."""
 
 TellableEvent = (
-    ApplicationSubmitted
+    RepairNoticeServed
+    | PublicationChanged
+    | ApplicationSubmitted
     | ItemReferred
     | ItemStarted
     | FollowUpDue
@@ -79,6 +89,8 @@ TellableEvent = (
     | SupplementRequested
     | ReviewDueConfirmed
     | ReviewExpired
+    | ReviewClosed
+    | ItemClosed
     | ReviewExtended
     | ReviewWithdrawn
     | RepairGranted
@@ -120,11 +132,15 @@ def notice_id(fact: str, channel: Channel) -> str:
 def fact_id(event: TellableEvent) -> str:
     """What makes a fact the same fact, however often and under whatever event id it is reported.
 
-    Event type and application, item or objection, and sync's version, or the round of a reopened item, where a fact can come again
+    Event type and application, item, record or objection, and sync's version, or the round of a reopened item, where a fact can come again
     for the same item. All characters are
     both unreserved in URLs (RFC 3986, 2.3) and allowed in the left side of a Message-ID (atext, RFC 5322, 3.2.3).
     """
     match event:
+        case RepairNoticeServed():
+            return f"{event.TYPE}~{event.record_id}"
+        case PublicationChanged():
+            return f"{event.TYPE}~{event.record_id}~{event.revision}"
         case ApplicationSubmitted() | ApplicationCompleted():
             return f"{event.TYPE}~{event.application_id}"
         case PropagationCompleted():
@@ -151,18 +167,27 @@ def notices(event: Event) -> list[Notice]:
         return []
     fact = fact_id(event)
     by_hand = isinstance(event, VendorLetterIssued) and event.channel is not LetterChannel.EMAIL
+    # of a subject without an application intake knows whether it has left an address
+    unknown = isinstance(event, RepairNoticeServed) and not event.by_email
     told = [
         Notice(fact, channel, event)
         for channel in CHANNELS[type(event)]
-        if not (by_hand and channel is Channel.EMAIL)
+        if not ((by_hand or unknown) and channel is Channel.EMAIL)
     ]
     if isinstance(event, VendorLetterIssued) and event.copy_channel is LetterChannel.EMAIL:
         told.append(Notice(f"{fact}~copy", Channel.EMAIL, event, to_supervisor=True))
     return told
 
 
+def application_of(event: TellableEvent) -> str | None:
+    """The application of what is told, or what stands for it."""
+    return None if isinstance(event, RepairNoticeServed | PublicationChanged) else event.application_id
+
+
 def has_no_application(event: Event) -> bool:
-    """An objection to a record: what stands for its application is its own id."""
+    """What is about a record alone. An objection to one: what stands for its application is its own id."""
+    if isinstance(event, RepairNoticeServed | PublicationChanged):
+        return True
     return isinstance(event, ObjectionEvent) and event.kind is ObjectionKind.RECORD
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
 from contracts.events import Channel, NotificationSent
-from notify.domain import distinct, has_no_application
+from notify.domain import application_of, distinct, has_no_application
 from notify.offices import Offices
 from notify.store import Draft, Emails, Messages, OfficeNotices
 from notify.texts import Texts
@@ -38,12 +38,13 @@ class FactHandler:
             received = batch[position]
             text = self._texts.render(notice.event, notice.channel, to_supervisor=notice.to_supervisor)
             fresh[notice.channel].append(Draft(notice, text, received.trace))
-            # the event names an application: there is none for an objection to a record
-            if notice.channel is Channel.IN_APP and not has_no_application(notice.event):
+            # the event names an application: there is none for what is about a record alone
+            application_id = application_of(notice.event)
+            if notice.channel is Channel.IN_APP and application_id and not has_no_application(notice.event):
                 sent = NotificationSent(
                     notification_id=notice.id,
                     subject_id=notice.event.subject_id,
-                    application_id=notice.event.application_id,
+                    application_id=application_id,
                     channel=notice.channel,
                     fact=notice.fact,
                     sent_at=unit.now,

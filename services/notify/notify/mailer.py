@@ -109,6 +109,7 @@ class Mailer:
         deliveries.results |= dict.fromkeys((mail.id for mail in exhausted), INTERRUPTED)
         asked = {mail.application_id for mail in mails if mail.application_id and not mail.vendor_letter}
         objections = {id_ for id_ in asked if is_objection(id_)}
+        subjects = {mail.subject_id for mail in mails if mail.subject_id and mail.application_id is None}
         contacts: dict[str, str | None] = {}
         try:
             if applications := asked - objections:
@@ -117,6 +118,8 @@ class Mailer:
             if objections:
                 objected = await self._directory.objections(objections)
                 contacts |= {id_: each.email for id_, each in objected.items()}
+            if subjects:
+                contacts |= await self._directory.emails(subjects)
         except (ClientError, TimeoutError) as error:
             waiting = [mail for mail in mails if mail.office is None and mail.vendor_letter is None]
             deliveries.block(waiting, f"联系信息暂时无法查询（{type(error).__name__}）")
@@ -184,8 +187,9 @@ class Mailer:
             return self._offices.address(mail.office) or NO_OFFICE_ADDRESS
         if mail.vendor_letter is not None:
             return self._letters.address(mail.vendor_letter)
-        about = mail.application_id or ""
-        return (contacts[about] or NO_ADDRESS) if about in contacts else NO_CASE
+        if mail.application_id is None:
+            return contacts.get(mail.subject_id or "") or NO_ADDRESS
+        return (contacts[mail.application_id] or NO_ADDRESS) if mail.application_id in contacts else NO_CASE
 
     def _mark(self, mail: Mail, deliveries: Deliveries, now: datetime) -> Mark:
         if mail.id not in deliveries.results:
@@ -225,7 +229,7 @@ def _result(mark: Mark, now: datetime) -> Event | None:
         return (
             VendorLetterSent.model_validate(about) if sent else VendorLetterUndelivered.model_validate(about)
         )
-    if is_objection(mail.application_id):
+    if mail.application_id is None or is_objection(mail.application_id):
         return None  # the event names an application
     told = {
         **ended,

@@ -13,7 +13,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
 from chassis.db import Collection, CollectionSpec, Database, Document, Session
 from contracts.events import Channel, ReminderLevel, VendorLetterIssued
-from notify.domain import MailState, Notice, notice_id
+from notify.domain import MailState, Notice, application_of, notice_id
 from notify.offices import OfficeMail, OfficeNotice
 from notify.texts import Text
 
@@ -65,13 +65,13 @@ class Draft:
             "_id": self.notice.id,
             "fact": self.notice.fact,
             "subject_id": self.notice.event.subject_id,
-            "application_id": self.notice.event.application_id,
+            "application_id": application_of(self.notice.event),
             "created_at": now,
         }
 
 
 class Messages:
-    """What a subject reads in the app: {_id, subject_id, application_id, channel, fact, title, text, created_at, read_at}."""
+    """What a subject reads in the app (``application_id`` None: about a record alone): {_id, subject_id, application_id, channel, fact, title, text, created_at, read_at}."""
 
     def __init__(self, database: Database) -> None:
         self._messages = database.collection("messages")
@@ -134,7 +134,7 @@ class VendorLetterRef:
 class Mail:
     """A mail claimed by a worker. ``attempts`` counts this one.
 
-    To an applicant: of a subject's application; to an ``office``: neither of them; ``vendor_letter``: to a vendor, with the letter
+    To an applicant: of a subject's application; to a subject: of none; to an ``office``: neither of them; ``vendor_letter``: to a vendor, with the letter
     attached.
     """
 

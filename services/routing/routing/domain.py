@@ -8,10 +8,13 @@ from contracts.catalogue import Catalogue, Department
 from contracts.clock import china_date
 from contracts.events import (
     ApplicationSubmitted,
+    ClosureForwarded,
+    ClosureRequested,
     ExpiryForwarded,
     ExpiryRequested,
     FalseMaterialForwarded,
     FalseMaterialFound,
+    ItemClosed,
     ItemReferred,
     ItemRouted,
     ItemStarted,
@@ -85,7 +88,12 @@ def items_to_route(event: ApplicationSubmitted | ItemStarted) -> list[Item]:
 
 
 FollowUp = (
-    SupplementProvided | WithdrawalRequested | RecognitionRequested | ExpiryRequested | FalseMaterialFound
+    SupplementProvided
+    | WithdrawalRequested
+    | RecognitionRequested
+    | ExpiryRequested
+    | ClosureRequested
+    | FalseMaterialFound
 )
 """What is forwarded to whoever has the item."""
 
@@ -110,18 +118,20 @@ def forward(event: FollowUp, department: DepartmentRef) -> ReviewEvent:
     if isinstance(event, ExpiryRequested):
         found = event.model_dump(include={"ended_on", "requested_at"})
         return ExpiryForwarded.model_validate({**about, **found})
+    if isinstance(event, ClosureRequested):
+        found = event.model_dump(include={"reason_code", "reason", "requested_at"})
+        return ClosureForwarded.model_validate({**about, **found})
     return ReviewCancelled.model_validate({**about, "requested_at": event.requested_at})
 
 
-def withdrawn(event: WithdrawalRequested, now: datetime) -> ItemWithdrawn:
+def ended_unassigned(
+    event: WithdrawalRequested | ClosureRequested, now: datetime
+) -> ItemWithdrawn | ItemClosed:
     """An item of the human queue ends: no department has had it."""
-    return ItemWithdrawn(
-        application_id=event.application_id,
-        item_id=event.item_id,
-        record_id=event.record_id,
-        subject_id=event.subject_id,
-        withdrawn_at=now,
-    )
+    about = event.model_dump(include={"application_id", "item_id", "record_id", "subject_id"})
+    if isinstance(event, ClosureRequested):
+        return ItemClosed(**about, reason_code=event.reason_code, reason=event.reason, closed_at=now)
+    return ItemWithdrawn(**about, withdrawn_at=now)
 
 
 def overdue(referred: ItemReferred, now: datetime) -> ReferralOverdue:

@@ -8,6 +8,7 @@ from contracts.catalogue import Catalogue
 from contracts.errors import DeadLetterReason
 from contracts.events import (
     ApplicationSubmitted,
+    ClosureRequested,
     ItemStarted,
     ObjectionFiled,
     ObjectionReferred,
@@ -21,11 +22,11 @@ from routing.domain import (
     Referred,
     Routed,
     cancel_objection,
+    ended_unassigned,
     forward,
     items_to_route,
     route,
     route_objection,
-    withdrawn,
 )
 from routing.store import Referrals
 
@@ -76,12 +77,12 @@ class ApplicationHandler:
         if objections:
             await self._referrals.add_objections(objections, unit.session)
         for received in unassigned:
-            await self._withdraw(unit, received)
+            await self._end(unit, received)
 
-    async def _withdraw(self, unit: UnitOfWork, received: Received) -> None:
+    async def _end(self, unit: UnitOfWork, received: Received) -> None:
         """Rare: an item of the human queue. A department that a person named meanwhile has the last word."""
         event = received.event
-        if not isinstance(event, WithdrawalRequested):
+        if not isinstance(event, WithdrawalRequested | ClosureRequested):
             return
         referral = await self._referrals.get(event.item_id, unit.session)
         if referral is None:
@@ -94,7 +95,7 @@ class ApplicationHandler:
             ref = DepartmentRef(code=department.code, slug=department.slug, name=department.name)
             unit.emit(forward(event, ref), cause=received.id, trace=received.trace)
         elif referral["status"] == "open":
-            unit.emit(withdrawn(event, unit.now), cause=received.id, trace=received.trace)
+            unit.emit(ended_unassigned(event, unit.now), cause=received.id, trace=received.trace)
             await self._referrals.mark_withdrawn(event.item_id, unit.now, unit.session)
 
 

@@ -164,7 +164,9 @@ class RecordView(BaseModel):
     """One record at all its targets. ``completed``: all of them were seen right for the current version."""
 
     record_id: str
-    application_id: str | None = Field(description="null: no application, its publication period has passed")
+    application_id: str | None = Field(
+        description="null: no application, its publication changed without a decision"
+    )
     item_id: str | None
     version: int
     state: DisplayState

@@ -25,6 +25,7 @@ from sync.history import rfc3339
 
 STATE_TEXT = {
     DisplayState.PUBLISHED: "公示",
+    DisplayState.SHIELDED: "临时屏蔽",
     DisplayState.PUBLICATION_ENDED: "终止公示",
 }
 SEEN = (Standing.RIGHT, Standing.SEEN_BY_PERSON)

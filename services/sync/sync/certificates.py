@@ -29,7 +29,7 @@ from contracts.http.certificate import (
 from contracts.records import DisplayState
 from contracts.signatures import KeySet, SigningKey, UnverifiedError
 from sync.certificate import as_letter, code_of, compose, normal_code, same_claim, standings, targets_now
-from sync.domain import Policy, Record, delivery_id
+from sync.domain import Policy, Record, delivery_id, withdrawn
 from sync.history import Fact, rfc3339
 from sync.store import Store
 
@@ -187,6 +187,15 @@ class Certificates:
 def _repaired(record: Record | None) -> None:
     if record is None:
         raise Problem(ProblemCode.NOT_FOUND, "这条记录还没有修复决定：作出准予修复的决定之后才能出具证明。")
+    if record.state is DisplayState.SHIELDED:
+        raise Problem(
+            ProblemCode.INVALID_TRANSITION,
+            "这条记录因破产重整、和解临时屏蔽，尚未修复：计划执行完毕、终止公示之后才能出具证明。",
+        )
+    if withdrawn(record):
+        raise Problem(
+            ProblemCode.INVALID_TRANSITION, "这条记录已由其来源撤回，没有修复可以证明；各平台不再公示。"
+        )
     if record.state is not DisplayState.PUBLICATION_ENDED:
         raise Problem(
             ProblemCode.INVALID_TRANSITION,

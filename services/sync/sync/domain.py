@@ -11,6 +11,8 @@ from contracts.clock import CHINA_STANDARD_TIME, china_date
 from contracts.events import (
     Event,
     PropagationCompleted,
+    PublicationChange,
+    PublicationChanged,
     PublicationExpired,
     RepairGranted,
     RepairRecognised,
@@ -31,11 +33,28 @@ _MAX_NUMBER_LENGTH = 128
 
 
 @dataclass(frozen=True)
+class Ruling:
+    """Whose word it is that a record is to be shown so: a decision on a repair, or without an item what was told of the record
+    itself (``contracts.events.PublicationChanged``, in order of its ``revision``), or the passing of its period.
+    """
+
+    state: DisplayState
+    decided_at: datetime
+    decision_number: str
+    application_id: str | None = None
+    item_id: str | None = None
+    revision: int = 0
+    change: PublicationChange | None = None
+
+
+@dataclass(frozen=True)
 class Record:
-    """What was decided about one record. ``version`` rises by one with each newer decision; ``source``: the target that told
-    it (互认): nothing is pushed there unless it shows something else; ``trace``: trace headers.
-    ``expired``: nobody decided, its publication period has passed: it belongs to no item, so no event tells of it, and of the
+    """What has to be shown of one record, and by whose word. ``version`` rises by one whenever that changes; ``source``: the target
+    that told it (互认): nothing is pushed there unless it shows something else; ``trace``: trace headers.
+    Where nobody decided it belongs to no item, so no event tells of it. ``expired``: its publication period has passed, and of the
     targets that can be looked at only those that still show it are told (``look_first``).
+    ``word``: what was last told of the record itself; ``decision``: the last decision on a repair or the passing of the period,
+    kept beside it (``decision_on``), whichever of the two prevails.
     """
 
     record_id: str
@@ -53,6 +72,8 @@ class Record:
     expired: bool = False
     look_first: tuple[str, ...] = ()
     trace: Mapping[str, str] = field(default_factory=dict)
+    word: Ruling | None = None
+    decision: Ruling | None = None
 
 
 @dataclass(frozen=True)
@@ -201,6 +222,23 @@ def push_of(record: Record, subject: Subject, target_id: str, agent: str | None)
 # --- decisions
 
 
+def decision_on(record: Record | None) -> Ruling | None:
+    """The last decision on a repair of a record, or the passing of its period; None: there is none."""
+    if record is None:
+        return None
+    return record.decision if record.word is not None else _ruling(record)
+
+
+def prevails(decision: Ruling | None, word: Ruling | None) -> Ruling | None:
+    """By whose word a record is shown. What is repaired, or has expired, stays so, whatever is told of the record; what is not, or is
+    revoked, follows the record: withdrawn it is not published again, shielded it stays hidden.
+    """
+    if decision is None or word is None:
+        return decision or word
+    ended = decision.state is DisplayState.PUBLICATION_ENDED
+    return decision if ended or word.state is DisplayState.PUBLISHED else word
+
+
 def on_decision(
     record: Record | None,
     event: RepairGranted | RepairRecognised | RepairRevoked,
@@ -214,38 +252,39 @@ def on_decision(
     ``targets``: ids of those that show such records; ``policies``: of all targets of the catalogue.
     Decisions are ordered by the time they were made, then by item, and a revocation comes after the grant it revokes, so
     their order of arrival does not matter. A record that no target shows is complete at once.
+    The version stays the same where the decision changes nothing that is shown (``prevails``).
     """
     revokes = isinstance(event, RepairRevoked)
-    state = DisplayState.PUBLISHED if revokes else DisplayState.PUBLICATION_ENDED
+    known = decision_on(record)
     # what a department decides stands over the mere passing of time
-    decided_before = record is not None and not record.expired
     if (
-        record is not None
-        and decided_before
+        known is not None
+        and known.item_id is not None
         and (event.decided_at, event.item_id, revokes)
-        <= (
-            record.decided_at,
-            record.item_id or "",
-            record.state is DisplayState.PUBLISHED,
-        )
+        <= (known.decided_at, known.item_id, known.state is DisplayState.PUBLISHED)
     ):
         return None, ()
-    told = record.targets if record else ()
-    decided = Record(
-        record_id=event.record_id,
-        version=record.version + 1 if record else 1,
-        state=state,
-        facts=event.record,
-        application_id=event.application_id,
-        item_id=event.item_id,
-        subject_id=event.subject_id,
+    made = Ruling(
+        state=DisplayState.PUBLISHED if revokes else DisplayState.PUBLICATION_ENDED,
         decided_at=event.decided_at,
         decision_number=event.decision_number,
-        source=_source(event, policies),
-        # a target that was told an earlier decision has to be told this one, even if the record's category was corrected
-        targets=tuple(dict.fromkeys([*targets, *(t for t in told if t in policies)])),
-        trace=trace,
+        application_id=event.application_id,
+        item_id=event.item_id,
     )
+    decided = _follow(
+        record,
+        made,
+        record.word if record else None,
+        event.record,
+        event.subject_id,
+        targets,
+        policies,
+        trace,
+    )
+    if decided is None or (record is not None and decided.version == record.version):
+        return decided, ()
+    if decided.item_id == event.item_id:
+        decided = replace(decided, source=_source(event, policies))
     return complete(decided, [], policies, now) if not decided.targets else (decided, ())
 
 
@@ -259,24 +298,91 @@ def on_expiry(
     """The record when its publication has ended by itself; None when something was decided about it, or this is known."""
     # nobody decided, so there is nothing to write a letter about
     targets = [target for target in targets if not policies[target].by_letter]
-    if record is not None or not targets:
+    if decision_on(record) is not None or (record is None and not targets):
         return None
-    ended_at = datetime.combine(event.ended_on, time(), CHINA_STANDARD_TIME)
-    return Record(
-        record_id=event.record_id,
-        version=1,
+    passed = Ruling(
         state=DisplayState.PUBLICATION_ENDED,
-        facts=event.record,
-        application_id=None,
-        item_id=None,
-        subject_id=event.record.subject_id,
-        decided_at=ended_at,
+        decided_at=datetime.combine(event.ended_on, time(), CHINA_STANDARD_TIME),
         decision_number=f"公示期满：{event.source}"[:_MAX_NUMBER_LENGTH],
-        targets=tuple(targets),
-        expired=True,
-        look_first=tuple(t for t in targets if policies[t].reads_back),
-        trace=trace,
     )
+    subject_id, word = event.record.subject_id, record.word if record else None
+    after = _follow(record, passed, word, event.record, subject_id, targets, policies, trace)
+    looked_at = tuple(t for t in after.targets if policies[t].reads_back) if after else ()
+    return after and replace(after, expired=True, look_first=looked_at)
+
+
+def on_change(
+    record: Record | None,
+    event: PublicationChanged,
+    targets: Sequence[str],
+    policies: Mapping[str, Policy],
+    trace: Mapping[str, str],
+) -> Record | None:
+    """The record after something was told of it that is no decision; None when that is known, or nobody has to do anything.
+
+    The version stays the same where nothing that is shown changes: it is remembered for the day a repair is revoked.
+    """
+    # nobody decided, so there is nothing to write a letter about
+    targets = [target for target in targets if not policies[target].by_letter]
+    known = record.word if record else None
+    if known is not None and event.revision <= known.revision:
+        return None
+    # nobody was ever told to show anything else
+    if record is None and (event.state is DisplayState.PUBLISHED or not targets):
+        return None
+    word = Ruling(event.state, event.changed_at, event.number, revision=event.revision, change=event.change)
+    decision = decision_on(record)
+    return _follow(record, decision, word, event.record, event.subject_id, targets, policies, trace)
+
+
+def _follow(
+    record: Record | None,
+    decision: Ruling | None,
+    word: Ruling | None,
+    facts: RecordFacts,
+    subject_id: str,
+    targets: Sequence[str],
+    policies: Mapping[str, Policy],
+    trace: Mapping[str, str],
+) -> Record | None:
+    """The record by whichever of both prevails: in a new version unless that is what is shown already."""
+    ruling = prevails(decision, word)
+    if ruling is None:
+        return None
+    if record is not None and ruling == replace(
+        _ruling(record), revision=ruling.revision, change=ruling.change
+    ):
+        return replace(record, word=word, decision=decision)
+    told = record.targets if record else ()
+    return Record(
+        record_id=facts.record_id,
+        version=record.version + 1 if record else 1,
+        state=ruling.state,
+        facts=facts,
+        application_id=ruling.application_id,
+        item_id=ruling.item_id,
+        subject_id=subject_id,
+        decided_at=ruling.decided_at,
+        decision_number=ruling.decision_number,
+        # a target that was told an earlier decision has to be told this one, even if the record's category was corrected
+        targets=tuple(dict.fromkeys([*targets, *(t for t in told if t in policies)])),
+        trace=trace,
+        word=word,
+        decision=decision,
+    )
+
+
+def _ruling(record: Record) -> Ruling:
+    """By whose word a record is shown now."""
+    return Ruling(
+        record.state, record.decided_at, record.decision_number, record.application_id, record.item_id
+    )
+
+
+def withdrawn(record: Record) -> bool:
+    """It is not shown because its source withdrew it: nothing was repaired."""
+    own = record.item_id is None and not record.expired
+    return own and record.word is not None and record.word.change is PublicationChange.WITHDRAWN
 
 
 def _source(
@@ -591,9 +697,9 @@ def reading_of(delivery: Delivery, events: Sequence[Event], answer_sha256: str) 
 def shows(seen: DisplayState | None, desired: DisplayState) -> bool:
     """Whether the public sees what was decided. A record that is not shown at all is not published either.
 
-    So it is right where publication has ended, and a difference where the record has to be shown (again).
+    So it is right where publication has ended or is suspended, and a difference where the record has to be shown (again).
     """
-    return seen is desired or (seen is None and desired is DisplayState.PUBLICATION_ENDED)
+    return seen is desired or (seen is None and desired is not DisplayState.PUBLISHED)
 
 
 def settled(delivery: Delivery, policy: Policy) -> bool:
@@ -614,7 +720,7 @@ def complete(
     ):
         return record, ()
     completed = replace(record, completed_version=record.version)
-    if record.expired:
+    if record.item_id is None:
         return completed, ()
     event = PropagationCompleted(
         **_item(record),
@@ -668,7 +774,7 @@ def _failed(delivery: Delivery, failure: Failure, policy: Policy, now: datetime)
 
 def _told(record: Record, kind: type[TargetEvent], policy: Policy, **facts: Any) -> tuple[Event, ...]:
     """What happened at a target, if there is an item that waits for it."""
-    return () if record.expired else (kind(**_about(record, policy), **facts),)
+    return () if record.item_id is None else (kind(**_about(record, policy), **facts),)
 
 
 def _item(record: Record) -> dict[str, Any]:

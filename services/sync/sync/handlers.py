@@ -6,11 +6,30 @@ from chassis.consumer import Handler
 from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Catalogue
-from contracts.events import Event, PublicationExpired, RepairGranted, RepairRecognised, RepairRevoked
-from sync.domain import Policy, Record, clocked, delivery_id, hold, on_decision, on_expiry, redirect
+from contracts.events import (
+    Event,
+    PublicationChanged,
+    PublicationExpired,
+    RepairGranted,
+    RepairRecognised,
+    RepairRevoked,
+)
+from sync.domain import (
+    Policy,
+    Record,
+    clocked,
+    delivery_id,
+    hold,
+    on_change,
+    on_decision,
+    on_expiry,
+    redirect,
+)
 from sync.facts import decision_fact
 from sync.history import Fact
 from sync.store import Store
+
+_Ruling = RepairGranted | RepairRecognised | RepairRevoked | PublicationExpired | PublicationChanged
 
 
 def in_turn(*handlers: Handler) -> Handler:
@@ -24,7 +43,7 @@ def in_turn(*handlers: Handler) -> Handler:
 
 
 class DecisionHandler:
-    """Sets the desired state of every record that a batch grants, recognises, revokes or lets expire, at every target that shows such records."""
+    """Sets the desired state of every record that a batch decides on, lets expire or changes, at every target that shows such records."""
 
     def __init__(self, catalogue: Catalogue, policies: Mapping[str, Policy], store: Store) -> None:
         self._catalogue = catalogue
@@ -33,15 +52,12 @@ class DecisionHandler:
 
     async def __call__(self, unit: UnitOfWork, batch: Sequence[Received]) -> None:
         """Other events of the topics change nothing that a target shows."""
-        decisions = [
-            (r, r.event)
-            for r in batch
-            if isinstance(r.event, RepairGranted | RepairRecognised | RepairRevoked | PublicationExpired)
-        ]
+        decisions = [(r, r.event) for r in batch if isinstance(r.event, _Ruling)]
         if not decisions:
             return
         records = await self._store.records({event.record_id for _, event in decisions}, unit.session)
         changed: dict[str, Record] = {}
+        kept: dict[str, Record] = {}
         facts: list[Fact] = []
         for received, event in decisions:
             shown = self._catalogue.targets_of(event.record)
@@ -49,15 +65,23 @@ class DecisionHandler:
             events: tuple[Event, ...] = ()
             if isinstance(event, PublicationExpired):
                 record = on_expiry(before, event, targets, self._policies, received.trace)
+            elif isinstance(event, PublicationChanged):
+                record = on_change(before, event, targets, self._policies, received.trace)
             else:
                 record, events = on_decision(before, event, targets, self._policies, received.trace, unit.now)
             if record is None:
                 continue
-            records[record.record_id] = changed[record.record_id] = record
+            records[record.record_id] = kept[record.record_id] = record
+            if before is not None and record.version == before.version:
+                # nothing that is shown changes
+                if record.record_id in changed:
+                    changed[record.record_id] = record
+                continue
+            changed[record.record_id] = record
             facts.append(decision_fact(record))
             for each in events:
                 unit.emit(each, cause=received.id, trace=received.trace)
-        if not changed:
+        if not kept:
             return
         current = await self._store.deliveries(changed.values(), unit.session)
         deliveries = [
@@ -74,5 +98,5 @@ class DecisionHandler:
             for record in changed.values()
             for target in record.targets
         ]
-        await self._store.save_decided(list(changed.values()), deliveries, unit.session)
+        await self._store.save_decided(list(kept.values()), deliveries, unit.session)
         await self._store.history.append(facts, unit.now, unit.session)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from chassis.outbox import Outbox
 from chassis.unit_of_work import UnitOfWork
-from contracts.events import Event, TargetAcknowledged
+from contracts.events import Event
 from sync.domain import (
     Delivery,
     Policy,
@@ -70,7 +70,10 @@ class Settlement:
         acknowledged = {
             change.record.record_id: change
             for change in changes
-            if any(isinstance(event, TargetAcknowledged) for event in change.events)
+            # where nobody decided there is no event
+            if change.before.acknowledged_version
+            < change.after.acknowledged_version
+            == change.after.desired_version
         }
         if not acknowledged or not any(target_id in policy.after for policy in self._policies.values()):
             return
