@@ -434,7 +434,8 @@ def join(
     known = target_id in record.targets and current is not None and current.desired_version == record.version
     if known and not (anew and current is not None and current.differs_since is not None):
         return None
-    if record.expired and policy.by_letter:
+    # nobody decided, so there is nothing to write a letter about
+    if record.item_id is None and policy.by_letter:
         return None
     looked_at = record.look_first + ((target_id,) if record.expired and policy.reads_back else ())
     joined = replace(
