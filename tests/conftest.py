@@ -7,9 +7,16 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from xinfu.compose import Endpoints, compose
 from xinfu_local import Broker, Stack
+
+# no example has a time limit: a busy machine is no fault of the code
+settings.register_profile(
+    "xinfu", parent=settings.get_profile(settings.get_current_profile_name()), deadline=None
+)
+settings.load_profile("xinfu")
 
 
 @pytest.fixture(scope="session")

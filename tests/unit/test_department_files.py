@@ -33,7 +33,7 @@ def back(path: Path) -> list[list[str]]:
         return [header, *rows]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.lists(cells, min_size=3, max_size=3), max_size=8))
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_what_is_written_is_read_back_and_the_same_rows_are_the_same_bytes(

@@ -277,7 +277,7 @@ class Reviewing(RuleBasedStateMachine):
 
 
 TestReviewing = Reviewing.TestCase
-TestReviewing.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+TestReviewing.settings = settings(max_examples=150, stateful_step_count=25)
 
 
 @given(
@@ -285,7 +285,6 @@ TestReviewing.settings = settings(max_examples=150, stateful_step_count=25, dead
     pushes=st.lists(st.sampled_from(PUSHED), max_size=4),
     calls=st.lists(st.builds(spoken, st.sampled_from(SPOKEN), st.sampled_from("甲乙")), max_size=5),
 )
-@settings(deadline=None)
 def test_answers_to_pushes_decide_nothing_however_they_mix_with_callbacks(
     data: st.DataObject, pushes: list[Action], calls: list[Command]
 ) -> None:

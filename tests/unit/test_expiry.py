@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from unit.record_samples import record
 
@@ -63,7 +63,6 @@ def test_what_is_not_known_to_be_corrected_follows_the_departments_own_rule() ->
     assert ends(display=Display(published_until=date(2026, 12, 1))) == add_months(date(2026, 8, 31), 12)
 
 
-@settings(deadline=None)
 @given(
     rule=st.sampled_from(CATALOGUE.rules),
     decided=st.dates(date(2019, 1, 1), date(2026, 12, 31)),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi import Response
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from unit.review_lives import Step, live, plainly
 from unit.review_samples import REQUESTED
@@ -55,7 +55,6 @@ def comparable(figures: Figures) -> dict[str, Any]:
 
 
 @given(rng=st.randoms(use_true_random=False), number=st.integers(0, 12))
-@settings(deadline=None)
 def test_what_is_counted_is_what_the_histories_say(rng: random.Random, number: int) -> None:
     lives = [live(rng, REQUESTED.department) for _ in range(number)]
     count = Count(TODAY, lambda _day: 5)

@@ -209,7 +209,7 @@ def guide_for(
     return subject_guide(name, own, CATALOGUE, on, transition)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(records, st.dates(date(2019, 1, 1), date(2032, 1, 1)), st.sampled_from(Transition))
 def test_every_record_is_in_exactly_one_group_and_the_right_one(
     rows: list[dict[str, Any]], on: date, transition: Transition

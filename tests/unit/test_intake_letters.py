@@ -69,7 +69,7 @@ def test_a_notice_tells_the_rule_of_the_day_of_publication_and_marks_what_is_wea
 NAMES = st.text(min_size=1, max_size=40) | st.sampled_from(["{count}", '#import "x"', "<b>公司</b>", "𬱖某"])
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(name=NAMES, number=NAMES)
 def test_whatever_names_hold_the_commitment_says_it(name: str, number: str) -> None:
     subject = SUBJECT.model_copy(update={"name": name})

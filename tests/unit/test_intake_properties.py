@@ -430,7 +430,7 @@ def _lines(documents: Documents) -> Counter[tuple[str, str]]:
 
 
 @given(data=st.data(), history=histories())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_any_delivery_ends_in_the_same_applications_each_completed_once(
     data: st.DataObject, history: History
 ) -> None:
@@ -485,7 +485,7 @@ ORDER = list(ItemStatus)
 
 
 @given(data=st.data(), history=histories())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_an_item_only_goes_forward_even_without_an_inbox(data: st.DataObject, history: History) -> None:
     """Whatever comes again may change what was last heard of a target, and nothing else."""
     item = history.applications["app_" + "0" * 32][0]
@@ -529,7 +529,6 @@ def publications(draw: st.DrawFn) -> list[list[Received]]:
 
 
 @given(data=st.data(), streams=publications(), inbox=st.booleans())
-@settings(deadline=None)
 def test_any_delivery_of_publications_ends_in_the_same_records(
     data: st.DataObject, streams: list[list[Received]], inbox: bool
 ) -> None:

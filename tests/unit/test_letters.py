@@ -202,7 +202,7 @@ LINES = st.text(max_size=120) | st.sampled_from(
 )
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(text=st.lists(LINES, min_size=1, max_size=4).map("\n".join), kind=st.sampled_from(sorted(OF_ITEMS)))
 def test_an_officers_words_are_words_and_nothing_else(text: str, kind: LetterKind) -> None:
     department = CATALOGUE.by_slug("hz-jyj")

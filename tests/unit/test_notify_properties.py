@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import cast
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from unit.interleavings import Consumer, batches, received
 
@@ -102,7 +102,6 @@ def about(event: Event) -> tuple[type[Event], str, int]:
 
 
 @given(data=st.data(), streams=histories(), inbox=st.booleans())
-@settings(deadline=None)
 def test_any_delivery_tells_each_fact_once_by_each_channel(
     data: st.DataObject, streams: list[list[Received]], inbox: bool
 ) -> None:

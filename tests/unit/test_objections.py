@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from unit.interleavings import Consumer, deliveries, received
 from unit.review_samples import RECORD, REQUESTED, REQUESTED_AT
@@ -222,7 +222,6 @@ FINDINGS = [[told(1), told(1, lifted=True)], [told(2)], [told(3), told(3, lifted
 
 
 @given(delivered=deliveries(FINDINGS), granted_after=st.integers(0, 12))
-@settings(deadline=None)
 def test_a_granted_item_is_revoked_once_while_a_finding_stands(
     delivered: list[FalseMaterialForwarded], granted_after: int
 ) -> None:
@@ -436,7 +435,6 @@ def test_what_a_department_system_repeats_after_a_reopening_changes_nothing() ->
 
 
 @given(order=st.permutations(["found", "found", "routed", "lifted"]), lifted=st.booleans())
-@settings(deadline=None)
 def test_a_department_is_told_of_a_finding_once_as_soon_as_it_is_known(
     order: list[str], lifted: bool
 ) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import typer
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.envelope import source_of
@@ -100,7 +100,6 @@ class Books:
         )
 
 
-@settings(deadline=None)
 @given(data=st.data(), number=st.integers(0, 12), page=st.integers(1, 5))
 def test_exactly_what_is_missing_is_published_again(data: st.DataObject, number: int, page: int) -> None:
     books = Books([f"e{n}" for n in range(number)], page=page)

@@ -73,7 +73,7 @@ def record(headers: Headers, value: Any, key: Any = KEY.encode()) -> ConsumerRec
     key=st.none() | st.binary(max_size=30) | st.just(KEY.encode()),
 )
 @example(headers=[*GOOD, ("a\x00b", b"x")], value=VALUE, key=KEY.encode())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_hostile_messages_are_read_without_a_surprise(headers: Headers, value: bytes, key: bytes) -> None:
     read = receive(record(headers, value, key), MAX_BYTES)
     match read:

@@ -54,7 +54,7 @@ def noon(day: date) -> datetime:
 
 
 @given(rng=st.randoms(use_true_random=False), schedule=schedules(), gaps=st.sampled_from([1, 2, 5, 20]))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_each_reminder_is_told_once_on_a_working_day_and_only_upwards(
     rng: random.Random, schedule: Schedule, gaps: int
 ) -> None:

@@ -3,7 +3,7 @@
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.catalogue import load_catalogue
@@ -141,7 +141,6 @@ def test_a_year_without_calendar_is_said_to_be_provisional() -> None:
     assert result.requested.due_provisional
 
 
-@settings(deadline=None)
 @given(st.dates(date(2024, 1, 1), date(2026, 10, 1)), st.integers(1, 40))
 def test_a_deadline_is_a_working_day_and_has_that_many_before_it(start: date, days: int) -> None:
     end = LIBRARY_CALENDAR.working_days_after(start, days).on

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import cast
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from unit.interleavings import Consumer, batches, received
 
@@ -95,7 +95,6 @@ def consume(delivered: Sequence[Sequence[Received]]) -> tuple[Queue, list[Docume
 
 
 @given(data=st.data(), streams=histories())
-@settings(deadline=None)
 def test_any_delivery_leads_to_the_same_events_under_the_same_ids(
     data: st.DataObject, streams: list[list[Received]]
 ) -> None:
@@ -110,7 +109,6 @@ def test_any_delivery_leads_to_the_same_events_under_the_same_ids(
 
 
 @given(data=st.data(), submitted=submissions(1))
-@settings(deadline=None)
 def test_a_place_depends_on_the_record_and_the_day_alone(
     data: st.DataObject, submitted: ApplicationSubmitted
 ) -> None:

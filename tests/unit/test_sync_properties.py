@@ -415,7 +415,7 @@ class Propagating(RuleBasedStateMachine):
 
 
 TestPropagating = Propagating.TestCase
-TestPropagating.settings = settings(max_examples=250, stateful_step_count=40, deadline=None)
+TestPropagating.settings = settings(max_examples=250, stateful_step_count=40)
 
 
 # --- the consumer ----------------------------------------------------------------------------------------
@@ -471,7 +471,6 @@ def histories(draw: st.DrawFn) -> list[list[Received]]:
 
 
 @given(data=st.data(), streams=histories(), inbox=st.booleans())
-@settings(deadline=None)
 def test_any_delivery_of_decisions_ends_in_the_same_desired_states(
     data: st.DataObject, streams: list[list[Received]], inbox: bool
 ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from contract.architecture import REPOSITORY
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from unit.review_samples import REQUESTED
 
@@ -69,7 +69,6 @@ def test_a_year_that_operators_add_is_known(extended: WorkCalendar) -> None:
     assert (unknown.on, unknown.count.missing_year) == (date(2027, 1, 1), 2027)
 
 
-@settings(deadline=None)
 @given(start=st.dates(date(2025, 1, 1), date(2027, 12, 31)), days=st.integers(0, 60))
 def test_a_last_day_is_a_working_day_and_certain_only_if_every_day_before_it_is(
     extended: WorkCalendar, start: date, days: int
@@ -154,7 +153,6 @@ def asked(calendar: WorkCalendar, start: date, accept: int, total: int) -> Revie
     return receive(requested, at_desk=True, calendar=calendar)
 
 
-@settings(deadline=None)
 @given(
     start=st.dates(date(2026, 11, 20), date(2026, 12, 31)),
     accept=st.integers(1, 5),
@@ -200,7 +198,6 @@ def test_when_the_year_is_known_every_day_is_as_if_it_had_always_been(
     assert told.supplement_due_on == (expected.due_on if expected.state is State.SUPPLEMENT else None)
 
 
-@settings(deadline=None)
 @given(start=st.dates(date(2026, 12, 20), date(2026, 12, 31)), late=st.integers(0, 400))
 def test_nothing_that_cannot_be_undone_follows_from_a_provisional_day(
     extended: WorkCalendar, start: date, late: int
