@@ -136,7 +136,7 @@ class Objections:
     async def overdue(self, department_codes: Sequence[str], today: date, limit: int) -> list[str]:
         """Objections at these departments whose deadline has passed without being noticed, the oldest first."""
         query = {
-            "deadline_on": {"$lt": today.isoformat()},
+            "deadline_on": {"$type": "string", "$lt": today.isoformat()},
             "department.code": {"$in": list(department_codes)},
         }
         cursor = self._objections.find(query, {"_id": 1}).sort("deadline_on", ASCENDING).limit(limit)

@@ -305,7 +305,7 @@ class Reviews:
     async def overdue(self, department_codes: Sequence[str], today: date, limit: int) -> list[str]:
         """Items of these departments whose deadline has passed without being noticed, the oldest first."""
         query = {
-            "deadline_on": {"$lt": today.isoformat()},
+            "deadline_on": {"$type": "string", "$lt": today.isoformat()},
             "department.code": {"$in": list(department_codes)},
         }
         cursor = self._reviews.find(query, {"_id": 1}).sort("deadline_on", ASCENDING).limit(limit)
@@ -323,7 +323,7 @@ class Reviews:
     async def reminders_due(self, department_codes: Sequence[str], today: date, limit: int) -> list[str]:
         """Items of these departments of which somebody is to be reminded, those that wait longest first."""
         query = {
-            "reminder_on": {"$lte": today.isoformat()},
+            "reminder_on": {"$type": "string", "$lte": today.isoformat()},
             "department.code": {"$in": list(department_codes)},
         }
         cursor = self._reviews.find(query, {"_id": 1}).sort("reminder_on", ASCENDING).limit(limit)

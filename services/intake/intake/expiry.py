@@ -69,7 +69,7 @@ class Expiry:
         return len(documents) == _BATCH
 
     async def _notice(self, today: date) -> bool:
-        query = {"period.ends_on": {"$lte": today.isoformat()}}
+        query = {"period.ends_on": {"$type": "string", "$lte": today.isoformat()}}
         cursor = self._records.find(query, {"_id": 1}).sort("period.ends_on", ASCENDING).limit(_BATCH)
         ids = [document["_id"] for document in await cursor.to_list(_BATCH)]
         if not ids:

@@ -149,7 +149,7 @@ class Referrals:
 
     async def overdue(self, today: date, limit: int, session: Session | None = None) -> list[ItemReferred]:
         """Open referrals whose day has passed without being noticed, the oldest first."""
-        query = {"deadline_on": {"$lt": today.isoformat()}}
+        query = {"deadline_on": {"$type": "string", "$lt": today.isoformat()}}
         cursor = self._referrals.find(query, {"referred": 1}, session=session).sort("deadline_on", ASCENDING)
         return [
             ItemReferred.model_validate(row["referred"]) for row in await cursor.limit(limit).to_list(limit)

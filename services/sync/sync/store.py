@@ -336,7 +336,7 @@ class Store:
 
     async def past_due(self, target_id: str, today: date, limit: int) -> list[Delivery]:
         """Deliveries that differ and whose last day lies before today, the longest due first."""
-        query = {"target_id": target_id, "due_on": {"$lt": today.isoformat()}}
+        query = {"target_id": target_id, "due_on": {"$type": "string", "$lt": today.isoformat()}}
         cursor = self._deliveries.find(query).sort("due_on", ASCENDING).limit(limit)
         return [_DELIVERY.validate_python(doc) async for doc in cursor]
 
@@ -344,7 +344,7 @@ class Store:
         """Ids of those whose passing of that day was not told yet."""
         query = {
             "target_id": target_id,
-            "due_on": {"$lt": today.isoformat()},
+            "due_on": {"$type": "string", "$lt": today.isoformat()},
             "$expr": {"$ne": ["$due_on", "$overdue_told"]},
         }
         cursor = self._deliveries.find(query, {"_id": 1}).sort("due_on", ASCENDING).limit(limit)
