@@ -2,6 +2,7 @@
 share, and hooks in every service process.
 """
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,6 @@ _SETTINGS = {
     "DEPT_ADAPTER_BREAKER_SECONDS": "5",
     "SYNC_BACKOFF_MAX_SECONDS": "15",
     "SYNC_BREAKER_SECONDS": "5",
-    "SYNC_RECHECK_SCHEDULE_SECONDS": "[5, 20, 45]",
     "NOTIFY_EMAIL_RETRY_MAX_SECONDS": "15",
     # the processor is for the work
     "OTEL_SDK_DISABLED": "true",
@@ -49,8 +49,10 @@ class Topology:
         partial.replace(path)
 
 
-def build(data_dir: Path, sabotage: str | None = None) -> Topology:
+def build(data_dir: Path, applications: int, sabotage: str | None = None) -> Topology:
     """Choose ports and write the settings; start nothing."""
+    # the last pause for ever: about 100 looks a second, however many applications there are
+    recheck = [5, 20, max(45, applications // 10)]
     services = tuple(
         service if number == 1 else f"{service}-{number}"
         for service in SERVICES
@@ -60,7 +62,12 @@ def build(data_dir: Path, sabotage: str | None = None) -> Topology:
     clocks = data_dir / "clocks"
     clocks.mkdir(parents=True)
     path = os.pathsep.join(filter(None, [str(_HOOKS), os.environ.get("PYTHONPATH")]))
-    common = {**_SETTINGS, "PYTHONPATH": path, **({"XINFU_CHAOS_SABOTAGE": sabotage} if sabotage else {})}
+    common = {
+        **_SETTINGS,
+        "SYNC_RECHECK_SCHEDULE_SECONDS": json.dumps(recheck),
+        "PYTHONPATH": path,
+        **({"XINFU_CHAOS_SABOTAGE": sabotage} if sabotage else {}),
+    }
     environment = {
         name: {**common, **links.environment(name), "XINFU_CHAOS_CLOCK": str(clocks / name)}
         for name in services

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -92,6 +93,23 @@ async def test_a_row_belongs_to_one_replica_and_a_quota_to_all(database: Databas
         await asyncio.gather(*(end(*each) for each in replicas))
         rows += sum(grant.rows for grant in await asyncio.gather(*(ask(*each) for each in replicas)))
     assert 90 < rows <= 100
+
+
+async def test_a_new_decision_does_not_wait_behind_looks_that_are_overdue(database: Database) -> None:
+    store = Store(database)
+    now = datetime.now(UTC)
+    looked_at, decided = [record(n) for n in range(50)], [record(n) for n in range(50, 60)]
+
+    async def prepare(session: Session) -> None:
+        due = [redirect(None, r, "alpha", now - timedelta(days=1)) for r in looked_at]
+        await store.save_decided(looked_at, [replace(each, differs_since=None) for each in due], session)
+        await store.save_decided(decided, [redirect(None, r, "alpha", now) for r in decided], session)
+
+    await database.transaction(prepare)
+    first, second = [await store.claim("alpha", 15, now, LEASE) for _ in range(2)]
+    assert {d.record_id for d in first.deliveries} >= {r.record_id for r in decided}
+    assert len(first.deliveries) == len(second.deliveries) == 15
+    assert all(d.differs_since is None for d in second.deliveries)
 
 
 async def test_whoever_sees_an_entry_of_a_list_sees_all_before_it(database: Database) -> None:

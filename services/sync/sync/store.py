@@ -48,6 +48,11 @@ def collections(attempt_retention_days: int, receipt_retention_days: int) -> lis
                     partialFilterExpression={"differs_since": {"$type": "date"}},
                 ),
                 IndexModel(
+                    [("target_id", ASCENDING), ("next_action_at", ASCENDING)],
+                    name="differing_due",
+                    partialFilterExpression={"differs_since": {"$type": "date"}},
+                ),
+                IndexModel(
                     [("target_id", ASCENDING), ("due_on", ASCENDING)],
                     name="time_limits",
                     partialFilterExpression={"due_on": {"$type": "string"}},
@@ -235,11 +240,18 @@ class Store:
         return await self._deliveries.count_documents(due, limit=limit)
 
     async def claim(self, target_id: str, limit: int, now: datetime, lease: timedelta) -> Lease:
-        """Take up to ``limit`` due deliveries of a target, the longest due first. No two replicas get the same one."""
+        """Take up to ``limit`` due deliveries of a target. No two replicas get the same one.
+
+        Those that differ come before those that are only looked at again, however long these have been due: after a standstill, or
+        where there is more to look at than the target takes, a new decision does not wait. Of each kind the longest due first.
+        """
         token = uuid.uuid4().hex
         due = {"target_id": target_id, "next_action_at": {"$lte": now}, "lease_until": {"$lte": now}}
-        cursor = self._deliveries.find(due, {"_id": 1}).sort("next_action_at", ASCENDING).limit(limit)
-        ids = [doc["_id"] async for doc in cursor]
+        ids: list[str] = []
+        for which in ({"differs_since": {"$type": "date"}}, {"differs_since": None}):
+            if len(ids) < limit:
+                found = self._deliveries.find({**due, **which}, {"_id": 1}).sort("next_action_at", ASCENDING)
+                ids += [doc["_id"] async for doc in found.limit(limit - len(ids))]
         if not ids:
             return Lease(token, ())
         claimed = {"_id": {"$in": ids}}
