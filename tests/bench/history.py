@@ -11,12 +11,13 @@ import statistics
 import tempfile
 import time
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
+
+from unit.target_samples import decided
 
 from chassis.db import Database, Session
 from contracts.history import Kind
-from contracts.records import DisplayState, RecordFacts, SubjectType
 from sync.domain import Record, delivery_id, idempotency_key, redirect
 from sync.history import Fact
 from sync.store import Store, collections
@@ -24,31 +25,6 @@ from xinfu_local import Broker, Stack
 
 ROWS, TURNS, WARM_UP = 100, 200, 10
 TARGET = "credit-china"
-
-
-def _record(number: int) -> Record:
-    facts = RecordFacts(
-        record_id=f"rec_{number:032x}",
-        subject_id="sub_" + "2" * 32,
-        subject_type=SubjectType.LEGAL_PERSON,
-        category="administrative_penalty",
-        document_number=f"杭测罚〔2026〕{number}号",
-        authority_code=None,
-        authority_name="杭州市教育局",
-        decided_on=date(2026, 1, 5),
-    )
-    return Record(
-        record_id=facts.record_id,
-        version=1,
-        state=DisplayState.PUBLICATION_ENDED,
-        facts=facts,
-        application_id="app_" + "1" * 32,
-        item_id="itm_" + "1" * 32,
-        subject_id=facts.subject_id,
-        decided_at=datetime(2026, 3, 2, tzinfo=UTC),
-        decision_number="修1",
-        targets=(TARGET,),
-    )
 
 
 def _fact(record: Record) -> Fact:
@@ -65,7 +41,7 @@ def _fact(record: Record) -> Fact:
 async def _measure(uri: str) -> dict[bool, list[float]]:
     database = Database(uri, "bench", pool_size=3, timeout_ms=30_000)
     await database.ensure(collections(30, 30))
-    store, records = Store(database), [_record(n) for n in range(ROWS)]
+    store, records = Store(database), [decided(n, TARGET) for n in range(ROWS)]
     rows = [redirect(None, record, TARGET, datetime.now(UTC)) for record in records]
 
     async def decide(session: Session) -> None:

@@ -3,15 +3,16 @@
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 import pytest
 from integration.test_examples import sync_settings
+from unit.target_samples import decided
 
 from chassis.db import Database, Document, Session
 from chassis.outbox import Outbox, outbox_collections
 from contracts.catalogue import Protocol, load_catalogue
-from contracts.records import DisplayState, RecordFacts, SubjectType
+from contracts.records import DisplayState, SubjectType
 from support import settings_for
 from sync import catch_up, letter_store
 from sync.catch_up import CatchUp
@@ -35,29 +36,13 @@ async def database(infra: Stack, broker_kind: Broker) -> AsyncIterator[Database]
 
 
 def record(number: int, *, person: bool = False, expired: bool = False) -> Record:
-    facts = RecordFacts(
-        record_id=f"rec_{number:032x}",
-        subject_id="sub_" + "2" * 32,
+    return decided(
+        number,
+        NATION,
         subject_type=SubjectType.NATURAL_PERSON if person else SubjectType.LEGAL_PERSON,
-        category="administrative_penalty",
-        document_number=f"杭测罚〔2026〕{number}号",
-        authority_code=None,
-        authority_name="杭州市教育局",
-        decided_on=date(2026, 1, 5),
-    )
-    return Record(
-        record_id=facts.record_id,
-        version=1,
-        state=DisplayState.PUBLICATION_ENDED,
-        facts=facts,
-        application_id=None if expired else "app_" + "1" * 32,
-        item_id=None if expired else "itm_" + "1" * 32,
-        subject_id=facts.subject_id,
-        decided_at=datetime(2026, 3, 2, tzinfo=UTC),
-        decision_number="修1",
-        targets=(NATION,),
         completed_version=1,
         expired=expired,
+        **({"application_id": None, "item_id": None} if expired else {}),
     )
 
 

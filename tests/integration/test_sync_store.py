@@ -5,12 +5,13 @@ import itertools
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from unit.target_samples import decided
 
 from chassis.db import Database, Session
-from contracts.records import DisplayState, RecordFacts, SubjectType
+from contracts.records import DisplayState
 from support import settings_for
 from sync.domain import Reading, Record, redirect
 from sync.quota import Grant, Limits, Quota, give_back, take
@@ -30,28 +31,7 @@ async def database(infra: Stack, broker_kind: Broker) -> AsyncIterator[Database]
 
 
 def record(number: int) -> Record:
-    facts = RecordFacts(
-        record_id=f"rec_{number:032x}",
-        subject_id="sub_" + "2" * 32,
-        subject_type=SubjectType.LEGAL_PERSON,
-        category="administrative_penalty",
-        document_number=f"杭测罚〔2026〕{number}号",
-        authority_code=None,
-        authority_name="杭州市教育局",
-        decided_on=date(2026, 1, 5),
-    )
-    return Record(
-        record_id=facts.record_id,
-        version=1,
-        state=DisplayState.PUBLICATION_ENDED,
-        facts=facts,
-        application_id="app_" + "1" * 32,
-        item_id="itm_" + "1" * 32,
-        subject_id=facts.subject_id,
-        decided_at=datetime(2026, 3, 2, tzinfo=UTC),
-        decision_number="修1",
-        targets=("alpha",),
-    )
+    return decided(number, "alpha")
 
 
 async def test_a_row_belongs_to_one_replica_and_a_quota_to_all(database: Database) -> None:
@@ -98,16 +78,16 @@ async def test_a_row_belongs_to_one_replica_and_a_quota_to_all(database: Databas
 async def test_a_new_decision_does_not_wait_behind_looks_that_are_overdue(database: Database) -> None:
     store = Store(database)
     now = datetime.now(UTC)
-    looked_at, decided = [record(n) for n in range(50)], [record(n) for n in range(50, 60)]
+    looked_at, new = [record(n) for n in range(50)], [record(n) for n in range(50, 60)]
 
     async def prepare(session: Session) -> None:
         due = [redirect(None, r, "alpha", now - timedelta(days=1)) for r in looked_at]
         await store.save_decided(looked_at, [replace(each, differs_since=None) for each in due], session)
-        await store.save_decided(decided, [redirect(None, r, "alpha", now) for r in decided], session)
+        await store.save_decided(new, [redirect(None, r, "alpha", now) for r in new], session)
 
     await database.transaction(prepare)
     first, second = [await store.claim("alpha", 15, now, LEASE) for _ in range(2)]
-    assert {d.record_id for d in first.deliveries} >= {r.record_id for r in decided}
+    assert {d.record_id for d in first.deliveries} >= {r.record_id for r in new}
     assert len(first.deliveries) == len(second.deliveries) == 15
     assert all(d.differs_since is None for d in second.deliveries)
 

@@ -1,11 +1,11 @@
 """Targets for the tests of sync's decisions: two that can be read back and one that cannot."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from contracts.http.target import RecordKey, RecordView, RepairStatus
-from contracts.records import DisplayState
+from contracts.records import DisplayState, RecordFacts, SubjectType
 from sync.domain import Policy, Record
 
 KEY = RecordKey(
@@ -28,6 +28,35 @@ def policy(target_id: str, *, reads_back: bool = True, **more: Any) -> Policy:
 
 
 POLICIES = {"alpha": policy("alpha"), "beta": policy("beta"), "mute": policy("mute", reads_back=False)}
+
+
+def decided(
+    number: int, *targets: str, subject_type: SubjectType = SubjectType.LEGAL_PERSON, **changes: Any
+) -> Record:
+    """A record that was granted repair, in its first version. ``changes``: to the record."""
+    facts = RecordFacts(
+        record_id=f"rec_{number:032x}",
+        subject_id="sub_" + "2" * 32,
+        subject_type=subject_type,
+        category="administrative_penalty",
+        document_number=f"杭测罚〔2026〕{number}号",
+        authority_code=None,
+        authority_name="杭州市教育局",
+        decided_on=date(2026, 1, 5),
+    )
+    values: dict[str, Any] = {
+        "record_id": facts.record_id,
+        "version": 1,
+        "state": DisplayState.PUBLICATION_ENDED,
+        "facts": facts,
+        "application_id": "app_" + "1" * 32,
+        "item_id": "itm_" + "1" * 32,
+        "subject_id": facts.subject_id,
+        "decided_at": datetime(2026, 3, 2, tzinfo=UTC),
+        "decision_number": "修1",
+        "targets": targets,
+    }
+    return Record(**values | changes)
 
 
 @dataclass

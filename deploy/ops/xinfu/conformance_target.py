@@ -28,7 +28,7 @@ from contracts.http.target import (
 from contracts.records import DisplayState
 from xinfu.terminal import console, fail, plain
 
-PUBLISHED, SHIELDED, ENDED = DisplayState
+PUBLISHED, SHIELDED, ENDED = DisplayState.PUBLISHED, DisplayState.SHIELDED, DisplayState.PUBLICATION_ENDED
 _REFUSALS = frozenset({400, 413, 422})
 _LOOK_SECONDS = 0.5
 

@@ -196,7 +196,10 @@ def seen(
     target: Annotated[str, typer.Argument(help="平台标识")],
     reference: Annotated[str, typer.Option(help="凭什么可查：网址、截图编号等")],
     shown: Annotated[
-        str, typer.Option(help="所见：none 查无此记录、published 仍在公示、publication_ended 已终止公示")
+        str,
+        typer.Option(
+            help="所见：none 查无此记录、published 仍在公示、shielded 临时屏蔽、publication_ended 已终止公示"
+        ),
     ] = "none",
     at: At = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
