@@ -28,8 +28,9 @@ from notify.domain import (
     Failure,
     MailState,
     TellableEvent,
+    application_of,
     fact_id,
-    has_no_application,
+    is_objection,
     state_after,
 )
 from notify.handlers import FactHandler
@@ -123,7 +124,8 @@ def test_any_delivery_tells_each_fact_once_by_each_channel(
     assert len(waiting.notices) == len(for_offices)
     sent = [event for event in consumer.told if isinstance(event, NotificationSent)]
     # the events name an application: what is about a record alone has none
-    named = [i for i, draft in messages.drafts.items() if not has_no_application(draft.notice.event)]
+    of = {i: application_of(draft.notice.event) for i, draft in messages.drafts.items()}
+    named = [i for i, application in of.items() if application and not is_objection(application)]
     assert sorted(event.notification_id for event in sent) == sorted(named)
     assert len({document["_id"] for document in consumer.outbox}) == len(consumer.outbox) == len(sent)
 

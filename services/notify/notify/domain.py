@@ -20,7 +20,6 @@ from contracts.events import (
     ObjectionDecided,
     ObjectionDueConfirmed,
     ObjectionEvent,
-    ObjectionKind,
     ObjectionRouted,
     ObjectionWithdrawn,
     PropagationCompleted,
@@ -180,15 +179,8 @@ def notices(event: Event) -> list[Notice]:
 
 
 def application_of(event: TellableEvent) -> str | None:
-    """The application of what is told, or what stands for it."""
+    """The application of what is told; of an objection to a record its own id stands for one; None: about a record alone."""
     return None if isinstance(event, RepairNoticeServed | PublicationChanged) else event.application_id
-
-
-def has_no_application(event: Event) -> bool:
-    """What is about a record alone. An objection to one: what stands for its application is its own id."""
-    if isinstance(event, RepairNoticeServed | PublicationChanged):
-        return True
-    return isinstance(event, ObjectionEvent) and event.kind is ObjectionKind.RECORD
 
 
 def is_objection(application_id: str | None) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
 from contracts.events import Channel, NotificationSent
-from notify.domain import application_of, distinct, has_no_application
+from notify.domain import application_of, distinct, is_objection
 from notify.offices import Offices
 from notify.store import Draft, Emails, Messages, OfficeNotices
 from notify.texts import Texts
@@ -40,7 +40,7 @@ class FactHandler:
             fresh[notice.channel].append(Draft(notice, text, received.trace))
             # the event names an application: there is none for what is about a record alone
             application_id = application_of(notice.event)
-            if notice.channel is Channel.IN_APP and application_id and not has_no_application(notice.event):
+            if notice.channel is Channel.IN_APP and application_id and not is_objection(application_id):
                 sent = NotificationSent(
                     notification_id=notice.id,
                     subject_id=notice.event.subject_id,
