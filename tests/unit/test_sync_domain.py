@@ -19,6 +19,7 @@ from contracts.events import (
     TargetDrifted,
     TargetVerified,
 )
+from contracts.history import Kind
 from contracts.http.target import RecordView, RepairResult, RepairStatus
 from contracts.records import DepartmentRef, DisplayState, RecordFacts, SubjectType
 from sync.domain import (
@@ -36,6 +37,8 @@ from sync.domain import (
     redirect,
     settled,
 )
+from sync.facts import step_fact
+from sync.history import Fact
 
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 RECORD_ID = "rec_" + "1" * 32
@@ -79,7 +82,7 @@ class World:
     sites: dict[str, Site] = field(default_factory=lambda: {name: Site() for name in POLICIES})
     now: datetime = START
     told: list[tuple[str, Event]] = field(default_factory=list)
-    last_told: dict[str, Delivery] = field(default_factory=dict)
+    facts: list[Fact] = field(default_factory=list)
 
     def decide(
         self, event: RepairGranted | RepairRevoked, targets: tuple[str, ...] = ("alpha", "beta")
@@ -109,6 +112,8 @@ class World:
             after, events = after_read_back(before, record, answer, POLICIES[target], self.now)
         self.deliveries[target] = after
         self.told += [(cause_of(after), event) for event in events]
+        if fact := step_fact(action, before, after, record, answer):
+            self.facts.append(fact)
         if settled(after, POLICIES[target]) and not settled(before, POLICIES[target]):
             self.try_complete()
         self.check()
@@ -139,6 +144,11 @@ class World:
             needs_more = not settled(delivery, POLICIES[delivery.target_id])
             assert (delivery.differs_since is not None) == needs_more
             assert not needs_more or delivery.next_action_at is not None, "nobody would ever look again"
+        seen = {fact.chain: fact.facts for fact in self.facts if "right" in fact.facts}
+        for delivery in self.deliveries.values():
+            last = seen.get(delivery.id, {})
+            right = last.get("version") == delivery.desired_version and last["right"]
+            assert right == (delivery.seen_version == delivery.desired_version), "the history alone tells it"
         ids = Counter((cause, event.TYPE) for cause, event in self.told)
         assert max(ids.values(), default=0) <= 1, "two events would have the same id"
         shown: dict[tuple[str, int], bool] = {}
@@ -229,7 +239,7 @@ def test_rechecks_that_see_it_right_tell_nothing_and_thin_out() -> None:
     world = World()
     world.decide(granted(0), ("alpha",))
     world.settle()
-    before, pauses = list(world.told), []
+    before, facts, pauses = list(world.told), list(world.facts), []
     for _ in range(4):
         due = world.deliveries["alpha"].next_action_at
         assert due is not None
@@ -238,6 +248,13 @@ def test_rechecks_that_see_it_right_tell_nothing_and_thin_out() -> None:
         world.apply("alpha", *world.ask("alpha"))
     assert pauses == [60, 600, 600, 600]
     assert world.told == before
+    assert world.facts == facts
+    assert [fact.kind for fact in facts] == [Kind.PUSH, Kind.READING]
+    for fact, answer in ((1, Failure("no answer")), (0, Failure("no answer")), (1, None), (0, None)):
+        told = len(world.facts)
+        record, action, view = world.ask("alpha")
+        world.apply("alpha", record, action, answer or view)
+        assert len(world.facts) - told == fact, "a failure, and that it is over, are told once"
     world.sites["alpha"] = Site()
     world.apply("alpha", *world.ask("alpha"))
     world.settle()

@@ -47,7 +47,7 @@ STANDING_TEXT = {
 
 class CertifiedTarget(Shape):
     """One target at the time of issue. ``seen_right_at``: when the public was last seen being shown what was decided; ``evidence``:
-    hash of that reading's entry in the history, or of the reading that saw something else.
+    hash of the entry in the history that first told what was seen then, and ever since; or of the one that saw something else.
     """
 
     target_id: str

@@ -82,6 +82,7 @@ class Delivery:
 
     ``acknowledged_version``: the target answered that it took it over. ``seen_version``: the public sees it; both fall back
     to 0 when a read-back shows something else, so that it is told as TargetVerified once more after each drift.
+    ``seen_at``: the last look, with ``seen_state`` and ``shown_version``, the target's last word on the push it applied last.
     ``superseded``: the target says it has a newer version, so only what it shows can tell. ``attempts``: failures since it was
     last seen right. ``checks``: times it was seen right in a row. ``drifts``: findings so far. ``differs_since``: None while
     right. ``next_action_at`` None: nothing more to do until the next decision, or until the target says something.
@@ -110,6 +111,7 @@ class Delivery:
     overdue_told: date | None = None
     sent_version: int = 0
     waits_for: tuple[str, ...] = ()
+    shown_version: int | None = None
 
     @property
     def id(self) -> str:
@@ -655,7 +657,7 @@ def after_read_back(
         return delivery, ()
     if isinstance(view, Failure):
         return _failed(delivery, view, policy, now), ()
-    seen = replace(delivery, seen_state=view.state, seen_at=now, superseded=False)
+    seen = replace(delivery, seen_state=view.state, shown_version=view.version, seen_at=now, superseded=False)
     if shows(view.state, record.state):
         return _seen_right(seen, record, policy, now)
     shown = view.state or "nothing"
@@ -693,6 +695,18 @@ def reading_of(delivery: Delivery, events: Sequence[Event], answer_sha256: str) 
         answer_sha256=answer_sha256,
         at=delivery.seen_at,
     )
+
+
+def found_the_same(before: Delivery, after: Delivery) -> bool:
+    """Whether a look that led from one to the other has found what was known: only its time is new, and how often that was so."""
+    again = replace(
+        before,
+        seen_at=after.seen_at,
+        checks=after.checks,
+        attempts=after.attempts,
+        next_action_at=after.next_action_at,
+    )
+    return again == after
 
 
 def shows(seen: DisplayState | None, desired: DisplayState) -> bool:

@@ -40,7 +40,7 @@ from sync.domain import (
     redirect,
     shows,
 )
-from sync.facts import answer_fact
+from sync.facts import step_fact
 from sync.metrics import BREAKER, DRIFTS, PUSHES, READ_BACKS
 from sync.quota import Grant, Limits, Quota, give_back, take
 from sync.settings import SyncSettings
@@ -285,7 +285,7 @@ class Driver:
                     reading_of(after, events, _digest(answer)) if isinstance(answer, RecordView) else None
                 )
                 trace = headers_of(spans[after.id])
-                fact = answer_fact(action, delivery, record, answer)
+                fact = step_fact(action, delivery, after, record, answer)
                 changes.append(Change(delivery, after, events, record, trace, fact, reading))
 
             async def save(deliveries: Sequence[Delivery]) -> None:

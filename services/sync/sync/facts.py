@@ -7,7 +7,7 @@ from contracts.canonical import Digest
 from contracts.history import Kind
 from contracts.http.target import RecordView, RepairResult
 from contracts.records import DisplayState
-from sync.domain import Action, Delivery, Failure, Record, idempotency_key, shows
+from sync.domain import Action, Delivery, Failure, Record, found_the_same, idempotency_key, shows
 from sync.history import Fact, rfc3339
 from sync.vendor_letters import VendorLetter
 
@@ -30,6 +30,19 @@ def decision_fact(record: Record) -> Fact:
         "version": record.version,
     }
     return Fact(record.record_id, record.record_id, Kind.DECISION, facts)
+
+
+def step_fact(
+    action: Action,
+    before: Delivery,
+    after: Delivery,
+    record: Record,
+    answer: RepairResult | RecordView | Failure,
+) -> Fact | None:
+    """What ``answer`` led to, if it is new: of the same thing seen, or the same failure, again and again only the first is told."""
+    if isinstance(answer, RecordView) and found_the_same(before, after):
+        return None
+    return answer_fact(action, before, record, answer)
 
 
 def answer_fact(
