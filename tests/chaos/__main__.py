@@ -20,7 +20,7 @@ from xinfu_local import CACHE_DIR, RunningStack, StackError
 
 RESULTS = CACHE_DIR / "chaos"
 _RUN = RESULTS / "run"
-_REST_SECONDS = 1800
+_REST_SECONDS = 2400
 """Longest time of all that is not the window of faults."""
 
 

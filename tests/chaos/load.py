@@ -18,14 +18,14 @@ from contracts.tokens import Role, Scope
 _REQUEST_SECONDS = 10.0
 _CITIZENS_AT_ONCE = 64
 _OFFICERS_AT_ONCE = 12
-_LOOK_SECONDS = 0.5
+_LOOK_SECONDS = 2.0
 _LONGEST_PAUSE_SECONDS = 5.0
 _OFFICE_HOURS_SECONDS = 86_400
 _LATEST_REVOCATION_SECONDS = 20.0
 _REVOCATION = "经查，修复申请材料不实"
 _MISSING = ["罚款缴纳凭证", "整改完成的证明（加盖公章）"]
 _SUPPLEMENT = "凭证号 0001，证明已附"
-_CITIZEN_LOOK_SECONDS = 2.0
+_CITIZEN_LOOK_SECONDS = 5.0
 _SECOND_THOUGHTS_SECONDS = 10.0
 ENDED = frozenset({"syncing", "repaired", "refused", "revoked", "not_accepted", "withdrawn"})
 """Of an item: its citizen can do nothing about it any more."""

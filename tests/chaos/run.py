@@ -27,7 +27,8 @@ from xinfu.verify import show, verify
 
 _LOAD_SHARE = 0.9
 """Of the window of faults; the rest of it is for what was filed last."""
-_LATE_SECONDS = 300
+_LATE_SECONDS = 1200
+"""For the applications that were not taken while faults went on: everybody is to be answered."""
 _DRAIN_SECONDS = 600
 _STALL_SECONDS = 200
 """Longer than any lease or pause, and than a clock was wrong."""
@@ -91,7 +92,11 @@ class Run:
             count("intake", "applications", {}),
             count("intake", "applications", {"status": "completed"}),
         )
-        return f"acknowledged {len(self.citizens.acknowledged):,}, filed {filed:,}, ended {ended:,}, in officers' hands {self.officers.busy:,}"
+        again = dict((self.citizens.http.again + self.officers.http.again).most_common(4))
+        return (
+            f"acknowledged {len(self.citizens.acknowledged):,}, filed {filed:,}, ended {ended:,},"
+            f" in officers' hands {self.officers.busy:,}, asked again {again}"
+        )
 
     # --- drain
 

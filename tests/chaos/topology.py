@@ -27,6 +27,9 @@ _SETTINGS = {
     "SYNC_BREAKER_SECONDS": "5",
     "NOTIFY_EMAIL_RETRY_MAX_SECONDS": "15",
     # the processor is for the work
+    "DEPT_ADAPTER_FILES_POLL_SECONDS": "5",
+    "SYNC_FILES_POLL_SECONDS": "5",
+    "XINFU_OUTBOX_POLL_MS": "500",
     "OTEL_SDK_DISABLED": "true",
 }
 

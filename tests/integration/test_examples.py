@@ -87,7 +87,7 @@ def _sync(database: Database) -> Handler:
     store = sync_store.Store(database)
     policies = {target.id: settings.policy(target, CATALOGUE.calendar) for target in CATALOGUE.targets}
     sending = Sending(LetterStore(database), store, policies, settings.letter_policy(CATALOGUE.calendar))
-    return in_turn(DecisionHandler(CATALOGUE, policies, store), sending)
+    return in_turn(DecisionHandler(CATALOGUE, policies, store, {}), sending)
 
 
 def sync_settings() -> SyncSettings:

@@ -476,7 +476,7 @@ def test_any_delivery_of_decisions_ends_in_the_same_desired_states(
 ) -> None:
     """Only the version number tells in which order they came: it counts those that were the newest when they came."""
     documents = Documents()
-    handler = DecisionHandler(CATALOGUE, CATALOGUE_POLICIES, cast(Store, documents))
+    handler = DecisionHandler(CATALOGUE, CATALOGUE_POLICIES, cast(Store, documents), {})
     consumer = Consumer(handler)
     for batch in data.draw(batches(streams)):
         consumer.take(batch, inbox=inbox)

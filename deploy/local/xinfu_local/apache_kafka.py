@@ -20,6 +20,9 @@ _POM = Path(__file__).resolve().parents[1] / "kafka" / "pom.xml"
 _DOWNLOAD_TIMEOUT_SECONDS = 900
 _JAVA_OPTIONS = (
     "-Xmx512m",
+    # a broker that lives for minutes on few processors: the optimizing compiler and a concurrent collector cost more than they bring
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
     "-Djava.awt.headless=true",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",

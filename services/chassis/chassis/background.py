@@ -26,10 +26,15 @@ class Loop:
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _task: "asyncio.Task[None] | None" = None
+    _next_pause: float | None = None
 
     def wake(self) -> None:
         """Run the next step now."""
         self._wake.set()
+
+    def again_within(self, seconds: float) -> None:
+        """To be called by a step: the pause after it is that long at most, and not negative."""
+        self._next_pause = max(seconds, 0.0)
 
     @property
     def stopping(self) -> bool:
@@ -57,6 +62,7 @@ class Loop:
         failures = 0
         while not self._stop.is_set():
             self._wake.clear()
+            self._next_pause = None
             try:
                 busy = await self.step()
                 failures = 0
@@ -68,6 +74,8 @@ class Loop:
                 await asyncio.sleep(0)
                 continue
             pause = self.interval_seconds
+            if self._next_pause is not None:
+                pause = min(pause, self._next_pause)
             if failures:
                 pause = min(max(pause, 0.2) * 2 ** min(failures, 10), self.max_backoff_seconds)
             if not self._stop.is_set():

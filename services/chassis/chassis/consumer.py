@@ -17,8 +17,10 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
+from itertools import chain
 
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
@@ -59,6 +61,7 @@ log = get_logger(__name__)
 
 Handler = Callable[[UnitOfWork, Sequence[Received]], Awaitable[None]]
 _MAX_POLL_SECONDS = 300
+_LOOK_MS = 1000
 _SECONDS_FOR_A_BATCH = _MAX_POLL_SECONDS / 2
 _RETRY_MARGIN_SECONDS = 120.0
 """What a transaction may take beside its handler: retries of conflicts, and the commit."""
@@ -175,7 +178,6 @@ class BatchConsumer:
             ack_policy=AckPolicy.NACK_ON_ERROR,
             auto_offset_reset="earliest",
             max_records=settings.batch_max_records,
-            batch_timeout_ms=settings.batch_poll_timeout_ms,
             fetch_max_wait_ms=spec.fetch_max_wait_ms or settings.kafka_fetch_max_wait_ms,
             fetch_max_bytes=_FETCH_BYTES,
             max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
@@ -185,6 +187,8 @@ class BatchConsumer:
             title=spec.name,
         )
         self._subscriber(self._on_message, parser=self._parse, decoder=_undecoded)
+        # FastStream's own waits, and then sleeps as long again without looking: short waits cost processor time, long ones time
+        self._subscriber.get_msg = partial(_next_batch, max_records=settings.batch_max_records)  # type: ignore[method-assign]
 
     async def _parse(self, records: tuple[ConsumerRecord, ...]) -> KafkaMessage:
         # FastStream's own parser decodes headers and fails the whole batch on a non-UTF-8 one
@@ -548,6 +552,12 @@ class BatchConsumer:
         if self._subscriber.consumer is None:
             since = self._created_at
         return 0.0 if since is None else time.monotonic() - since
+
+
+async def _next_batch(consumer: AIOKafkaConsumer, *, max_records: int) -> tuple[ConsumerRecord, ...]:
+    """What has come, as soon as it does; nothing after a while."""
+    found = await consumer.getmany(timeout_ms=_LOOK_MS, max_records=max_records)
+    return tuple(chain.from_iterable(found.values()))
 
 
 async def _undecoded(_message: object) -> bytes:

@@ -53,7 +53,7 @@ class ChassisSettings(BaseSettings):
         description="Create missing topics, at start-up and while running",
     )
     bus_watch_seconds: float = Field(
-        3.0,
+        10.0,
         gt=0,
         validation_alias=_shared("XINFU_BUS_WATCH_SECONDS"),
         description="How often to look whether the bus has lost topics",
@@ -100,9 +100,6 @@ class ChassisSettings(BaseSettings):
         le=5000,
         validation_alias=_shared("XINFU_BATCH_MAX_RECORDS"),
         description="events in one transaction",
-    )
-    batch_poll_timeout_ms: int = Field(
-        25, ge=1, le=5000, validation_alias=_shared("XINFU_BATCH_POLL_TIMEOUT_MS"), description="milliseconds"
     )
     max_event_bytes: int = Field(900_000, ge=1000, validation_alias=_shared("XINFU_MAX_EVENT_BYTES"))
     handler_timeout_seconds: float = Field(

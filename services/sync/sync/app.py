@@ -1,6 +1,6 @@
 """Puts sync together."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 
@@ -68,6 +68,7 @@ def build(settings: SyncSettings) -> FastAPI:
     catalogue = load_catalogue(settings.catalogue_dir)
     check_targets(settings, catalogue.targets)
     policies = {target.id: settings.policy(target, catalogue.calendar) for target in catalogue.targets}
+    wakes: dict[str, Callable[[], None]] = {}
 
     def consumers(runtime: Runtime) -> list[ConsumerSpec]:
         app.state.policies = policies
@@ -75,7 +76,7 @@ def build(settings: SyncSettings) -> FastAPI:
         app.state.catalogue, app.state.keys = catalogue, settings.keys()
         app.state.public_url = str(settings.public_url).rstrip("/")
         app.state.page_sessions = PageSessions(runtime.database)
-        decisions = DecisionHandler(catalogue, policies, store)
+        decisions = DecisionHandler(catalogue, policies, store, wakes)
         app.state.sending = sending = Sending(
             LetterStore(runtime.database), store, policies, settings.letter_policy(catalogue.calendar)
         )
@@ -84,7 +85,7 @@ def build(settings: SyncSettings) -> FastAPI:
     def loops(runtime: Runtime) -> list[Loop]:
         store: Store = app.state.store
         directory = _directory(runtime, settings)
-        targets = _Targets(runtime, settings, catalogue, policies, store, directory)
+        targets = _Targets(runtime, settings, catalogue, policies, store, directory, wakes)
         app.state.drivers = {driver.target.id: driver for driver in targets.drivers}
         app.state.counterparts = targets.counterparts
         app.state.certificates = Certificates(
@@ -183,13 +184,15 @@ class _Targets:
         policies: Mapping[str, Policy],
         store: Store,
         directory: CaseDirectory,
+        wakes: dict[str, Callable[[], None]],
     ) -> None:
+        self._wakes = wakes
         self._runtime = runtime
         self._settings = settings
         self._store = store
         self._policies = policies
         self._directory = directory
-        self.settlement = Settlement(policies, store, runtime.outbox)
+        self.settlement = Settlement(policies, store, runtime.outbox, wakes)
         # a client of its own: what it may connect to is nobody else's business
         self._http = ClientSession(
             timeout=ClientTimeout(total=30, connect=5),
@@ -237,6 +240,7 @@ class _Targets:
         )
         self.drivers.append(driver)
         self.loops.append(driver.loop)
+        self._wakes[target.id] = driver.loop.wake
 
     def _over_http(self, target: CatalogueTarget) -> HttpTarget:
         settings = self._settings

@@ -51,6 +51,8 @@ from sync.tracing import delivery_spans, headers_of, note_failure
 
 log = get_logger(__name__)
 
+_QUOTA_SECONDS = 0.2
+"""Until a quota that is used up is looked at again."""
 PROTOCOL_BATCH = 500
 """Most rows of one call (contracts.http.target)."""
 
@@ -89,7 +91,8 @@ class Driver:
         self._limits = Limits(target.rate_per_second, target.burst, target.concurrency, self._batch_size)
         self._replica = uuid.uuid4().hex
         self._lease = timedelta(seconds=settings.lease_seconds)
-        self.loop = Loop(f"target {target.id}", self.step, interval_seconds=settings.poll_ms / 1000)
+        self._poll = timedelta(milliseconds=settings.poll_ms)
+        self.loop = Loop(f"target {target.id}", self.step, interval_seconds=self._poll.total_seconds())
 
     async def step(self) -> bool:
         """Take what is due, as much as the target may be asked by all replicas together; whether there was any."""
@@ -97,8 +100,13 @@ class Driver:
         BREAKER.labels(self.target.id).set(state.gauge)
         if state is BreakerState.OPEN:
             return False
-        batches = 1 if state is BreakerState.HALF_OPEN else self._limits.concurrency
         now = datetime.now(UTC)
+        first = await self._store.next_due(self.target.id, now + self._poll, now)
+        if first is None or first > now:
+            if first is not None:
+                self.loop.again_within((first - now).total_seconds())
+            return False
+        batches = 1 if state is BreakerState.HALF_OPEN else self._limits.concurrency
         due = await self._store.due(self.target.id, batches * self._batch_size, now)
         if not due:
             return False
@@ -107,6 +115,7 @@ class Driver:
             lambda quota: take(quota, self._limits, self._replica, due, now, self._lease),
         )
         if not grant.rows:
+            self.loop.again_within(_QUOTA_SECONDS)
             return False
         asked = 0
         try:
@@ -125,6 +134,8 @@ class Driver:
                     None,
                 ),
             )
+        if not asked:  # another replica was faster
+            self.loop.again_within(_QUOTA_SECONDS)
         return asked > 0
 
     async def _deal(self, grant: Grant, now: datetime) -> int:

@@ -1,6 +1,6 @@
 """Decisions in, desired states out. What became of letters: ``sync.sending``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from chassis.consumer import Handler
 from chassis.inbox import Received
@@ -45,8 +45,16 @@ def in_turn(*handlers: Handler) -> Handler:
 class DecisionHandler:
     """Sets the desired state of every record that a batch decides on, lets expire or changes, at every target that shows such records."""
 
-    def __init__(self, catalogue: Catalogue, policies: Mapping[str, Policy], store: Store) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        policies: Mapping[str, Policy],
+        store: Store,
+        wakes: Mapping[str, Callable[[], None]],
+    ) -> None:
+        """``wakes``: by target id, called after the commit when there is something new for it."""
         self._catalogue = catalogue
+        self._wakes = wakes
         self._policies = policies
         self._store = store
 
@@ -100,3 +108,6 @@ class DecisionHandler:
         ]
         await self._store.save_decided(list(kept.values()), deliveries, unit.session)
         await self._store.history.append(facts, unit.now, unit.session)
+        for target_id in {delivery.target_id for delivery in deliveries if not delivery.waits_for}:
+            if wake := self._wakes.get(target_id):
+                unit.after_commit(wake)

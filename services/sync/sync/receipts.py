@@ -98,7 +98,8 @@ class Receipts:
         target_id = self.policy.target_id
         asked = {r.idempotency_key: parse_idempotency_key(r.idempotency_key) for r in results}
         records = await self._store.records({record_id for _, record_id, _ in asked.values()}, unit.session)
-        deliveries = await self._store.deliveries(records.values(), unit.session)
+        own = await self._store.by_id((delivery_id(target_id, id_) for id_ in records), unit.session)
+        deliveries = {delivery.id: delivery for delivery in own}
         unknown: list[str] = []
         changes: dict[str, Change] = {}
         for result in results:

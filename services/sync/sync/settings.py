@@ -163,7 +163,12 @@ class SyncSettings(ChassisSettings):
     receipt_retention_days: int = Field(
         30, ge=1, description="how long a receipt that comes again is recognised"
     )
-    poll_ms: int = Field(200, ge=10, description="milliseconds between looks for work that is due")
+    poll_ms: int = Field(
+        1000,
+        ge=10,
+        description="milliseconds; at most so long a decision waits that another replica has taken in. One's own, and what is due"
+        " at a time, need no look",
+    )
 
     @model_validator(mode="after")
     def _backoff_in_order(self) -> "SyncSettings":

@@ -45,10 +45,19 @@ class Change:
 
 
 class Settlement:
-    """The end of every step. ``policies``: of all targets of the catalogue."""
+    """The end of every step. ``policies``: of all targets of the catalogue; ``wakes``: by target id, called after the commit when what
+    waited for another is free.
+    """
 
-    def __init__(self, policies: Mapping[str, Policy], store: Store, outbox: Outbox) -> None:
+    def __init__(
+        self,
+        policies: Mapping[str, Policy],
+        store: Store,
+        outbox: Outbox,
+        wakes: Mapping[str, Callable[[], None]],
+    ) -> None:
         self._policies = policies
+        self._wakes = wakes
         self._store = store
         self._outbox = outbox
         self._swept = ""
@@ -84,6 +93,9 @@ class Settlement:
         ]
         if released := [each for each in free if each is not None]:
             await self._store.save(released, unit.session)
+            for freed in {each.target_id for each in released if not each.waits_for}:
+                if wake := self._wakes.get(freed):
+                    unit.after_commit(wake)
 
     async def complete(self, changes: Sequence[Change]) -> None:
         """After the commit: complete the records of which these were the last."""

@@ -234,6 +234,14 @@ class Store:
                 ordered=False,
             )
 
+    async def next_due(self, target_id: str, until: datetime, now: datetime) -> datetime | None:
+        """When the first delivery of a target that nobody holds is due; None: not before ``until``."""
+        free = {"target_id": target_id, "next_action_at": {"$lte": until}, "lease_until": {"$lte": now}}
+        found = await self._deliveries.find_one(
+            free, {"next_action_at": 1}, sort=[("next_action_at", ASCENDING)]
+        )
+        return None if found is None else found["next_action_at"]
+
     async def due(self, target_id: str, limit: int, now: datetime) -> int:
         """How many deliveries of a target are due and free, counted up to ``limit``."""
         due = {"target_id": target_id, "next_action_at": {"$lte": now}, "lease_until": {"$lte": now}}
