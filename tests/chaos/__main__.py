@@ -40,7 +40,7 @@ def main() -> int:
     result = Result(arguments.seed, arguments.minutes, arguments.applications, arguments.sabotage)
     try:
         _clear()
-        topology = build(_RUN, arguments.applications, arguments.sabotage)
+        topology = build(_RUN, arguments.sabotage)
 
         async def run() -> None:
             async with (

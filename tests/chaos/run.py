@@ -35,6 +35,7 @@ _STALL_SECONDS = 200
 _LOOK_SECONDS = 2.0
 _PROGRESS_SECONDS = 15
 _HELD_BACK_SECONDS = 10
+_UNSEEN = "deliveries not looked at"
 _VERIFY_SECONDS = 180
 
 console = Console(width=140, highlight=False)
@@ -113,6 +114,8 @@ class Run:
         before: dict[str, int] = {}
         while left := await self._left(since):
             now = time.monotonic()
+            if left.get(_UNSEEN):
+                await asyncio.to_thread(self._look_again, since)
             if left != before:
                 moved_at, before = now, left
             if now > deadline or now - moved_at > _STALL_SECONDS:
@@ -158,13 +161,26 @@ class Run:
             "in officers' hands": self.officers.busy,
             "in citizens' hands": self.citizens.busy,
             "differing deliveries": count("sync", "deliveries", differing(self._world)),
-            "deliveries not looked at": count("sync", "deliveries", {"seen_at": {"$lt": moment}}),
+            _UNSEEN: count("sync", "deliveries", {"seen_at": {"$lt": moment}}),
             "mails": count("notify", "emails", {"state": {"$in": ["pending", "sending"]}}),
         }
         for service in SERVICES:
             left[f"outbox of {service}"] = count(service, "outbox", {"pending": True, "bucket": {"$gte": 0}})
             left[f"parked at {service}"] = count(service, "parked_keys", {"state": "parked"})
         return left
+
+    def _look_again(self, since: float) -> None:
+        """As if the pause until the next look had passed, wherever the last one was before then."""
+        now = datetime.now(UTC)
+        self._world.database("sync")["deliveries"].update_many(
+            {
+                "seen_at": {"$lt": datetime.fromtimestamp(since, UTC)},
+                "next_action_at": {"$gt": now},
+                "differs_since": None,
+                "lease_until": {"$lte": now},  # whoever holds it would write its own over this
+            },
+            {"$set": {"next_action_at": now}},
+        )
 
     # --- judgement
 

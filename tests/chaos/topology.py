@@ -17,6 +17,8 @@ MONGODS = ("mongodb", "mongodb-2", "mongodb-3")
 _HOOKS = Path(__file__).resolve().parent / "hooks"
 _TARGET_DELAY_SECONDS = 1
 """So that some decisions come while an older one is being told."""
+_RECHECK_SECONDS = [10, 3600]
+"""One more look while faults go on; the last one comes when they have ended (``Run``), as if so much time had passed."""
 _SETTINGS = {
     # what is tried again or looked at again comes back within a run
     "XINFU_PARK_BASE_SECONDS": "2",
@@ -52,10 +54,8 @@ class Topology:
         partial.replace(path)
 
 
-def build(data_dir: Path, applications: int, sabotage: str | None = None) -> Topology:
+def build(data_dir: Path, sabotage: str | None = None) -> Topology:
     """Choose ports and write the settings; start nothing."""
-    # the last pause for ever: about 100 looks a second, however many applications there are
-    recheck = [5, 20, max(45, applications // 10)]
     services = tuple(
         service if number == 1 else f"{service}-{number}"
         for service in SERVICES
@@ -67,7 +67,7 @@ def build(data_dir: Path, applications: int, sabotage: str | None = None) -> Top
     path = os.pathsep.join(filter(None, [str(_HOOKS), os.environ.get("PYTHONPATH")]))
     common = {
         **_SETTINGS,
-        "SYNC_RECHECK_SCHEDULE_SECONDS": json.dumps(recheck),
+        "SYNC_RECHECK_SCHEDULE_SECONDS": json.dumps(_RECHECK_SECONDS),
         "PYTHONPATH": path,
         **({"XINFU_CHAOS_SABOTAGE": sabotage} if sabotage else {}),
     }

@@ -66,7 +66,7 @@ def busy(answer: Answer, *causes: str) -> int:
 
 
 async def test_a_frozen_database_costs_429s_and_no_memory_and_no_application(tight: World) -> None:
-    companies = [await tight.company(*(tight.row(DESK) for _ in range(100))) for _ in range(5)]
+    companies = [await tight.company(*(tight.row(DESK) for _ in range(100))) for _ in range(2)]
     wanted = {
         f"{company.code}-{record_id}": (company, record_id)
         for company in companies
