@@ -2,7 +2,6 @@
 share, and hooks in every service process.
 """
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,6 @@ MONGODS = ("mongodb", "mongodb-2", "mongodb-3")
 _HOOKS = Path(__file__).resolve().parent / "hooks"
 _TARGET_DELAY_SECONDS = 1
 """So that some decisions come while an older one is being told."""
-_RECHECK_SECONDS = [10, 3600]
-"""One more look while faults go on; the last one comes when they have ended (``Run``), as if so much time had passed."""
 _SETTINGS = {
     # what is tried again or looked at again comes back within a run
     "XINFU_PARK_BASE_SECONDS": "2",
@@ -27,6 +24,8 @@ _SETTINGS = {
     "DEPT_ADAPTER_BREAKER_SECONDS": "5",
     "SYNC_BACKOFF_MAX_SECONDS": "15",
     "SYNC_BREAKER_SECONDS": "5",
+    # one more look while faults go on; the last one comes when they have ended (Run), as if so much time had passed
+    "SYNC_RECHECK_SCHEDULE_SECONDS": "[10, 3600]",
     "NOTIFY_EMAIL_RETRY_MAX_SECONDS": "15",
     # the processor is for the work
     "DEPT_ADAPTER_FILES_POLL_SECONDS": "5",
@@ -65,12 +64,7 @@ def build(data_dir: Path, sabotage: str | None = None) -> Topology:
     clocks = data_dir / "clocks"
     clocks.mkdir(parents=True)
     path = os.pathsep.join(filter(None, [str(_HOOKS), os.environ.get("PYTHONPATH")]))
-    common = {
-        **_SETTINGS,
-        "SYNC_RECHECK_SCHEDULE_SECONDS": json.dumps(_RECHECK_SECONDS),
-        "PYTHONPATH": path,
-        **({"XINFU_CHAOS_SABOTAGE": sabotage} if sabotage else {}),
-    }
+    common = {**_SETTINGS, "PYTHONPATH": path, **({"XINFU_CHAOS_SABOTAGE": sabotage} if sabotage else {})}
     environment = {
         name: {**common, **links.environment(name), "XINFU_CHAOS_CLOCK": str(clocks / name)}
         for name in services

@@ -255,6 +255,10 @@ def test_rechecks_that_see_it_right_tell_nothing_and_thin_out() -> None:
         record, action, view = world.ask("alpha")
         world.apply("alpha", record, action, answer or view)
         assert len(world.facts) - told == fact, "a failure, and that it is over, are told once"
+    told = len(world.facts)
+    world.sites["alpha"].version += 1
+    world.apply("alpha", *world.ask("alpha"))
+    assert len(world.facts) == told + 1, "the same state of another push is something else"
     world.sites["alpha"] = Site()
     world.apply("alpha", *world.ask("alpha"))
     world.settle()

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import cast
 
 from hypothesis import given, settings
@@ -476,7 +477,9 @@ def test_any_delivery_of_decisions_ends_in_the_same_desired_states(
 ) -> None:
     """Only the version number tells in which order they came: it counts those that were the newest when they came."""
     documents = Documents()
-    handler = DecisionHandler(CATALOGUE, CATALOGUE_POLICIES, cast(Store, documents), {})
+    woken: set[str] = set()
+    wakes = {target_id: partial(woken.add, target_id) for target_id in CATALOGUE_POLICIES}
+    handler = DecisionHandler(CATALOGUE, CATALOGUE_POLICIES, cast(Store, documents), wakes)
     consumer = Consumer(handler)
     for batch in data.draw(batches(streams)):
         consumer.take(batch, inbox=inbox)
@@ -488,6 +491,7 @@ def test_any_delivery_of_decisions_ends_in_the_same_desired_states(
         if isinstance(r.event, PublicationChanged):
             words.setdefault(r.event.record_id, []).append(r.event)
     assert set(documents.decided) == set(by_record)
+    assert woken == {each.target_id for each in documents.at_targets.values()}, "who has work is told"
     for record_id, told in by_record.items():
         record, event = documents.decided[record_id], last(told)
         word = words[record_id][-1] if record_id in words else None

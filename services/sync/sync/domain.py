@@ -699,13 +699,7 @@ def reading_of(delivery: Delivery, events: Sequence[Event], answer_sha256: str) 
 
 def found_the_same(before: Delivery, after: Delivery) -> bool:
     """Whether a look that led from one to the other has found what was known: only its time is new, and how often that was so."""
-    again = replace(
-        before,
-        seen_at=after.seen_at,
-        checks=after.checks,
-        attempts=after.attempts,
-        next_action_at=after.next_action_at,
-    )
+    again = replace(before, seen_at=after.seen_at, checks=after.checks, next_action_at=after.next_action_at)
     return again == after
 
 

@@ -27,6 +27,7 @@ from sync.domain import (
 )
 from sync.facts import decision_fact
 from sync.history import Fact
+from sync.settlement import wake
 from sync.store import Store
 
 _Ruling = RepairGranted | RepairRecognised | RepairRevoked | PublicationExpired | PublicationChanged
@@ -108,6 +109,4 @@ class DecisionHandler:
         ]
         await self._store.save_decided(list(kept.values()), deliveries, unit.session)
         await self._store.history.append(facts, unit.now, unit.session)
-        for target_id in {delivery.target_id for delivery in deliveries if not delivery.waits_for}:
-            if wake := self._wakes.get(target_id):
-                unit.after_commit(wake)
+        wake(unit, deliveries, self._wakes)

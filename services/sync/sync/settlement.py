@@ -44,6 +44,13 @@ class Change:
     reading: Reading | None = None
 
 
+def wake(unit: UnitOfWork, deliveries: Sequence[Delivery], wakes: Mapping[str, Callable[[], None]]) -> None:
+    """After the commit, the targets of those that need not wait for others. ``wakes``: by target id."""
+    for target_id in {delivery.target_id for delivery in deliveries if not delivery.waits_for}:
+        if target_id in wakes:
+            unit.after_commit(wakes[target_id])
+
+
 class Settlement:
     """The end of every step. ``policies``: of all targets of the catalogue; ``wakes``: by target id, called after the commit when what
     waited for another is free.
@@ -93,9 +100,7 @@ class Settlement:
         ]
         if released := [each for each in free if each is not None]:
             await self._store.save(released, unit.session)
-            for freed in {each.target_id for each in released if not each.waits_for}:
-                if wake := self._wakes.get(freed):
-                    unit.after_commit(wake)
+            wake(unit, released, self._wakes)
 
     async def complete(self, changes: Sequence[Change]) -> None:
         """After the commit: complete the records of which these were the last."""
