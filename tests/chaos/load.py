@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -33,15 +33,23 @@ _AGAIN = frozenset({401, 408, 425, 429})
 """401: a service whose clock is wrong refuses good tokens."""
 
 
+Replicas = Mapping[str, Sequence[str]]
+_NO_REPLICAS: Replicas = {}
+
+
 class UnexpectedAnswerError(Exception):
     """A definite answer that should not have been given."""
 
 
 class Persistent:
-    """HTTP as good clients do it: the same request again, after a pause, until there is a definite answer."""
+    """HTTP as good clients do it: the same request again, after a pause, until there is a definite answer.
 
-    def __init__(self, world: World) -> None:
+    ``replicas``: where those of a service answer, by the address of its first; each try goes to any, as through a load balancer.
+    """
+
+    def __init__(self, world: World, replicas: Replicas = _NO_REPLICAS) -> None:
         self._world = world
+        self._replicas = replicas
         self.again: Counter[str] = Counter()
         """Why requests were repeated."""
 
@@ -60,7 +68,7 @@ class Persistent:
             wait = pause * random.uniform(0.5, 1)
             try:
                 async with asyncio.timeout(_REQUEST_SECONDS):
-                    answer = await self._world.ask(method, url, token, json=json, headers=headers)
+                    answer = await self._world.ask(method, self._any(url), token, json=json, headers=headers)
                 if answer.status < 500 and answer.status not in _AGAIN:
                     return answer
                 self.again[str(answer.status)] += 1
@@ -69,6 +77,12 @@ class Persistent:
                 self.again[type(error).__name__] += 1
             await asyncio.sleep(wait)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def _any(self, url: str) -> str:
+        for first, all_ in self._replicas.items():
+            if url.startswith(f"{first}/"):
+                return random.choice(all_) + url.removeprefix(first)
+        return url
 
     async def ok(self, method: str, url: str, token: str | None = None, *, json: Any = None) -> Any:
         """The body of a 2xx. Raises UnexpectedAnswerError for a 4xx."""
@@ -81,8 +95,10 @@ class Persistent:
 class Citizens:
     """Each company files one application for all its records, under one Idempotency-Key, and does afterwards what is asked of it."""
 
-    def __init__(self, world: World, population: Population, seed: int) -> None:
-        self.http = Persistent(world)
+    def __init__(
+        self, world: World, population: Population, seed: int, replicas: Replicas = _NO_REPLICAS
+    ) -> None:
+        self.http = Persistent(world, replicas)
         self.acknowledged: dict[str, Company] = {}
         """Application id -> who filed it."""
         self.items: dict[str, Record] = {}
@@ -200,8 +216,15 @@ class Citizens:
 class Officers:
     """Those who decide: officers at desks, an operator who assigns, departments that take back what they granted."""
 
-    def __init__(self, world: World, population: Population, citizens: Citizens, seed: int) -> None:
-        self.http = Persistent(world)
+    def __init__(
+        self,
+        world: World,
+        population: Population,
+        citizens: Citizens,
+        seed: int,
+        replicas: Replicas = _NO_REPLICAS,
+    ) -> None:
+        self.http = Persistent(world, replicas)
         self.decided: dict[str, list[str]] = {}
         """Item id -> what a desk decided on it, in order, as acknowledged: granted, refused, revoked; or that it was withdrawn."""
         self.asked: set[str] = set()

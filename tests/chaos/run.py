@@ -49,8 +49,8 @@ class Run:
         self._world = world
         self._result = result
         self.population = Population.draw(result.seed, result.applications, world.catalogue)
-        self.citizens = Citizens(world, self.population, result.seed)
-        self.officers = Officers(world, self.population, self.citizens, result.seed)
+        self.citizens = Citizens(world, self.population, result.seed, topology.replicas)
+        self.officers = Officers(world, self.population, self.citizens, result.seed, topology.replicas)
 
     async def go(self) -> None:
         """All of it; fills in the result."""

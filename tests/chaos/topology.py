@@ -1,17 +1,19 @@
-"""The stack of a chaos run: Apache Kafka behind a link for each service process, three mongods, two replicas where there is work to
-share, and hooks in every service process.
+"""The stack of a chaos run: Apache Kafka behind a link for each service process, three mongods, two replicas of every service, and
+hooks in every service process.
 """
 
 import os
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chaos.proxy import BusLinks
 
 from xinfu.compose import SERVICES, Endpoints, compose
-from xinfu_local import Broker, Stack
+from xinfu_local import Broker, Process, Stack
 
-REPLICAS = {"routing": 2, "dept-adapter": 2, "sync": 2, "notify": 2}
+REPLICAS = dict.fromkeys(SERVICES, 2)
 MONGODS = ("mongodb", "mongodb-2", "mongodb-3")
 _HOOKS = Path(__file__).resolve().parent / "hooks"
 _TARGET_DELAY_SECONDS = 1
@@ -31,18 +33,22 @@ _SETTINGS = {
     "DEPT_ADAPTER_FILES_POLL_SECONDS": "5",
     "SYNC_FILES_POLL_SECONDS": "5",
     "XINFU_OUTBOX_POLL_MS": "500",
+    "SYNC_LINGER_MS": "2000",
     "OTEL_SDK_DISABLED": "true",
 }
 
 
 @dataclass(frozen=True)
 class Topology:
-    """The stack, not started yet, and what breaks it. ``services``: names of all service processes."""
+    """The stack, not started yet, and what breaks it. ``services``: names of all service processes; ``replicas``: where those of a
+    service answer, by the address of its first.
+    """
 
     stack: Stack
     endpoints: Endpoints
     links: BusLinks
     services: tuple[str, ...]
+    replicas: Mapping[str, Sequence[str]]
     clocks: Path
 
     def set_clock(self, name: str, wrong_by_seconds: float) -> None:
@@ -72,8 +78,10 @@ def build(data_dir: Path, sabotage: str | None = None) -> Topology:
     processes, endpoints = compose(
         data_dir, Broker.APACHE, replicas=REPLICAS, environment=environment, parity=False
     )
+    replicas = _replicas(processes, endpoints)
+    asked = replicas[endpoints.services["intake"]]
     stack = Stack(
-        [links.process, *processes],
+        [links.process, *(_asking(process, asked) for process in processes)],
         Broker.APACHE,
         data_dir,
         mongodb_nodes=len(MONGODS),
@@ -81,4 +89,28 @@ def build(data_dir: Path, sabotage: str | None = None) -> Topology:
         prepare=lambda _: endpoints.write(data_dir),
         ready_timeout_seconds=180,
     )
-    return Topology(stack, endpoints, links, services, clocks)
+    return Topology(stack, endpoints, links, services, replicas, clocks)
+
+
+def _replicas(processes: Sequence[Process], endpoints: Endpoints) -> Mapping[str, Sequence[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for process in processes:
+        for service in SERVICES:
+            port = process.environment.get(f"{_prefix(service)}_HTTP_PORT")
+            if port is not None:
+                found[endpoints.services[service]].append(f"http://127.0.0.1:{port}")
+    return found
+
+
+def _asking(process: Process, intakes: Sequence[str]) -> Process:
+    """The second replica of a service asks the second of intake, as behind a load balancer."""
+    own = {
+        f"{_prefix(service)}_INTAKE_URL": intakes[-1]
+        for service in SERVICES
+        if process.name == f"{service}-{len(intakes)}"
+    }
+    return replace(process, environment={**process.environment, **own})
+
+
+def _prefix(service: str) -> str:
+    return service.upper().replace("-", "_")

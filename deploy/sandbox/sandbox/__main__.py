@@ -15,6 +15,9 @@ from sandbox.settings import Settings
 SHUTDOWN_SECONDS = 3
 """Requests held by a timeout fault are cut off after this many seconds."""
 
+KEEP_ALIVE_SECONDS = 75
+"""As reverse proxies do (nginx, ``keepalive_timeout``): longer than its clients keep an idle connection."""
+
 
 def main() -> None:
     """Read the settings and serve. Exits with 2 and a sentence when they are wrong."""
@@ -33,6 +36,7 @@ def main() -> None:
         port=settings.http_port,
         access_log=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
 
 

@@ -42,6 +42,8 @@ from contracts.topics import Topic
 from contracts.working_days import WorkCalendar
 
 log = get_logger(__name__)
+_KEEP_ALIVE_SECONDS = 75
+"""An idle connection is kept longer than clients keep theirs (aiohttp: 15 s): the one who closes first never loses a request to it."""
 
 
 @dataclass
@@ -251,6 +253,7 @@ def run(name: str, settings: ChassisSettings, build: Callable[[], FastAPI], *, p
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=int(settings.graceful_timeout_seconds),
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         loop="uvloop",
         http="httptools",
     )

@@ -1,3 +1,6 @@
-from dept_adapter.app import main
+from chassis.starting import without_collecting
+
+with without_collecting():
+    from dept_adapter.app import main
 
 main()

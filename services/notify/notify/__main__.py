@@ -1,3 +1,6 @@
-from notify.app import main
+from chassis.starting import without_collecting
+
+with without_collecting():
+    from notify.app import main
 
 main()

@@ -1,3 +1,6 @@
-from routing.app import main
+from chassis.starting import without_collecting
+
+with without_collecting():
+    from routing.app import main
 
 main()

@@ -1,3 +1,6 @@
-from sync.app import main
+from chassis.starting import without_collecting
+
+with without_collecting():
+    from sync.app import main
 
 main()

@@ -92,6 +92,7 @@ class Driver:
         self._replica = uuid.uuid4().hex
         self._lease = timedelta(seconds=settings.lease_seconds)
         self._poll = timedelta(milliseconds=settings.poll_ms)
+        self._linger = timedelta(milliseconds=settings.linger_ms)
         self.loop = Loop(f"target {target.id}", self.step, interval_seconds=self._poll.total_seconds())
 
     async def step(self) -> bool:
@@ -109,6 +110,9 @@ class Driver:
         batches = 1 if state is BreakerState.HALF_OPEN else self._limits.concurrency
         due = await self._store.due(self.target.id, batches * self._batch_size, now)
         if not due:
+            return False
+        if due < self._batch_size and now < first + self._linger:
+            self.loop.again_within((first + self._linger - now).total_seconds())
             return False
         grant = await self._store.change_quota(
             self.target.id,

@@ -170,6 +170,14 @@ class SyncSettings(ChassisSettings):
         " at a time, need no look",
     )
 
+    linger_ms: int = Field(
+        200,
+        ge=0,
+        le=60_000,
+        description="milliseconds; so long what is due waits for more, that one call and one transaction may deal with all of it. A"
+        " full batch does not wait",
+    )
+
     @model_validator(mode="after")
     def _backoff_in_order(self) -> "SyncSettings":
         if self.backoff_max_seconds < self.backoff_base_seconds:
