@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from importlib.metadata import version
 from itertools import count
 
@@ -59,6 +59,11 @@ def library_knows(year: int) -> bool:
     return True
 
 
+@lru_cache(maxsize=4096)  # some ten years: the library looks a day up in five places each time
+def _library_says(day: date) -> bool:
+    return bool(chinese_calendar.is_workday(day))
+
+
 def first_day(year: int) -> date:
     """The first day that the notice of a year may speak of: around New Year, days of December are exchanged."""
     return date(year - 1, 12, 28)
@@ -102,7 +107,7 @@ class WorkCalendar:
             if told is not None:
                 return told
         if day.year not in self.days and library_knows(day.year):
-            return bool(chinese_calendar.is_workday(day))
+            return _library_says(day)
         return day.weekday() < 5
 
     def working_days_after(self, start: date, days: int) -> Deadline:
