@@ -1,5 +1,15 @@
-"""``python -m xinfu``: the command line without its script."""
+"""The command line: ``xinfu``, and ``python -m xinfu`` without its script."""
 
-from xinfu.cli import app
+from chassis.starting import without_collecting
 
-app(prog_name="xinfu")
+with without_collecting():
+    from xinfu.cli import app
+
+
+def main() -> None:
+    """Run one command."""
+    app(prog_name="xinfu")
+
+
+if __name__ == "__main__":
+    main()

@@ -159,12 +159,16 @@ class Parking:
     async def claim_due(self, lease: timedelta) -> Document | None:
         """Take the parked key that is due longest; nobody else takes it before ``lease`` is over."""
         now = datetime.now(UTC)
+        due = {
+            "consumer": self._consumer,
+            "state": KeyState.PARKED.value,
+            "next_attempt_at": {"$lte": now},
+        }
+        # mostly nothing is parked: an update that finds nothing would still wait for the majority to catch up
+        if await self._keys.find_one(due, {"_id": 1}) is None:
+            return None
         claimed: Document | None = await self._keys.find_one_and_update(
-            {
-                "consumer": self._consumer,
-                "state": KeyState.PARKED.value,
-                "next_attempt_at": {"$lte": now},
-            },
+            due,
             {"$set": {"next_attempt_at": now + lease}},
             sort=[("next_attempt_at", ASCENDING)],
             return_document=ReturnDocument.AFTER,
