@@ -56,6 +56,7 @@ from chassis.settings import ChassisSettings
 from chassis.telemetry import links, recording, remote_context, span_context, trace_headers, tracer
 from chassis.unit_of_work import UnitOfWork
 from contracts.envelope import MalformedEventError
+from contracts.events import Event
 
 log = get_logger(__name__)
 
@@ -120,13 +121,20 @@ class ConsumerSpec:
     """What a service consumes: ``name`` is the Kafka consumer group.
 
     ``handler`` gets new events of one batch in order and changes state only through the unit of work's session. It may be
-    called again for the same events after a conflict. ``fetch_max_wait_ms`` overrides the common setting.
+    called again for the same events after a conflict. ``events``: those that concern it; others of its topics are skipped as unknown
+    ones are, and leave no trace in the inbox: a later version that wants them can have them replayed. None: all.
+    ``fetch_max_wait_ms`` overrides the common setting.
     """
 
     name: str
     topics: Sequence[str]
     handler: Handler
+    events: frozenset[type[Event]] | None = None
     fetch_max_wait_ms: int | None = None
+
+    def concerned_by(self, event: type[Event]) -> bool:
+        """Whether the handler is given such events."""
+        return self.events is None or event in self.events
 
 
 class BatchConsumer:
@@ -242,8 +250,10 @@ class BatchConsumer:
         malformed: list[Malformed] = []
         for record in records:
             match receive(record, self._max_event_bytes):
-                case Received() as received:
+                case Received() as received if self.spec.concerned_by(type(received.event)):
                     valid.append(received)
+                case Received(envelope=envelope):
+                    EVENTS_SKIPPED.labels(name, record.topic, envelope.type).inc()
                 case Unknown(type=unknown):
                     EVENTS_SKIPPED.labels(name, record.topic, self._shown_type(unknown)).inc()
                 case Malformed() as bad:

@@ -5,7 +5,6 @@ retention of the outbox is told, and the inbox keeps its ids for longer (checked
 """
 
 import asyncio
-from collections.abc import Collection as Bag
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -15,7 +14,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import AwareDatetime
 
 from chassis.auth import require
-from chassis.consumer import BatchConsumer
+from chassis.consumer import BatchConsumer, ConsumerSpec
 from chassis.db import Database, Document
 from chassis.outbox import Outbox
 from chassis.problems import Problem
@@ -159,9 +158,10 @@ def _shown(row_id: Any) -> str:
     return str(row_id)[:200]
 
 
-def _types(topics: Bag[str]) -> list[str]:
-    declared = {declaration(topic) for topic in topics}
-    return sorted({cls.TYPE for topic in declared if topic for cls in topic.events} & set(EVENTS))
+def _types(spec: ConsumerSpec) -> list[str]:
+    declared = {declaration(topic) for topic in spec.topics}
+    concerned = {cls.TYPE for topic in declared if topic for cls in topic.events if spec.concerned_by(cls)}
+    return sorted(concerned & set(EVENTS))
 
 
 async def _consumer(consumer: BatchConsumer) -> Consumer:
@@ -169,7 +169,7 @@ async def _consumer(consumer: BatchConsumer) -> Consumer:
     return Consumer(
         name=spec.name,
         topics=list(spec.topics),
-        types=_types(spec.topics),
+        types=_types(spec),
         taken_until=await consumer.taken_until(),
     )
 

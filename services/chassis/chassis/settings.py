@@ -39,7 +39,12 @@ class ChassisSettings(BaseSettings):
     )
     kafka_replication_factor: int = Field(1, ge=1, validation_alias=_shared("KAFKA_REPLICATION_FACTOR"))
     kafka_fetch_max_wait_ms: int = Field(
-        50, ge=1, le=5000, validation_alias=_shared("KAFKA_FETCH_MAX_WAIT_MS"), description="milliseconds"
+        200,
+        ge=1,
+        le=5000,
+        validation_alias=_shared("KAFKA_FETCH_MAX_WAIT_MS"),
+        description="milliseconds an idle fetch waits at the broker. An event is fetched as it comes, unless one of the same partition"
+        " was fetched just before: then it waits for the fetch that is under way",
     )
     kafka_session_timeout_ms: int = Field(
         10_000,

@@ -43,7 +43,7 @@ from dept_adapter.verifier import Verifier
 from dept_adapter.words import Listener
 
 NAME = "dept-adapter"
-FETCH_MAX_WAIT_MS = 100
+FETCH_MAX_WAIT_MS = 500
 """Longer than usual: a fetch names every partition of every department, so an idle one is not free."""
 
 

@@ -51,7 +51,7 @@ def build(settings: NotifySettings) -> FastAPI:
         handler = FactHandler(
             texts, messages, Emails(runtime.database), offices, OfficeNotices(runtime.database)
         )
-        return [ConsumerSpec(NAME, [topic.name for topic in CONSUMED], handler)]
+        return [ConsumerSpec(NAME, [topic.name for topic in CONSUMED], handler, FactHandler.EVENTS)]
 
     def loops(runtime: Runtime) -> list[Loop]:
         emails = Emails(runtime.database)

@@ -1,11 +1,12 @@
 """Events in, domain, messages and queued mails out."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
-from contracts.events import Channel, NotificationSent
-from notify.domain import application_of, distinct, is_objection
+from contracts.events import Channel, Event, NotificationSent
+from notify.domain import CHANNELS, application_of, distinct, is_objection
 from notify.offices import Offices
 from notify.store import Draft, Emails, Messages, OfficeNotices
 from notify.texts import Texts
@@ -13,6 +14,8 @@ from notify.texts import Texts
 
 class FactHandler:
     """Tells the facts of a batch in the app, queues the mails, and keeps what offices have to be told."""
+
+    EVENTS: ClassVar[frozenset[type[Event]]] = frozenset(CHANNELS) | Offices.EVENTS
 
     def __init__(
         self, texts: Texts, messages: Messages, emails: Emails, offices: Offices, notices: OfficeNotices

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from contracts.catalogue import Catalogue
 from contracts.clock import china_date
@@ -73,6 +73,8 @@ class OfficeMail:
 
 class Offices:
     """The offices of the catalogue, and which of them is told what."""
+
+    EVENTS: ClassVar[frozenset[type[Event]]] = frozenset({ReviewReminded, ReferralOverdue})
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue

@@ -80,7 +80,10 @@ def build(settings: SyncSettings) -> FastAPI:
         app.state.sending = sending = Sending(
             LetterStore(runtime.database), store, policies, settings.letter_policy(catalogue.calendar)
         )
-        return [ConsumerSpec(NAME, [topic.name for topic in CONSUMED], in_turn(decisions, sending))]
+        concerned = DecisionHandler.EVENTS | Sending.EVENTS
+        return [
+            ConsumerSpec(NAME, [topic.name for topic in CONSUMED], in_turn(decisions, sending), concerned)
+        ]
 
     def loops(runtime: Runtime) -> list[Loop]:
         store: Store = app.state.store

@@ -1,6 +1,7 @@
 """Decisions in, desired states out. What became of letters: ``sync.sending``."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, get_args
 
 from chassis.consumer import Handler
 from chassis.inbox import Received
@@ -45,6 +46,8 @@ def in_turn(*handlers: Handler) -> Handler:
 
 class DecisionHandler:
     """Sets the desired state of every record that a batch decides on, lets expire or changes, at every target that shows such records."""
+
+    EVENTS: ClassVar[frozenset[type[Event]]] = frozenset(get_args(_Ruling))
 
     def __init__(
         self,

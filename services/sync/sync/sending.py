@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import ClassVar
 
 from chassis.inbox import Received
 from chassis.logs import get_logger
 from chassis.unit_of_work import UnitOfWork
-from contracts.events import VendorLetterSent, VendorLetterUndelivered
+from contracts.events import Event, VendorLetterSent, VendorLetterUndelivered
 from sync.domain import Delivery, Policy, Record, after_sending, delivery_id
 from sync.facts import letter_fact
 from sync.history import Fact
@@ -33,6 +34,8 @@ class Word:
 
 class Sending:
     """Takes in such words: a letter leaves once, whoever says so."""
+
+    EVENTS: ClassVar[frozenset[type[Event]]] = frozenset({VendorLetterSent, VendorLetterUndelivered})
 
     def __init__(
         self, letters: LetterStore, store: Store, policies: Mapping[str, Policy], policy: LetterPolicy

@@ -16,7 +16,7 @@ from contracts.topics import inbound_topic
 from dept_adapter.kinds.port import Health, Parts
 from dept_adapter.words import Listener, Refused, Word
 
-FETCH_MAX_WAIT_MS = 100
+FETCH_MAX_WAIT_MS = 500
 _NOT_THEIRS = frozenset({ProblemCode.UNKNOWN_ITEM, ProblemCode.WRONG_DEPARTMENT})
 
 
