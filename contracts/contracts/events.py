@@ -961,15 +961,11 @@ class LetterChannel(StrEnum):
     DOWNLOAD = "download"
 
 
-class VendorLetterIssued(ItemEvent):
-    """A vendor that still shows a repaired record, or that is told by letter alone, was written to (函告). The letter
-    itself: sync, by ``letter_id``.
-    """
+class IssuedLetter(Event):
+    """What both events about a letter to a vendor (函告) carry. The letter itself: sync, by ``letter_id``."""
 
-    TYPE = "cn.xinfu.vendorletter.issued.v1"
-    TOPIC = "xinfu.propagation"
-    KEY = "record_id"
-
+    record_id: RecordId
+    subject_id: SubjectId
     letter_id: str = Field(pattern=r"^vlt_[0-9a-f]{32}$")
     number: str = Field(description="文号 of the letter", max_length=128)
     step: int = Field(
@@ -988,6 +984,27 @@ class VendorLetterIssued(ItemEvent):
         None, description="How the supervisor's copy leaves; null: there is none"
     )
     issued_at: Timestamp
+
+
+class VendorLetterIssued(IssuedLetter, ItemEvent):
+    """A vendor that still shows a repaired record, or that is told by letter alone, was written to about the decision on an item."""
+
+    TYPE = "cn.xinfu.vendorletter.issued.v1"
+    TOPIC = "xinfu.propagation"
+    KEY = "record_id"
+
+
+class RecordLetterIssued(IssuedLetter):
+    """A vendor was written to about a record on its own account (PublicationChanged): withdrawn, shielded, published again. No item."""
+
+    TYPE = "cn.xinfu.recordletter.issued.v1"
+    TOPIC = "xinfu.propagation"
+    KEY = "record_id"
+
+    record: RecordFacts
+    change: PublicationChange | None = Field(
+        None, description="What changed; null: its publication period has passed"
+    )
 
 
 class TargetOverdue(TargetEvent):

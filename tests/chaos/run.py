@@ -29,7 +29,7 @@ _LOAD_SHARE = 0.9
 """Of the window of faults; the rest of it is for what was filed last."""
 _LATE_SECONDS = 1200
 """For the applications that were not taken while faults went on: everybody is to be answered."""
-_DRAIN_SECONDS = 600
+_DRAIN_SECONDS = 1200
 _STALL_SECONDS = 200
 """Longer than any lease or pause, and than a clock was wrong."""
 _LOOK_SECONDS = 2.0

@@ -16,6 +16,7 @@ from xinfu_local import Broker, Process, Stack
 REPLICAS = dict.fromkeys(SERVICES, 2)
 MONGODS = ("mongodb", "mongodb-2", "mongodb-3")
 _HOOKS = Path(__file__).resolve().parent / "hooks"
+_LESS_URGENT = ("nice", "-n", "5")
 _TARGET_DELAY_SECONDS = 1
 """So that some decisions come while an older one is being told."""
 _SETTINGS = {
@@ -83,7 +84,7 @@ def build(data_dir: Path, sabotage: str | None = None) -> Topology:
     replicas = _replicas(processes, endpoints)
     asked = replicas[endpoints.services["intake"]]
     stack = Stack(
-        [links.process, *(_asking(process, asked) for process in processes)],
+        [links.process, *(_as_deployed(process, asked) for process in processes)],
         Broker.APACHE,
         data_dir,
         mongodb_nodes=len(MONGODS),
@@ -104,14 +105,17 @@ def _replicas(processes: Sequence[Process], endpoints: Endpoints) -> Mapping[str
     return found
 
 
-def _asking(process: Process, intakes: Sequence[str]) -> Process:
-    """The second replica of a service asks the second of intake, as behind a load balancer."""
+def _as_deployed(process: Process, intakes: Sequence[str]) -> Process:
+    """The second replica of a service asks the second of intake, as behind a load balancer; and services leave the processor to Kafka
+    and MongoDB, which have machines of their own elsewhere.
+    """
     own = {
         f"{_prefix(service)}_INTAKE_URL": intakes[-1]
         for service in SERVICES
         if process.name == f"{service}-{len(intakes)}"
     }
-    return replace(process, environment={**process.environment, **own})
+    command = [*_LESS_URGENT, *process.command]
+    return replace(process, command=command, environment={**process.environment, **own})
 
 
 def _prefix(service: str) -> str:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from e2e.people import Company, Document, World
+from e2e.test_publication import ruling, shield
 
 from contracts.errors import ProblemCode
 from support import eventually
@@ -229,4 +230,46 @@ async def test_a_letter_that_cannot_be_mailed_is_taken_there_by_a_person_and_fol
         "GET", world.url("sync", f"/v1/vendor-letters/{new['_id']}/preview"), await world.ops()
     )
     assert "恢复展示该记录" in str(preview.ok())
+    assert await told.findings() == []
+
+
+async def test_a_shield_and_its_end_are_told_by_letter_without_any_application(world: World) -> None:
+    told = Told(world, company := await world.company())
+    (await shield(world, ruling("（2026）浙01破21号", told.record))).ok()
+    letter = await told.released()
+    await told.until("dispatch", "sent_at")
+    found = told.letter() or {}
+    assert (found["application_id"], found["item_id"]) == (None, None)
+    mails = (await world.ask("GET", world.url("sandbox", f"/mail?to=letters@{PAPER}.example"))).ok()
+    (mail,) = [each for each in mails if found["number"] in each["subject"]]
+    assert "告知失信记录公示变动" in mail["subject"]
+    preview = await world.ask(
+        "GET", world.url("sync", f"/v1/vendor-letters/{letter}/preview"), await world.ops()
+    )
+    shown = str(preview.ok())
+    assert "（2026）浙01破21号" in shown
+    assert "暂停展示该记录" in shown
+    messages = world.url("notify", "/v1/subjects/me/messages")
+
+    async def told_about_it() -> bool:
+        own = (await world.ask("GET", messages, company.token)).ok()["messages"]
+        return any("公示变动" in each["title"] for each in own)
+
+    await eventually(told_about_it, 40)
+    await xinfu(world, "letters", "answer", letter, "--text", "已暂停展示", "--done")
+    assert (await told.row())["settled"]
+    # the plan failed: it may be shown again, and the letters about the shield are over
+    ended = ruling("（2026）浙01破22号", told.record, outcome="failed")
+    (await shield(world, ended, "/end")).ok()
+
+    async def told_anew() -> bool:
+        found = told.letter()
+        return bool(found and found["version"] == 2 and found["state"] == "draft")
+
+    await eventually(told_anew, 40)
+    new = (told.letter() or {})["_id"]
+    await xinfu(world, "letters", "discard", new, "--reason", "该平台从未展示")
+    again = await xinfu(world, "letters", "restore", new)
+    assert "草稿" in again
+    assert (told.letter() or {})["state"] == "draft"
     assert await told.findings() == []

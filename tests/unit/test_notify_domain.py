@@ -23,6 +23,7 @@ from contracts.events import (
     Channel,
     Event,
     FollowUpDue,
+    IssuedLetter,
     ItemClosed,
     ItemRouted,
     LetterChannel,
@@ -157,11 +158,11 @@ def test_one_message_for_each_fact_and_channel() -> None:
         RepairRevoked,
         ObjectionDecided,
         ApplicationCompleted,
-        VendorLetterIssued,
+        IssuedLetter,
     )
     # each told event of ALL is a fact of its own
-    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 29 * 2 + 1
-    assert len(by_channel[Channel.EMAIL]) == sum(isinstance(event, mailed) for event in told) == 26
+    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 30 * 2 + 1
+    assert len(by_channel[Channel.EMAIL]) == sum(isinstance(event, mailed) for event in told) == 28
     assert set(by_channel[Channel.EMAIL]) < set(by_channel[Channel.IN_APP])
 
 

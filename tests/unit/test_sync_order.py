@@ -6,10 +6,16 @@ from datetime import timedelta
 import pytest
 from unit.target_samples import KEY, policy
 from unit.test_sync_domain import RECORD_ID, START, granted, revoked
-from unit.test_sync_properties import expiry
+from unit.test_sync_properties import changed, expiry
 
 from contracts.clock import china_date
-from contracts.events import PropagationCompleted, TargetAcknowledged, TargetDrifted, TargetVerified
+from contracts.events import (
+    PropagationCompleted,
+    PublicationChange,
+    TargetAcknowledged,
+    TargetDrifted,
+    TargetVerified,
+)
 from contracts.http.target import RecordView, RepairResult, RepairStatus
 from contracts.records import DisplayState
 from contracts.working_days import LIBRARY_CALENDAR
@@ -26,7 +32,9 @@ from sync.domain import (
     complete,
     hold,
     idempotency_key,
+    join,
     next_action,
+    on_change,
     on_decision,
     on_expiry,
     parse_idempotency_key,
@@ -191,11 +199,26 @@ def test_letters_are_never_pushed_and_nobody_waits_for_them() -> None:
     assert after_letter(nation, record, POLICIES["nation"], START) == (nation, ()), "it is pushed to"
 
 
-def test_nobody_is_written_to_about_what_nobody_decided() -> None:
+def test_whoever_is_told_by_letter_hears_of_a_shield_and_of_its_end_but_of_a_period_that_passed_only_if_told_before() -> (
+    None
+):
     expired = on_expiry(None, expiry(1), ["nation", "paper"], POLICIES, {})
     assert expired is not None
     assert expired.targets == ("nation",)
     assert on_expiry(None, expiry(1), ["paper"], POLICIES, {}) is None
+    shielded = on_change(None, changed(1, 1, PublicationChange.SHIELDED), ["paper"], POLICIES, {})
+    assert shielded is not None
+    paper = delivery("paper", shielded)
+    assert (paper.next_action_at, paper.differs_since) == (START, START), "a letter is to be drafted"
+    over = on_expiry(shielded, expiry(1), ["nation", "paper"], POLICIES, {})
+    assert over is not None
+    assert over.targets == ("nation", "paper")
+    failed = on_change(shielded, changed(1, 2, PublicationChange.PLAN_FAILED), ["paper"], POLICIES, {})
+    assert failed is not None
+    assert (failed.version, failed.state, failed.targets) == (2, DisplayState.PUBLISHED, ("paper",))
+    assert join(shielded, "paper", {}, POLICIES, START) is not None
+    for nothing_to_hide in (failed, expired):
+        assert join(nothing_to_hide, "paper", {}, POLICIES, START) is None
 
 
 def test_what_a_person_saw_counts_where_nobody_else_can_look() -> None:

@@ -9,11 +9,11 @@ from unit.test_certificate import ID_NUMBER, RECORD, SUBJECT
 
 from contracts.catalogue import LetterOffice, load_catalogue
 from contracts.clock import china_date
-from contracts.events import LetterChannel
+from contracts.events import LetterChannel, PublicationChange
 from contracts.http.intake import Subject
 from contracts.records import DisplayState, SubjectType
 from contracts.working_days import LIBRARY_CALENDAR
-from sync.domain import Delivery
+from sync.domain import Delivery, Ruling
 from sync.vendor_letters import (
     Answer,
     Dispatch,
@@ -162,7 +162,6 @@ def test_one_that_is_told_by_letter_is_told_at_once_and_once_more_and_nothing_is
     revoked = replace(GRANTED, state=DisplayState.PUBLISHED)
     for record in (GRANTED, revoked):
         assert next_step(DELIVERY, record, PAPER, {}, POLICY, today) is LetterStep.FIRST
-    assert next_step(DELIVERY, replace(GRANTED, application_id=None), PAPER, {}, POLICY, today) is None
     first = replace(letter(LetterStep.FIRST, LetterState.RELEASED, SINCE), seen=None, official=None)
     unsent = replace(first, dispatch=Dispatch(LetterChannel.DOWNLOAD, problem="拒收"))
     later = today + timedelta(days=60)
@@ -192,6 +191,45 @@ def test_one_that_is_told_by_letter_is_told_at_once_and_once_more_and_nothing_is
             assert "仍" not in text
             assert made.table is None
             assert bool(made.copies_to) is (step is second)
+
+
+def test_what_becomes_of_a_record_on_its_own_account_is_told_by_letter_alone_and_names_no_decision_on_a_repair() -> (
+    None
+):
+    assert PAPER.letters is not None
+    subject = Subject(
+        subject_id=SUBJECT, subject_type=SubjectType.LEGAL_PERSON, code="91330100MA27XF1Q0T", name="某公司"
+    )
+    asked = {
+        DisplayState.SHIELDED: "暂停展示该记录",
+        DisplayState.PUBLISHED: "恢复展示该记录",
+        DisplayState.PUBLICATION_ENDED: "停止展示该记录",
+    }
+    told = replace(
+        letter(LetterStep.FIRST, LetterState.DRAFT),
+        seen=None,
+        official=None,
+        application_id=None,
+        item_id=None,
+    )
+    own = replace(GRANTED, application_id=None, item_id=None, decision_number="（2026）浙01破1号")
+    texts = set()
+    for change in PublicationChange:
+        for state, words in asked.items():
+            word = Ruling(state, SINCE, own.decision_number, revision=1, change=change)
+            record = replace(own, state=state, word=word)
+            assert next_step(DELIVERY, record, PAPER, {}, POLICY, china_date(SINCE)) is LetterStep.FIRST
+            assert next_step(DELIVERY, record, VENDOR, {}, POLICY, date(2027, 1, 1)) is None
+            made = compose(told, record, PAPER, PAPER.letters, subject, None, {}, POLICY, date(2026, 10, 1))
+            assert words in made.closing[0]
+            assert "修复决定" not in made.model_dump_json()
+            assert own.decision_number in made.paragraphs[0]
+            assert "公示变动" in made.title
+            texts.add(made.paragraphs[0])
+    assert len(texts) == len(PublicationChange), "each says what happened"
+    expired = replace(own, state=DisplayState.PUBLICATION_ENDED, expired=True)
+    made = compose(told, expired, PAPER, PAPER.letters, subject, None, {}, POLICY, date(2026, 10, 1))
+    assert "公示期已届满" in made.paragraphs[0]
 
 
 def test_a_second_letter_is_copied_to_its_supervisor_and_a_report_goes_to_nobody() -> None:

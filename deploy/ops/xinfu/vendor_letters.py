@@ -135,11 +135,23 @@ def release_notices(
 
 @letters_app.command("discard")
 def discard(letter: LetterId, reason: Reason, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """不采用一份草稿，写明原因；同一发现不再起草。"""
+    """不采用一份草稿，写明原因；同一发现不再起草，除非 letters restore。"""
 
     async def work(services: Services) -> bool:
         await services.client.call("POST", _url(services, f"/{letter}/discard"), {"reason": reason})
         console.print("已记下：不采用")
+        return True
+
+    operate(data_dir, work)
+
+
+@letters_app.command("restore")
+def restore(letter: LetterId, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """恢复一份不采用的草稿；其所涉不一致已了结的，不能恢复。"""
+
+    async def work(services: Services) -> bool:
+        await services.client.call("POST", _url(services, f"/{letter}/restore"))
+        console.print("已恢复为草稿，等待签发")
         return True
 
     operate(data_dir, work)

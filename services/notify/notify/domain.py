@@ -10,6 +10,7 @@ from contracts.events import (
     Channel,
     Event,
     FollowUpDue,
+    IssuedLetter,
     ItemClosed,
     ItemReferred,
     ItemReopened,
@@ -24,6 +25,7 @@ from contracts.events import (
     ObjectionWithdrawn,
     PropagationCompleted,
     PublicationChanged,
+    RecordLetterIssued,
     RepairGranted,
     RepairNoticeServed,
     RepairRecognised,
@@ -71,6 +73,7 @@ CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
     PropagationCompleted: (Channel.IN_APP,),
     ApplicationCompleted: (Channel.IN_APP, Channel.EMAIL),
     VendorLetterIssued: (Channel.IN_APP, Channel.EMAIL),
+    RecordLetterIssued: (Channel.IN_APP, Channel.EMAIL),
 }
 """The facts that are told. Everything is in the app; an e-mail goes out when a case begins, ends, when the
 applicant has to act, or a right to object arises. The e-mail about a vendor letter is the letter itself, to the vendor."""
@@ -105,6 +108,7 @@ TellableEvent = (
     | PropagationCompleted
     | ApplicationCompleted
     | VendorLetterIssued
+    | RecordLetterIssued
 )
 
 
@@ -144,7 +148,7 @@ def fact_id(event: TellableEvent) -> str:
             return f"{event.TYPE}~{event.application_id}"
         case PropagationCompleted():
             return f"{event.TYPE}~{event.item_id}~{event.version}"
-        case VendorLetterIssued():
+        case IssuedLetter():
             return f"{event.TYPE}~{event.letter_id}"
         case FollowUpDue():
             return f"{event.TYPE}~{event.item_id}~{event.days}"
@@ -165,7 +169,7 @@ def notices(event: Event) -> list[Notice]:
     if not isinstance(event, TellableEvent):
         return []
     fact = fact_id(event)
-    by_hand = isinstance(event, VendorLetterIssued) and event.channel is not LetterChannel.EMAIL
+    by_hand = isinstance(event, IssuedLetter) and event.channel is not LetterChannel.EMAIL
     # of a subject without an application intake knows whether it has left an address
     unknown = isinstance(event, RepairNoticeServed) and not event.by_email
     told = [
@@ -173,14 +177,16 @@ def notices(event: Event) -> list[Notice]:
         for channel in CHANNELS[type(event)]
         if not ((by_hand or unknown) and channel is Channel.EMAIL)
     ]
-    if isinstance(event, VendorLetterIssued) and event.copy_channel is LetterChannel.EMAIL:
+    if isinstance(event, IssuedLetter) and event.copy_channel is LetterChannel.EMAIL:
         told.append(Notice(f"{fact}~copy", Channel.EMAIL, event, to_supervisor=True))
     return told
 
 
 def application_of(event: TellableEvent) -> str | None:
     """The application of what is told; of an objection to a record its own id stands for one; None: about a record alone."""
-    return None if isinstance(event, RepairNoticeServed | PublicationChanged) else event.application_id
+    if isinstance(event, RepairNoticeServed | PublicationChanged | RecordLetterIssued):
+        return None
+    return event.application_id
 
 
 def is_objection(application_id: str | None) -> bool:

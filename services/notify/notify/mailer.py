@@ -109,7 +109,11 @@ class Mailer:
         deliveries.results |= dict.fromkeys((mail.id for mail in exhausted), INTERRUPTED)
         asked = {mail.application_id for mail in mails if mail.application_id and not mail.vendor_letter}
         objections = {id_ for id_ in asked if is_objection(id_)}
-        subjects = {mail.subject_id for mail in mails if mail.subject_id and mail.application_id is None}
+        subjects = {
+            mail.subject_id
+            for mail in mails
+            if mail.subject_id and mail.application_id is None and not mail.vendor_letter
+        }
         contacts: dict[str, str | None] = {}
         try:
             if applications := asked - objections:

@@ -12,7 +12,7 @@ from typing import Any
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
 from chassis.db import Collection, CollectionSpec, Database, Document, Session
-from contracts.events import Channel, ReminderLevel, VendorLetterIssued
+from contracts.events import Channel, IssuedLetter, ReminderLevel
 from notify.domain import MailState, Notice, application_of, notice_id
 from notify.offices import OfficeMail, OfficeNotice
 from notify.texts import Text
@@ -52,7 +52,7 @@ class Draft:
     def vendor_letter(self) -> Document | None:
         """What is attached and to whom it goes, when it does not go to the applicant."""
         event = self.notice.event
-        if not isinstance(event, VendorLetterIssued):
+        if not isinstance(event, IssuedLetter):
             return None
         return {
             "letter_id": event.letter_id,

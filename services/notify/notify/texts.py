@@ -11,7 +11,7 @@ from jinja2 import PackageLoader, StrictUndefined, select_autoescape
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from contracts.clock import china_date
-from contracts.events import Channel, Event, OfficeNotified, VendorLetterIssued
+from contracts.events import Channel, Event, IssuedLetter, OfficeNotified
 from notify.domain import CHANNELS, TellableEvent
 from notify.offices import OfficeMail
 
@@ -60,7 +60,7 @@ class Texts:
         self, event: TellableEvent, channel: Channel = Channel.IN_APP, *, to_supervisor: bool = False
     ) -> Text:
         """Title and text for an event. The e-mail of a vendor letter is to the vendor or its supervisor, not to the applicant."""
-        if isinstance(event, VendorLetterIssued) and channel is Channel.EMAIL:
+        if isinstance(event, IssuedLetter) and channel is Channel.EMAIL:
             return _text(self._to_vendor.render(event=event, to_supervisor=to_supervisor))
         return _text(self._templates[type(event)].render(event=event))
 

@@ -298,7 +298,7 @@ def on_expiry(
     trace: Mapping[str, str],
 ) -> Record | None:
     """The record when its publication has ended by itself; None when something was decided about it, or this is known."""
-    # nobody decided, so there is nothing to write a letter about
+    # whoever counts the period by the record itself needs no letter about its end
     targets = [target for target in targets if not policies[target].by_letter]
     if decision_on(record) is not None or (record is None and not targets):
         return None
@@ -324,8 +324,6 @@ def on_change(
 
     The version stays the same where nothing that is shown changes: it is remembered for the day a repair is revoked.
     """
-    # nobody decided, so there is nothing to write a letter about
-    targets = [target for target in targets if not policies[target].by_letter]
     known = record.word if record else None
     if known is not None and event.revision <= known.revision:
         return None
@@ -436,8 +434,9 @@ def join(
     known = target_id in record.targets and current is not None and current.desired_version == record.version
     if known and not (anew and current is not None and current.differs_since is not None):
         return None
-    # nobody decided, so there is nothing to write a letter about
-    if record.item_id is None and policy.by_letter:
+    # nobody decided, and it shows the record or counts its period: there is nothing to write a letter about
+    published = record.state is DisplayState.PUBLISHED
+    if policy.by_letter and record.item_id is None and (record.expired or published):
         return None
     looked_at = record.look_first + ((target_id,) if record.expired and policy.reads_back else ())
     joined = replace(

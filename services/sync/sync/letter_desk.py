@@ -21,7 +21,7 @@ from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Catalogue, LetterOffice, Target
 from contracts.clock import china_date
 from contracts.errors import ProblemCode
-from contracts.events import VendorLetterIssued
+from contracts.events import IssuedLetter, RecordLetterIssued, VendorLetterIssued
 from contracts.history import HistoryEntry
 from contracts.http.intake import Subject
 from contracts.http.target import RecordView
@@ -43,6 +43,7 @@ from sync.vendor_letters import (
     Sighting,
     VendorLetter,
     answer_by,
+    change_of,
     closed,
     compose,
     dispatches,
@@ -209,8 +210,6 @@ class LetterDesk:
             current = (await self._store.records([record.record_id], unit.session)).get(record.record_id)
             if current is None or current.version != record.version:
                 return None
-            if current.application_id is None or current.item_id is None:
-                return None
             deliveries = await self._store.deliveries([current], unit.session)
             now_at = deliveries[delivery.id]
             if now_at.differs_since is None:
@@ -361,6 +360,30 @@ class LetterDesk:
             raise Problem(ProblemCode.INVALID_TRANSITION, "只有草稿可以不采用：这份函已签发或已失效。")
         return done
 
+    async def restore(self, id_: str, by: str) -> VendorLetter:
+        """A discarded draft is a draft again, while its finding lasts; repeated, it changes nothing. Raises Problem."""
+
+        async def work(unit: UnitOfWork) -> VendorLetter | None:
+            letter = await self.letters.get(id_, unit.session)
+            if letter is None or letter.state is not LetterState.DISCARDED:
+                return letter
+            record, delivery = await self._current(letter, unit)
+            if ended(letter, delivery, record):
+                return None
+            draft = replace(letter, state=LetterState.DRAFT, decided_by=None, reason=None)
+            await self.letters.save(draft, unit.session)
+            await self._tell(unit, draft, "restored", restored_by=by)
+            return draft
+
+        await self.get(id_)
+        done = await self._outbox.run(work)
+        if done is None or done.state is not LetterState.DRAFT:
+            raise Problem(
+                ProblemCode.INVALID_TRANSITION,
+                "只有不采用的草稿可以恢复，且其所涉不一致仍在：这份函已签发、已失效，或对方现已与决定一致。",
+            )
+        return done
+
     async def sent(
         self, id_: str, by: str, sent_at: datetime, reference: str, *, to_supervisor: bool
     ) -> VendorLetter:
@@ -464,21 +487,22 @@ class LetterDesk:
         await self._store.history.append([fact], unit.now, unit.session)
 
 
-def _issued(letter: VendorLetter, record: Record, target: Target, now: datetime) -> VendorLetterIssued:
+def _issued(letter: VendorLetter, record: Record, target: Target, now: datetime) -> IssuedLetter:
     assert letter.dispatch is not None  # noqa: S101 (a report is not issued)
-    return VendorLetterIssued(
-        application_id=letter.application_id,
-        item_id=letter.item_id,
-        record_id=letter.record_id,
-        subject_id=letter.subject_id,
-        letter_id=letter.id,
-        number=letter.number or "",
-        step=letter.step.value,
-        target_id=target.id,
-        target_name=target.name,
-        channel=letter.dispatch.channel,
-        notice=letter.notice,
-        state=record.state,
-        copy_channel=letter.copy and letter.copy.channel,
-        issued_at=now,
-    )
+    told = {
+        "record_id": letter.record_id,
+        "subject_id": letter.subject_id,
+        "letter_id": letter.id,
+        "number": letter.number,
+        "step": letter.step.value,
+        "target_id": target.id,
+        "target_name": target.name,
+        "channel": letter.dispatch.channel,
+        "notice": letter.notice,
+        "state": record.state,
+        "copy_channel": letter.copy and letter.copy.channel,
+        "issued_at": now,
+    }
+    if letter.item_id is None:
+        return RecordLetterIssued(**told, record=record.facts, change=change_of(record))
+    return VendorLetterIssued(**told, application_id=letter.application_id, item_id=letter.item_id)

@@ -65,7 +65,7 @@ class LetterView(BaseModel):
     state: LetterState
     target_id: str
     record_id: str
-    application_id: str
+    application_id: str | None
     since: datetime
     notice: bool
     seen: SightingView | None
@@ -185,8 +185,14 @@ async def release(letter_id: LetterId, operator: Operator, desk: Desk) -> Letter
 
 @router.post("/{letter_id}/discard", summary="不采用草稿")
 async def discard(letter_id: LetterId, body: DiscardBody, operator: Operator, desk: Desk) -> LetterView:
-    """写明原因；同一发现不会再起草。"""
+    """写明原因；同一发现不会再起草，可以恢复。"""
     return letter_view(await desk.discard(letter_id, operator.sub, body.reason))
+
+
+@router.post("/{letter_id}/restore", summary="恢复不采用的草稿")
+async def restore(letter_id: LetterId, operator: Operator, desk: Desk) -> LetterView:
+    """重新成为待签发的草稿；对方已与决定一致、或另有决定的，不能恢复。"""
+    return letter_view(await desk.restore(letter_id, operator.sub))
 
 
 @router.post("/{letter_id}/sent", summary="登记已由人送出")

@@ -16,7 +16,7 @@ from enum import IntEnum, StrEnum
 from chassis.letter import Letter, LetterTable
 from contracts.catalogue import LetterOffice, Protocol, Target
 from contracts.clock import CHINA_STANDARD_TIME, china_date
-from contracts.events import LetterChannel
+from contracts.events import LetterChannel, PublicationChange
 from contracts.http.intake import Subject
 from contracts.records import DisplayState, SubjectType
 from contracts.working_days import LIBRARY_CALENDAR, WorkCalendar
@@ -50,9 +50,23 @@ _DECIDED = {
     DisplayState.PUBLISHED: ("撤销修复", "恢复公示"),
 }
 _OTHERWISE = ("另作决定", "照该决定展示")
+_CHANGED = {
+    PublicationChange.WITHDRAWN: "已由其来源撤回，应当停止展示",
+    PublicationChange.PUBLISHED_AGAIN: "重新公示，可以恢复展示",
+    PublicationChange.SHIELDED: "在重整计划、和解协议执行期间临时屏蔽，应当暂停展示",
+    PublicationChange.PLAN_PERFORMED: "因重整计划、和解协议已执行完毕，应当终止公示",
+    PublicationChange.PLAN_FAILED: "因重整计划、和解协议未能执行，临时屏蔽结束，可以恢复展示",
+    PublicationChange.REPAIRED_ELSEWHERE: "已在别处修复，应当终止公示",
+}
 _ASKED = {
     DisplayState.PUBLICATION_ENDED: "停止展示该记录（或将其标注为已修复）",
     DisplayState.PUBLISHED: "恢复展示该记录",
+    DisplayState.SHIELDED: "暂停展示该记录，直至另行函告",
+}
+_ASKED_OF_CHANGED = {**_ASKED, DisplayState.PUBLICATION_ENDED: "停止展示该记录"}
+_CHANGE_TITLES = {
+    LetterStep.FIRST: "关于告知失信记录公示变动的函",
+    LetterStep.SECOND: "关于再次告知失信记录公示变动的函",
 }
 
 
@@ -101,7 +115,7 @@ class Dispatch:
 class VendorLetter:
     """One letter of one finding. ``since``: from when on the vendor shows something else. ``printed``: the letter as it was released.
 
-    ``due_on``: by when an answer is asked for. ``closed_at``: when the vendor was seen right, which ends the finding. ``seen`` None: it
+    ``item_id`` None: nobody decided on a repair, it tells what became of the record itself. ``due_on``: by when an answer is asked for. ``closed_at``: when the vendor was seen right, which ends the finding. ``seen`` None: it
     tells the decision alone. ``dispatch``: of a released letter, ``copy`` of the one for the supervisor; a report is not sent.
     """
 
@@ -112,8 +126,8 @@ class VendorLetter:
     target_id: str
     record_id: str
     version: int
-    application_id: str
-    item_id: str
+    application_id: str | None
+    item_id: str | None
     subject_id: str
     since: datetime
     seen: Sighting | None
@@ -171,11 +185,12 @@ def next_step(
 
     A draft waits for a person, a letter that a person has to take there waits for that, and what a person discarded is not written again.
     """
-    # a record that was never applied for has no decision to write about
-    if record.application_id is None or record.item_id is None or delivery.differs_since is None:
+    if delivery.differs_since is None:
         return None
     notice = target.protocol is Protocol.LETTER
-    if record.state is not DisplayState.PUBLICATION_ENDED and not notice:
+    # one that can be looked at is asked to follow a decision; a record that was never applied for has none
+    repaired = record.item_id is not None and record.state is DisplayState.PUBLICATION_ENDED
+    if not repaired and not notice:
         return None
     if not letters:
         if notice:
@@ -247,7 +262,8 @@ def compose(
     due = letter.due_on or answer_by(letter.step, policy, today)
     paragraphs = [_decided(record, subject)]
     if letter.seen is None:
-        paragraphs.append(f"贵单位（{target.name}）目前没有与我平台相连的接口，谨以函告知上述决定。")
+        what = "决定" if record.item_id else "变动"
+        paragraphs.append(f"贵单位（{target.name}）目前没有与我平台相连的接口，谨以函告知上述{what}。")
     else:
         paragraphs.append(
             f"自{_time(max(letter.since, record.decided_at))}起，{target.name}的展示与上述决定不一致，我平台持续推送修复结果；"
@@ -266,8 +282,9 @@ def compose(
             "是否暂停、何时恢复，由有权单位决定。"
         )
     elif letter.notice:
+        asked = (_ASKED if record.item_id else _ASKED_OF_CHANGED).get(record.state, "按上述决定展示")
         closing = (
-            f"为使公众所见与决定一致，商请贵单位于{_day(due)}前{_ASKED.get(record.state, '按上述决定展示')}，将办理结果函复我平台，并写明本函文号。"
+            f"为使公众所见与“信用中国”网站一致，商请贵单位于{_day(due)}前{asked}，将办理结果函复我平台，并写明本函文号。"
             "如所述与贵单位掌握的情况不符，也请函告，以便共同核实。"
         )
     else:
@@ -277,7 +294,7 @@ def compose(
         )
     return Letter(
         issuer=policy.issuer,
-        title=(_NOTICE_TITLES if letter.notice else _TITLES)[letter.step],
+        title=_title(letter),
         number=letter.number or "（编号待签发）",
         addressee=(office.supervisor or "信用主管部门") if report else office.office,
         paragraphs=tuple(paragraphs),
@@ -293,6 +310,12 @@ def compose(
         copies_to=(office.supervisor,) if letter.step is LetterStep.SECOND and office.supervisor else (),
         note=_note(letter),
     )
+
+
+def _title(letter: VendorLetter) -> str:
+    if not letter.notice:
+        return _TITLES[letter.step]
+    return (_NOTICE_TITLES if letter.item_id else _CHANGE_TITLES)[letter.step]
 
 
 def _note(letter: VendorLetter) -> str | None:
@@ -314,12 +337,22 @@ def answer_by(step: LetterStep, policy: LetterPolicy, released_on: date) -> date
 def _decided(record: Record, subject: Subject) -> str:
     # a vendor is never told of natural persons (catalogue), and no ID number is ever written
     code = "" if subject.subject_type is SubjectType.NATURAL_PERSON else f"（统一社会信用代码{subject.code}）"
-    decided, shown = _DECIDED.get(record.state, _OTHERWISE)
-    return (
+    recorded = (
         f"{subject.name}{code}因{record.facts.authority_name}{_day(record.facts.decided_on)}作出的"
-        f"{record.facts.document_number}被记入失信记录，已于{_day(record.decided_at)}经信用修复决定（{record.decision_number}）"
-        f"{decided}，应当{shown}。"
+        f"{record.facts.document_number}被记入失信记录，"
     )
+    if record.item_id is None:
+        changed = "公示期已届满，应当终止公示" if (change := change_of(record)) is None else _CHANGED[change]
+        return f"{recorded}自{_day(record.decided_at)}起{changed}（{record.decision_number}）。"
+    decided, shown = _DECIDED.get(record.state, _OTHERWISE)
+    return f"{recorded}已于{_day(record.decided_at)}经信用修复决定（{record.decision_number}）{decided}，应当{shown}。"
+
+
+def change_of(record: Record) -> PublicationChange | None:
+    """What became of a record on its own account, where that prevails; None: its period has passed, or a repair was decided on."""
+    if record.item_id is not None or record.expired or record.word is None:
+        return None
+    return record.word.change
 
 
 def _evidence(letter: VendorLetter, target: Target, official_name: str | None) -> LetterTable | None:
