@@ -204,7 +204,9 @@ async def test_doctor(world: World) -> None:
     world.stack.stop_process("notify")
     admin, lifetime = world.database("sync").client.admin, "transactionLifetimeLimitSeconds"
     before = admin.command({"getParameter": 1, lifetime: 1})[lifetime]
+    window = "minSnapshotHistoryWindowInSeconds"
     admin.command({"setParameter": 1, lifetime: 60})
+    admin.command({"setParameter": 1, window: 300})
     try:
         found = await xinfu(world, "doctor")
         assert found.status == 1
@@ -216,6 +218,7 @@ async def test_doctor(world: World) -> None:
         ]
         assert "outbox.by_topic" in wrong[1]
         assert f"{lifetime}=15" in found.text
+        assert f"{window}=0" in found.text
         assert "✓ 历史签名头" in found.text
         for command in (["dlq", "list"], ["outbox", "status"], ["lag"]):
             ended = await xinfu(world, *command)
@@ -223,6 +226,7 @@ async def test_doctor(world: World) -> None:
         assert "intake" in ended.text
     finally:
         admin.command({"setParameter": 1, lifetime: before})
+        admin.command({"setParameter": 1, window: 0})
         world.stack.start_process("notify")
         world.stack.restart("routing")
     await all_well()

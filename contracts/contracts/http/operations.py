@@ -54,7 +54,7 @@ class ConsumerStatus(Shape):
 
     name: str
     topics: list[str]
-    event_types: list[str] = Field(description="Types of its topics that this version knows")
+    event_types: list[str] = Field(description="Types of its topics that concern it in this version")
     lag: int
     stalled_seconds: float
     parked_keys: int = Field(description="Keys that are tried again by themselves")
@@ -94,6 +94,10 @@ class DatabaseStatus(Shape):
     transaction_lifetime_seconds: int | None = Field(
         default=None,
         description="transactionLifetimeLimitSeconds of the primary; null when the service's user may not read it",
+    )
+    snapshot_history_seconds: int | None = Field(
+        default=None,
+        description="minSnapshotHistoryWindowInSeconds of the primary; null when the service's user may not read it",
     )
     missing_indexes: list[str] = Field(
         default=[], description="collection.index, declared but absent or different"

@@ -188,6 +188,12 @@ def _database(status: ServiceStatus) -> Iterator[Check]:
         found = f"事务可以开着 {lifetime} 秒：进程在事务中途被杀，它写过的文档至多一倍半这么久写不了"
         todo = "以 --setParameter transactionLifetimeLimitSeconds=15 启动 mongod（大于 XINFU_HANDLER_TIMEOUT_SECONDS）"
         yield Check(Grade.NOTICE, what, found, todo)
+    if window := database.snapshot_history_seconds:
+        found = (
+            f"为快照读保留 {window} 秒旧版本，没有用处：忙时发件箱的每次轮询都要走过它们（docs/brokers.md）"
+        )
+        todo = "以 --setParameter minSnapshotHistoryWindowInSeconds=0 启动 mongod"
+        yield Check(Grade.NOTICE, what, found, todo)
 
 
 def _bus(status: ServiceStatus) -> Iterator[Check]:

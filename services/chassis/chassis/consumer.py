@@ -57,6 +57,7 @@ from chassis.telemetry import links, recording, remote_context, span_context, tr
 from chassis.unit_of_work import UnitOfWork
 from contracts.envelope import MalformedEventError
 from contracts.events import Event
+from contracts.topics import declaration
 
 log = get_logger(__name__)
 
@@ -131,6 +132,12 @@ class ConsumerSpec:
     handler: Handler
     events: frozenset[type[Event]] | None = None
     fetch_max_wait_ms: int | None = None
+
+    @property
+    def event_types(self) -> list[str]:
+        """Types of its topics that concern it."""
+        declared = [found for topic in self.topics if (found := declaration(topic))]
+        return sorted({cls.TYPE for topic in declared for cls in topic.events if self.concerned_by(cls)})
 
     def concerned_by(self, event: type[Event]) -> bool:
         """Whether the handler is given such events."""

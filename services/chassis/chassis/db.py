@@ -237,13 +237,17 @@ class Database:
         at: datetime = (await self.hello())["localTime"]
         return at
 
-    async def transaction_lifetime_seconds(self) -> int | None:
-        """How long a transaction may last on the primary; None when that may not be read (privilege ``getParameter``)."""
-        name = "transactionLifetimeLimitSeconds"
+    async def parameter(self, name: str) -> int | None:
+        """A server parameter of the primary; None when it may not be read (privilege ``getParameter``) or is not known."""
         try:
             answer = await self._client.admin.command({"getParameter": 1, name: 1})
         except OperationFailure as error:
-            if error.code not in (13, 59, 8000):  # Unauthorized, CommandNotFound, AtlasError
+            if error.code not in (
+                13,
+                59,
+                72,
+                8000,
+            ):  # Unauthorized, CommandNotFound, InvalidOptions, AtlasError
                 raise
             return None
         return int(answer[name])

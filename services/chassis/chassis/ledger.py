@@ -14,13 +14,12 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import AwareDatetime
 
 from chassis.auth import require
-from chassis.consumer import BatchConsumer, ConsumerSpec
+from chassis.consumer import BatchConsumer
 from chassis.db import Database, Document
 from chassis.outbox import Outbox
 from chassis.problems import Problem
 from contracts.envelope import source_of
 from contracts.errors import ProblemCode
-from contracts.events import EVENTS
 from contracts.http.verification import (
     MAX_IDS,
     Consumer,
@@ -34,7 +33,6 @@ from contracts.http.verification import (
     UnreadableRow,
 )
 from contracts.tokens import Claims, Scope
-from contracts.topics import declaration
 
 _PENDING_AT_MOST = 10_000
 _UNREADABLE_AT_MOST = 100
@@ -158,18 +156,12 @@ def _shown(row_id: Any) -> str:
     return str(row_id)[:200]
 
 
-def _types(spec: ConsumerSpec) -> list[str]:
-    declared = {declaration(topic) for topic in spec.topics}
-    concerned = {cls.TYPE for topic in declared if topic for cls in topic.events if spec.concerned_by(cls)}
-    return sorted(concerned & set(EVENTS))
-
-
 async def _consumer(consumer: BatchConsumer) -> Consumer:
     spec = consumer.spec
     return Consumer(
         name=spec.name,
         topics=list(spec.topics),
-        types=_types(spec),
+        types=spec.event_types,
         taken_until=await consumer.taken_until(),
     )
 

@@ -24,7 +24,7 @@ from contracts.http.operations import (
     ServiceStatus,
     TopicLag,
 )
-from contracts.topics import Topic, declaration
+from contracts.topics import Topic
 from contracts.working_days import WorkCalendar
 
 _LOOK_SECONDS = 5.0
@@ -57,12 +57,11 @@ class Overview:
         for consumer in self._consumers:
             spec = consumer.spec
             parked_keys, dead_keys, parked_events = parked.get(spec.name, (0, 0, 0))
-            known = {declaration(topic) for topic in spec.topics}
             consumers.append(
                 ConsumerStatus(
                     name=spec.name,
                     topics=list(spec.topics),
-                    event_types=sorted({cls.TYPE for topic in known if topic for cls in topic.events}),
+                    event_types=spec.event_types,
                     lag=consumer.lag(),
                     stalled_seconds=round(consumer.stalled_seconds(), 1),
                     parked_keys=parked_keys,
@@ -88,7 +87,8 @@ class Overview:
                 began = datetime.now(UTC)
                 hello = await self._db.hello()
                 middle = began + (datetime.now(UTC) - began) / 2
-                lifetime = await self._db.transaction_lifetime_seconds()
+                lifetime = await self._db.parameter("transactionLifetimeLimitSeconds")
+                window = await self._db.parameter("minSnapshotHistoryWindowInSeconds")
                 missing = await self._db.missing_indexes()
         except (PyMongoError, TimeoutError) as error:
             return DatabaseStatus(problem=describe(error))
@@ -99,6 +99,7 @@ class Overview:
             members=len(hello.get("hosts", [])),
             clock_ahead_seconds=round((hello["localTime"] - middle).total_seconds(), 3),
             transaction_lifetime_seconds=lifetime,
+            snapshot_history_seconds=window,
             missing_indexes=missing,
         )
 
