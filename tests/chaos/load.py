@@ -16,8 +16,8 @@ from e2e.people import Answer, Document, World
 from contracts.tokens import Role, Scope
 
 _REQUEST_SECONDS = 10.0
-_CITIZENS_AT_ONCE = 64
-_OFFICERS_AT_ONCE = 12
+_CITIZENS_AT_ONCE = 16
+_OFFICERS_AT_ONCE = 8
 _LOOK_SECONDS = 2.0
 _LONGEST_PAUSE_SECONDS = 5.0
 _OFFICE_HOURS_SECONDS = 86_400
