@@ -5,8 +5,9 @@ when somebody reads it: the same text and template are the same PDF, byte for by
 """
 
 import secrets
+from collections import Counter
 from collections.abc import Collection as Bag
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -130,25 +131,26 @@ class LetterIssuer:
             log.warning("intake does not answer; letters wait", error=type(error).__name__)
             subjects = {}
 
+        drafts = {
+            due["_id"]: self._draft(due, subject)
+            for due in sorted(claimed, key=lambda due: due["at"])
+            if (subject := subjects.get(_about(due)["subject_id"])) is not None
+        }
+
         async def work(unit: UnitOfWork) -> None:
-            held = self._letters.find(
-                {"_id": {"$in": [due["_id"] for due in claimed]}, "lease": token}, session=unit.session
-            )
+            mine = {"_id": {"$in": [due["_id"] for due in claimed]}, "lease": token}
+            held = {row["_id"] async for row in self._letters.find(mine, {"_id": 1}, session=unit.session)}
+            ready = [each for id_, each in drafts.items() if each is not None and id_ in held]
+            numbers = await self._numbers(unit.session, ready)
             writes: list[UpdateOne] = []
             told: dict[bool, list[UpdateOne]] = {False: [], True: []}
-            async for due in held.sort("at", ASCENDING):
-                subject = subjects.get(_about(due)["subject_id"])
-                issued = await self._issue(unit, due, subject) if subject else None
-                if issued is None:
-                    wait = self._policy.delay(int(due["attempts"]) + 1)
-                    later = {"$set": {"next_attempt_at": unit.now + wait}, "$inc": {"attempts": 1}}
-                    writes.append(UpdateOne({"_id": due["_id"]}, {**later, "$unset": {"lease": ""}}))
-                    continue
+            for each in ready:
+                issued = self._issue(unit, each, next(numbers[each.series]) if each.series else None)
                 writes.append(
                     UpdateOne(
-                        {"_id": due["_id"]},
+                        {"_id": each.id},
                         {
-                            "$set": {name: issued[name] for name in issued if name != "_id"},
+                            "$set": issued,
                             "$unset": {
                                 "review": "",
                                 "objection": "",
@@ -159,8 +161,13 @@ class LetterIssuer:
                         },
                     )
                 )
-                line = {"$push": {"history": _step(due, issued)}}
-                told["objection" in due].append(UpdateOne({"_id": due["item_id"]}, line))
+                line = {"$push": {"history": _step(each.due, issued)}}
+                told["objection" in each.due].append(UpdateOne({"_id": each.due["item_id"]}, line))
+            for due in claimed:
+                if due["_id"] in held and drafts.get(due["_id"]) is None:
+                    wait = self._policy.delay(int(due["attempts"]) + 1)
+                    later = {"$set": {"next_attempt_at": unit.now + wait}, "$inc": {"attempts": 1}}
+                    writes.append(UpdateOne({"_id": due["_id"]}, {**later, "$unset": {"lease": ""}}))
             if writes:
                 await self._letters.bulk_write(writes, session=unit.session, ordered=False)
             for documents, lines in ((self._documents, told[False]), (self._objections, told[True])):
@@ -182,8 +189,8 @@ class LetterIssuer:
         mine = self._letters.find({"_id": {"$in": ids}, "lease": token})
         return [document async for document in mine]
 
-    async def _issue(self, unit: UnitOfWork, due: Mapping[str, Any], subject: Subject) -> Document | None:
-        """Compose a letter and tell of it; None when it cannot be composed, which a person has to look into."""
+    def _draft(self, due: Mapping[str, Any], subject: Subject) -> "_Draft | None":
+        """What a letter says, but for its number; None when it cannot be composed, which a person has to look into."""
         kind = LetterKind(due["kind"])
         objected = "objection" in due
         review = None if objected else self._reviews.review_of(due["review"])
@@ -200,58 +207,102 @@ class LetterIssuer:
                 letter = draft_objection(kind, objection, subject, *write)
             elif review is not None:
                 letter = draft(kind, review, subject, *write)
+            series = self._series(about, kind, letter.dated) if own is None else None
         except Exception:
             # one letter must not hold up the others, nor take a number
             log.exception("a letter cannot be composed", letter_id=due["_id"], kind=kind.value)
             return None
-        if own is None:
-            number = await self._next_number(unit.session, about, kind, letter.dated)
-            letter = letter.model_copy(update={"number": number})
-        told = {
-            "application_id": about.application_id,
-            "item_id": about.item_id,
-            "record_id": about.record_id,
-            "subject_id": about.subject_id,
-            "department": about.department,
-            "letter_id": due["_id"],
-            "letter_kind": kind.value,
-            "title": letter.title,
-            "number": letter.number,
-            "content_hash": letter.content_hash,
-            "verification_code": code,
-            "dated": letter.dated,
-            "issued_at": unit.now,
-        }
-        event: Event
-        if objection is not None:
-            which = {"objection_id": objection.objection_id, "kind": objection.kind}
-            event = ObjectionLetterIssued.model_validate({**told, **which})
-        else:
-            event = LetterIssued.model_validate(told)
-        unit.emit(event, cause=f"letter:{due['_id']}", trace=due["trace"])
-        return {
-            "content": letter.model_dump_json(),
-            "content_hash": letter.content_hash,
-            "title": letter.title,
-            "number": letter.number,
-            "verification_code": code,
-            "subject_id": about.subject_id,
-            "addressee": masked(subject.name),
-            "issued_at": unit.now,
-        }
+        return _Draft(due, about, kind, letter, code, masked(subject.name), series)
 
-    async def _next_number(
-        self, session: Session, about: Review | Objection, kind: LetterKind, day: date
-    ) -> str | None:
-        """The next of the department, the year and the kind; None where such letters have none, and of notices."""
+    def _series(self, about: Review | Objection, kind: LetterKind, day: date) -> "_Series | None":
+        """Of the department, the year and the kind; None where such letters have no number, and of notices."""
         words = template_of(kind, about, self._catalogue, day).number_words
         department = self._catalogue.department(about.department.code)
         if words is None or department is None:
             return None
         if isinstance(about, Review) and is_notice(about, department):
             return None
-        serial = await self._reviews.next_serial(department.code, day.year, session, words)
-        return letter_number(department.short_name, words, day.year, serial)
+        return _Series(department.code, department.short_name, words, day.year)
+
+    async def _numbers(
+        self, session: Session, ready: Sequence["_Draft"]
+    ) -> Mapping["_Series", Iterator[str]]:
+        """The next numbers of each series, as many as are needed: all at once, so that nobody waits for a series for long."""
+        needed = Counter(each.series for each in ready if each.series)
+        found: dict[_Series, Iterator[str]] = {}
+        for series in sorted(needed):  # in one order, or two replicas might wait for each other
+            first = await self._reviews.next_serial(
+                series.department_code, series.year, session, series.words, needed[series]
+            )
+            found[series] = map(series.number, range(first, first + needed[series]))
+        return found
+
+    def _issue(self, unit: UnitOfWork, each: "_Draft", number: str | None) -> Document:
+        """Tell of a letter; what is stored of it."""
+        about = each.about
+        letter = each.letter if number is None else each.letter.model_copy(update={"number": number})
+        told = {
+            "application_id": about.application_id,
+            "item_id": about.item_id,
+            "record_id": about.record_id,
+            "subject_id": about.subject_id,
+            "department": about.department,
+            "letter_id": each.id,
+            "letter_kind": each.kind.value,
+            "title": letter.title,
+            "number": letter.number,
+            "content_hash": letter.content_hash,
+            "verification_code": each.code,
+            "dated": letter.dated,
+            "issued_at": unit.now,
+        }
+        event: Event
+        if isinstance(about, Objection):
+            which = {"objection_id": about.objection_id, "kind": about.kind}
+            event = ObjectionLetterIssued.model_validate({**told, **which})
+        else:
+            event = LetterIssued.model_validate(told)
+        unit.emit(event, cause=f"letter:{each.id}", trace=each.due["trace"])
+        return {
+            "content": letter.model_dump_json(),
+            "content_hash": letter.content_hash,
+            "title": letter.title,
+            "number": letter.number,
+            "verification_code": each.code,
+            "subject_id": about.subject_id,
+            "addressee": each.addressee,
+            "issued_at": unit.now,
+        }
+
+
+@dataclass(frozen=True, order=True)
+class _Series:
+    """What shares a row of numbers."""
+
+    department_code: str
+    short_name: str
+    words: str
+    year: int
+
+    def number(self, serial: int) -> str:
+        return letter_number(self.short_name, self.words, self.year, serial)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A letter that is due, and what it says but for its number. ``series``: where that comes from; None: it has its own, or none."""
+
+    due: Mapping[str, Any]
+    about: Review | Objection
+    kind: LetterKind
+    letter: Letter
+    code: str
+    addressee: str
+    series: _Series | None
+
+    @property
+    def id(self) -> str:
+        return str(self.due["_id"])
 
 
 def _about(due: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -354,21 +354,21 @@ class Reviews:
         }
 
     async def next_serial(
-        self, department_code: str, year: int, session: Session, words: str | None = None
+        self, department_code: str, year: int, session: Session, words: str | None = None, number: int = 1
     ) -> int:
         """The next serial of a department's decisions of a year, without gaps: it is taken only if the session commits.
 
-        ``words``: of its letters of a kind that has numbers of its own.
+        ``words``: of its letters of a kind that has numbers of its own. ``number``: so many are taken, of which this is the first.
         """
         series = f"{department_code}:{year}" + (f":{words}" if words else "")
         counter = await self._numbers.find_one_and_update(
             {"_id": series},
-            {"$inc": {"value": 1}},
+            {"$inc": {"value": number}},
             upsert=True,
             return_document=ReturnDocument.AFTER,
             session=session,
         )
-        return int(counter["value"])
+        return int(counter["value"]) - number + 1
 
     # --- reading
 
