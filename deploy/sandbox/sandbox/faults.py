@@ -90,6 +90,9 @@ class Fault(BaseModel):
         default=(), description="mixed: the modes that may hit, each with the probability rate"
     )
     count: int | None = Field(default=None, ge=1, description="Hit this many requests, then behave")
+    path: str | None = Field(
+        default=None, description="slow, fail, timeout and the like: hit only requests whose path ends so"
+    )
     rate: float | None = Field(default=None, gt=0, le=1, description="Probability to hit a request")
     seed: int = Field(default=0, description="Of the draws for rate: same seed, same draws")
     status: int = Field(default=503, ge=400, le=599, description="HTTP status of fail and apply_then_fail")
@@ -146,8 +149,8 @@ class Faults:
             for part, modes in self.parts.items()
         }
 
-    def take(self, part: str, modes: frozenset[Mode]) -> Fault | None:
-        """The fault that hits this request, if it is one of ``modes``; uses up its count."""
+    def take(self, part: str, modes: frozenset[Mode], path: str = "") -> Fault | None:
+        """The fault that hits this request, if it is one of ``modes``; uses up its count. ``path``: of the request."""
         row = self._db.one("SELECT * FROM fault WHERE part = ?", (part,))
         if row is None:
             return None
@@ -156,7 +159,7 @@ class Faults:
             if row is None:
                 return None
             fault = Fault.model_validate_json(row["body"])
-            if not modes & {fault.mode, *fault.kinds}:
+            if not modes & {fault.mode, *fault.kinds} or not path.endswith(fault.path or ""):
                 return None
             draw = row["drawn"] + 1
             # Not security: the draws have to be repeatable.
@@ -179,7 +182,7 @@ class Faults:
 
     async def outage(self, part: str, request: Request, modes: frozenset[Mode] = OUTAGES) -> None:
         """Suffer slow, fail, timeout and the like before anything else is done. Raises the problem to answer with."""
-        fault = self.take(part, modes)
+        fault = self.take(part, modes, request.url.path)
         if fault is None:
             return
         if fault.mode is Mode.REDIRECT:
