@@ -343,7 +343,7 @@ def _decided(record: Record, subject: Subject) -> str:
     )
     if record.item_id is None:
         changed = "公示期已届满，应当终止公示" if (change := change_of(record)) is None else _CHANGED[change]
-        return f"{recorded}自{_day(record.decided_at)}起{changed}（{record.decision_number}）。"
+        return f"{recorded}自{_day(record.decided_at)}起{changed}（依据：{record.decision_number}）。"
     decided, shown = _DECIDED.get(record.state, _OTHERWISE)
     return f"{recorded}已于{_day(record.decided_at)}经信用修复决定（{record.decision_number}）{decided}，应当{shown}。"
 
