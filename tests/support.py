@@ -98,7 +98,13 @@ async def produce(
 class Harness:
     """A database, an outbox and a consumer of xinfu.records, as a service has them."""
 
-    def __init__(self, settings: TestSettings, handler: Handler, name: str | None = None) -> None:
+    def __init__(
+        self,
+        settings: TestSettings,
+        handler: Handler,
+        name: str | None = None,
+        events: frozenset[type[Event]] | None = None,
+    ) -> None:
         self.name = name or f"test_{secrets.token_hex(6)}"
         self.settings = settings
         self.database = Database(
@@ -110,7 +116,7 @@ class Harness:
         self.dead_letters = DeadLetters(self.database, settings.dead_letter_quota_mb * 1_000_000)
         self.broker = make_broker(settings, "test")
         self.consumer = BatchConsumer(
-            ConsumerSpec(self.name, [RECORDS.name], handler),
+            ConsumerSpec(self.name, [RECORDS.name], handler, events),
             self.broker,
             self.database,
             self.outbox,

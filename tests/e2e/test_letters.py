@@ -110,6 +110,28 @@ async def test_every_step_of_an_item_has_its_letter(world: World) -> None:
     assert (await raw(f"{check}/{'0' * 16}", accept="text/html"))[0] == 404
 
 
+async def test_letters_of_a_kind_are_numbered_one_after_the_other_though_they_are_issued_together(
+    world: World,
+) -> None:
+    company = await world.company(*(world.row(DESK) for _ in range(8)))
+    items = (await world.submit(company)).ok()["items"]
+    for item in items:
+        await world.review(item["item_id"])
+    for answer in await asyncio.gather(*(world.desk(item["item_id"], "accept") for item in items)):
+        answer.ok()
+    letters = world.database("dept-adapter")["letters"]
+    own = {"kind": "accepted", "item_id": {"$in": [item["item_id"] for item in items]}}
+
+    async def issued() -> bool:
+        return letters.count_documents({**own, "number": {"$type": "string"}}) == len(items)
+
+    await eventually(issued, 40)
+    code = world.department(DESK).code
+    found = letters.find({"kind": "accepted", "department_code": code, "number": {"$type": "string"}})
+    series = sorted(int(each["number"].partition("〕")[2].removesuffix("号")) for each in found)
+    assert series == list(range(1, len(series) + 1)), "none left out, none twice"
+
+
 async def test_refused_items_and_departments_with_a_system_have_letters_too(world: World) -> None:
     company = await world.company(world.row(DESK), world.row(API))
     application = (await world.submit(company)).ok()

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from chassis.inbox import Received
 from chassis.unit_of_work import UnitOfWork
-from contracts.events import RecordPublished
+from contracts.events import Event, RecordPublished
 from support import Harness, message, published, settings_for
 from xinfu_local import Broker, Stack
 
@@ -64,10 +64,15 @@ def _document(received: Received) -> str:
 
 
 def harness(
-    infra: Stack, broker: Broker, recorder: Recorder, name: str | None = None, **overrides: object
+    infra: Stack,
+    broker: Broker,
+    recorder: Recorder,
+    name: str | None = None,
+    events: frozenset[type[Event]] | None = None,
+    **overrides: object,
 ) -> Harness:
     """A consumer with this recorder as its handler."""
-    made = Harness(settings_for(infra, broker, **overrides), recorder, name)
+    made = Harness(settings_for(infra, broker, **overrides), recorder, name, events)
     recorder.harness = made
     return made
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from datetime import UTC, datetime
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -11,6 +12,7 @@ from integration.recorder import Recorder, by_key, harness, numbered, record
 
 from chassis.db import Document
 from contracts.errors import DeadLetterReason
+from contracts.events import RecordPublished, RecordWithdrawn
 from contracts.topics import RECORDS
 from support import eventually, message, produce, published
 from xinfu_local import Broker, Stack
@@ -44,6 +46,34 @@ async def test_redelivered_and_repeated_events_take_effect_once(
     assert sorted(seen) == sorted(f"文{n}号" for n in range(50))
     for key in range(5):
         assert [s for s in seen if int(s[1:-1]) % 5 == key] == [f"文{n}号" for n in range(50) if n % 5 == key]
+
+
+async def test_what_does_not_concern_a_consumer_leaves_no_trace_and_holds_up_nothing(
+    infra: Stack, broker_kind: Broker, recorder: Recorder
+) -> None:
+    made = harness(infra, broker_kind, recorder, events=frozenset({RecordPublished}))
+    await made.prepare()
+    key = record(recorder, 1)
+    withdrawn = RecordWithdrawn(record_id=f"rec_{key}", reason="撤回", withdrawn_at=datetime.now(UTC))
+    # of the same key, before and after what concerns it
+    told = [message(published(key, document_number=f"文{n}号")) for n in range(2)]
+    other = [message(withdrawn) for _ in range(2)]
+    await produce(infra, RECORDS.name, [other[0], told[0], other[1], told[1]])
+    async with made.running():
+
+        async def done() -> bool:
+            return len(await recorder.seen()) == 2
+
+        await eventually(done)
+        assert await recorder.seen() == ["文0号", "文1号"]
+        taken = {row["_id"].rpartition("#")[2] async for row in made.database.collection("inbox").find()}
+        concerning, others = ({headers["ce_id"] for _, headers, _ in sent} for sent in (told, other))
+        assert concerning <= taken
+        assert not others & taken
+        # what the books say it takes, by which parity compares
+        assert made.consumer.spec.event_types == [RecordPublished.TYPE]
+        for each in (made.database.collection("dead_letters"), made.database.collection("parked_keys")):
+            assert await each.count_documents({}) == 0
 
 
 async def test_failing_key_is_parked_in_order_and_others_go_on(

@@ -91,7 +91,8 @@ class Fault(BaseModel):
     )
     count: int | None = Field(default=None, ge=1, description="Hit this many requests, then behave")
     path: str | None = Field(
-        default=None, description="slow, fail, timeout and the like: hit only requests whose path ends so"
+        default=None,
+        description="slow, fail, timeout, redirect, wrong_clock: hit only requests whose path ends so",
     )
     rate: float | None = Field(default=None, gt=0, le=1, description="Probability to hit a request")
     seed: int = Field(default=0, description="Of the draws for rate: same seed, same draws")
@@ -122,6 +123,9 @@ class Faults:
         if not {fault.mode, *fault.kinds} <= self.parts[part]:
             modes = ", ".join(sorted(self.parts[part]))
             raise Problem(422, ProblemCode.VALIDATION, f"{part} knows the modes {modes}, not {fault.mode}")
+        if fault.path is not None and fault.mode not in TARGET_OUTAGES:
+            modes = ", ".join(sorted(TARGET_OUTAGES))
+            raise Problem(422, ProblemCode.VALIDATION, f"path is for {modes}, not {fault.mode}")
         with self._db.transaction() as connection:
             connection.execute("DELETE FROM fault WHERE part = ?", (part,))
             if fault.mode is not Mode.OK:

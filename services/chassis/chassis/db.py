@@ -43,6 +43,8 @@ FileBucket = AsyncIOMotorGridFSBucket
 T = TypeVar("T")
 
 _RETRY_SECONDS = 60.0
+_NOT_TOLD = frozenset({13, 59, 72, 8000})
+"""Unauthorized, CommandNotFound, InvalidOptions, AtlasError."""
 _UNAVAILABLE = (
     AutoReconnect,
     ConnectionFailure,
@@ -242,12 +244,7 @@ class Database:
         try:
             answer = await self._client.admin.command({"getParameter": 1, name: 1})
         except OperationFailure as error:
-            if error.code not in (
-                13,
-                59,
-                72,
-                8000,
-            ):  # Unauthorized, CommandNotFound, InvalidOptions, AtlasError
+            if error.code not in _NOT_TOLD:
                 raise
             return None
         return int(answer[name])

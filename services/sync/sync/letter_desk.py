@@ -7,6 +7,7 @@ Letters to vendors that are told by letter alone are drafted by ``sync.notices``
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from aiohttp import ClientError
 
@@ -57,6 +58,7 @@ log = get_logger(__name__)
 _PAGE = 50
 _CLOSED_AT_ONCE = 200
 _BY_ITSELF = "自动签发"
+_UNDECIDED = frozenset({LetterState.DRAFT, LetterState.DISCARDED})
 
 
 class LetterDesk:
@@ -344,44 +346,45 @@ class LetterDesk:
 
     async def discard(self, id_: str, by: str, reason: str) -> VendorLetter:
         """Not to be written, with the reason; nothing more is drafted for this finding. Raises Problem."""
-
-        async def work(unit: UnitOfWork) -> VendorLetter | None:
-            letter = await self.letters.get(id_, unit.session)
-            if letter is None or letter.state is not LetterState.DRAFT:
-                return letter
-            discarded = replace(letter, state=LetterState.DISCARDED, decided_by=by, reason=reason)
-            await self.letters.save(discarded, unit.session)
-            await self._tell(unit, discarded, "discarded", words=reason)
-            return discarded
-
-        await self.get(id_)
-        done = await self._outbox.run(work)
-        if done is None or done.state is not LetterState.DISCARDED:
-            raise Problem(ProblemCode.INVALID_TRANSITION, "只有草稿可以不采用：这份函已签发或已失效。")
-        return done
+        discarded = {"state": LetterState.DISCARDED, "decided_by": by, "reason": reason}
+        otherwise = "只有草稿可以不采用：这份函已签发或已失效。"
+        return await self._turn(id_, discarded, otherwise, "discarded", words=reason)
 
     async def restore(self, id_: str, by: str) -> VendorLetter:
-        """A discarded draft is a draft again, while its finding lasts; repeated, it changes nothing. Raises Problem."""
+        """A discarded draft is a draft again. Raises Problem."""
+        draft = {"state": LetterState.DRAFT, "decided_by": None, "reason": None}
+        otherwise = (
+            "只有不采用的草稿可以恢复，且其所涉不一致仍在：这份函已签发、已失效，或对方现已与决定一致。"
+        )
+        return await self._turn(id_, draft, otherwise, "restored", restored_by=by)
+
+    async def _turn(
+        self,
+        id_: str,
+        into: Mapping[str, Any],
+        otherwise: str,
+        what: str,
+        words: str | None = None,
+        **more: str,
+    ) -> VendorLetter:
+        """Draft or discarded becomes the other while its finding lasts; repeated, it changes nothing. Raises Problem."""
 
         async def work(unit: UnitOfWork) -> VendorLetter | None:
             letter = await self.letters.get(id_, unit.session)
-            if letter is None or letter.state is not LetterState.DISCARDED:
+            if letter is None or letter.state not in _UNDECIDED or letter.state is into["state"]:
                 return letter
             record, delivery = await self._current(letter, unit)
             if ended(letter, delivery, record):
                 return None
-            draft = replace(letter, state=LetterState.DRAFT, decided_by=None, reason=None)
-            await self.letters.save(draft, unit.session)
-            await self._tell(unit, draft, "restored", restored_by=by)
-            return draft
+            turned = replace(letter, **into)
+            await self.letters.save(turned, unit.session)
+            await self._tell(unit, turned, what, words, **more)
+            return turned
 
         await self.get(id_)
         done = await self._outbox.run(work)
-        if done is None or done.state is not LetterState.DRAFT:
-            raise Problem(
-                ProblemCode.INVALID_TRANSITION,
-                "只有不采用的草稿可以恢复，且其所涉不一致仍在：这份函已签发、已失效，或对方现已与决定一致。",
-            )
+        if done is None or done.state is not into["state"]:
+            raise Problem(ProblemCode.INVALID_TRANSITION, otherwise)
         return done
 
     async def sent(

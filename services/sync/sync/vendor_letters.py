@@ -115,8 +115,8 @@ class Dispatch:
 class VendorLetter:
     """One letter of one finding. ``since``: from when on the vendor shows something else. ``printed``: the letter as it was released.
 
-    ``item_id`` None: nobody decided on a repair, it tells what became of the record itself. ``due_on``: by when an answer is asked for. ``closed_at``: when the vendor was seen right, which ends the finding. ``seen`` None: it
-    tells the decision alone. ``dispatch``: of a released letter, ``copy`` of the one for the supervisor; a report is not sent.
+    ``item_id`` None: nobody decided on a repair, it tells what became of the record itself. ``due_on``: by when an answer is asked for.
+    ``closed_at``: when the vendor was seen right, which ends the finding. ``seen`` None: it tells the decision alone. ``dispatch``: of a released letter, ``copy`` of the one for the supervisor; a report is not sent.
     """
 
     id: str
@@ -261,8 +261,8 @@ def compose(
     report = letter.step is LetterStep.REPORT
     due = letter.due_on or answer_by(letter.step, policy, today)
     paragraphs = [_decided(record, subject)]
+    what = "决定" if record.item_id else "变动"
     if letter.seen is None:
-        what = "决定" if record.item_id else "变动"
         paragraphs.append(f"贵单位（{target.name}）目前没有与我平台相连的接口，谨以函告知上述{what}。")
     else:
         paragraphs.append(
@@ -284,7 +284,7 @@ def compose(
     elif letter.notice:
         asked = (_ASKED if record.item_id else _ASKED_OF_CHANGED).get(record.state, "按上述决定展示")
         closing = (
-            f"为使公众所见与“信用中国”网站一致，商请贵单位于{_day(due)}前{asked}，将办理结果函复我平台，并写明本函文号。"
+            f"为使公众所见与上述{what}一致，商请贵单位于{_day(due)}前{asked}，将办理结果函复我平台，并写明本函文号。"
             "如所述与贵单位掌握的情况不符，也请函告，以便共同核实。"
         )
     else:

@@ -16,7 +16,6 @@ from contracts.topics import inbound_topic
 from dept_adapter.kinds.port import Health, Parts
 from dept_adapter.words import Listener, Refused, Word
 
-FETCH_MAX_WAIT_MS = 500
 _NOT_THEIRS = frozenset({ProblemCode.UNKNOWN_ITEM, ProblemCode.WRONG_DEPARTMENT})
 
 
@@ -28,12 +27,7 @@ class EventsKind:
         self._listener: Listener = parts.listener
         self.loops: Sequence[Loop] = ()
         self.consumers: Sequence[ConsumerSpec] = [
-            ConsumerSpec(
-                f"dept-adapter.{department.slug}",
-                [inbound_topic(department.slug)],
-                self._handle,
-                fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
-            )
+            ConsumerSpec(f"dept-adapter.{department.slug}", [inbound_topic(department.slug)], self._handle)
         ]
 
     def wake(self) -> None:
