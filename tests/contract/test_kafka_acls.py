@@ -1,7 +1,9 @@
-"""deploy/kafka-acls: a department on the bus reads its reviews, writes its own decisions, and nothing else."""
+"""deploy/kafka-acls: who may do what on the bus. On a bus that enforces it: integration/test_secured_bus.py."""
 
+import itertools
 import os
 import subprocess
+from collections import defaultdict
 from pathlib import Path
 
 from contract.architecture import REPOSITORY
@@ -9,7 +11,7 @@ from contract.architecture import REPOSITORY
 from contracts.catalogue import load_catalogue
 from xinfu.acls import script
 
-SCRIPT = REPOSITORY / "deploy" / "kafka-acls" / "departments.sh"
+SCRIPT = REPOSITORY / "deploy" / "kafka-acls" / "acls.sh"
 
 
 def test_the_committed_script_is_current() -> None:
@@ -31,16 +33,31 @@ def test_what_the_script_asks_of_kafka(tmp_path: Path) -> None:
         if words[0] != "kafka-acls.sh":
             continue
         assert "--add" in words
-        assert words[words.index("--resource-pattern-type") + 1] == "literal"
-        principal = words[words.index("--allow-principal") + 1]
-        operations = {words[i + 1] for i, word in enumerate(words) if word == "--operation"}
-        kind = "--topic" if "--topic" in words else "--group"
-        granted |= {(principal, kind, words[words.index(kind) + 1], each) for each in operations}
+        options: dict[str, list[str]] = defaultdict(list)
+        for name, value in itertools.pairwise(words[1:]):
+            if name.startswith("--"):
+                options[name].append(value)
+        (user,), (pattern,) = options["--allow-principal"], options["--resource-pattern-type"]
+        for operation in options["--operation"]:
+            granted |= {(user, operation, "topic", pattern, topic) for topic in options["--topic"]}
+            granted |= {(user, operation, "group", pattern, group) for group in options["--group"]}
+    departments = {each for each in granted if each[0].startswith("User:dept-")}
     wanted = set()
     for slug in (d.slug for d in load_catalogue().departments if d.mode == "events"):
         user, topics = f"User:dept-{slug}", (f"xinfu.reviews.{slug}", f"xinfu.inbound.{slug}")
-        wanted |= {(user, "--topic", topics[0], each) for each in ("Read", "Describe")}
-        wanted |= {(user, "--topic", topics[1], each) for each in ("Write", "Describe")}
-        wanted |= {(user, "--group", f"dept-{slug}", "Read")}
-    assert granted == wanted
+        wanted |= {(user, each, "topic", "literal", topics[0]) for each in ("Read", "Describe")}
+        wanted |= {(user, each, "topic", "literal", topics[1]) for each in ("Write", "Describe")}
+        wanted |= {(user, "Read", "group", "literal", f"dept-{slug}")}
+    assert departments == wanted
+    writers = {(name, user) for user, operation, _, _, name in granted - departments if operation == "Write"}
+    assert writers == {
+        ("xinfu.records", "User:xinfu-intake"),
+        ("xinfu.applications", "User:xinfu-intake"),
+        ("xinfu.routing", "User:xinfu-routing"),
+        ("xinfu.reviews.", "User:xinfu-routing"),
+        ("xinfu.decisions", "User:xinfu-dept-adapter"),
+        ("xinfu.propagation", "User:xinfu-sync"),
+        ("xinfu.notifications", "User:xinfu-notify"),
+        ("xinfu.office-notifications", "User:xinfu-notify"),
+    }
     assert subprocess.run([str(SCRIPT)], env={"PATH": environment["PATH"]}, check=False).returncode != 0

@@ -1,6 +1,6 @@
 """The local stack: embedded MongoDB and Kafka, every service a process under supervisord."""
 
-from xinfu_local.apache_kafka import CACHE_DIR, Listener
+from xinfu_local.apache_kafka import CACHE_DIR, Listener, kafka_tool
 from xinfu_local.errors import StackError
 from xinfu_local.kafka import Broker, broker_from_environment
 from xinfu_local.ports import free_port
@@ -20,4 +20,5 @@ __all__ = [
     "StackError",
     "broker_from_environment",
     "free_port",
+    "kafka_tool",
 ]

@@ -1,6 +1,7 @@
 """Apache Kafka for the local stack: jars from Maven Central, one KRaft node that is broker and controller."""
 
 import base64
+import hashlib
 import os
 import re
 import shutil
@@ -37,25 +38,34 @@ class Listener:
     """One more address of the broker, on loopback.
 
     port: where the broker listens. advertised_port: what it tells those who come that way; a proxy that listens there
-    and forwards to `port` then carries all their traffic.
+    and forwards to `port` then carries all their traffic. security_protocol: as Kafka names it; what it needs beyond
+    its name (certificates, SASL mechanisms, authorizer) are settings of the broker.
     """
 
     port: int
     advertised_port: int
+    security_protocol: str = "PLAINTEXT"
 
 
 def apache_process(
-    name: str, directory: Path, port: int, cache_dir: Path, listeners: Mapping[str, Listener] | None = None
+    name: str,
+    directory: Path,
+    port: int,
+    cache_dir: Path,
+    listeners: Mapping[str, Listener] | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Process:
     """Fetch the jars when they are missing, write the configuration, format the storage when it is new.
 
     :param directory: server.properties and the log segments; kept between runs.
     :param listeners: by name: lower-case letters, digits and hyphens.
+    :param settings: of server.properties, on top of those made here.
     :raises StackError: Java or Maven is missing, the download or the formatting failed.
     """
     command = _java_command(cache_dir)
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "server.properties").write_text(_server_properties(port, free_port(), listeners or {}))
+    properties = {**_server_properties(port, free_port(), listeners or {}), **(settings or {})}
+    (directory / "server.properties").write_text("".join(f"{k}={v}\n" for k, v in properties.items()))
     if not (directory / "log" / "meta.properties").exists():
         _format(command, directory)
     return Process(
@@ -77,6 +87,14 @@ def wipe(directory: Path, cache_dir: Path) -> None:
     _format(_java_command(cache_dir), directory)
 
 
+def kafka_tool(cache_dir: Path, main_class: str) -> list[str]:
+    """The command of one of Kafka's own tools, for example ``org.apache.kafka.tools.AclCommand`` (kafka-acls.sh).
+
+    :raises StackError: as kafka_jars.
+    """
+    return [*_java_command(cache_dir), main_class]
+
+
 def kafka_version() -> str:
     """The version that deploy/local/kafka/pom.xml names."""
     found = re.search(r"<kafka\.version>([^<]+)</kafka\.version>", _POM.read_text())
@@ -86,13 +104,14 @@ def kafka_version() -> str:
 
 
 def kafka_jars(cache_dir: Path) -> Path:
-    """The folder with Kafka's jars, <cache_dir>/kafka-<version>; filled by Maven the first time (43 MB).
+    """The folder with Kafka's jars, named by version and pom.xml; filled by Maven the first time (44 MB).
 
     A download that is cut off leaves nothing behind under that name.
 
     :raises StackError: Maven is missing or could not fetch them.
     """
-    jars = cache_dir / f"kafka-{kafka_version()}"
+    wanted = hashlib.sha256(_POM.read_bytes()).hexdigest()[:8]
+    jars = cache_dir / f"kafka-{kafka_version()}-{wanted}"
     if jars.is_dir():
         return jars
     maven = _tool("mvn", "maven")
@@ -163,11 +182,14 @@ def _tail(text: str, lines: int = 20) -> str:
     return "\n".join(text.strip().splitlines()[-lines:])
 
 
-def _server_properties(port: int, controller_port: int, listeners: Mapping[str, Listener]) -> str:
+def _server_properties(
+    port: int, controller_port: int, listeners: Mapping[str, Listener]
+) -> dict[str, object]:
     more = {name.upper().replace("-", "_"): listener for name, listener in listeners.items()}
     listening = {"PLAINTEXT": port, **{name: listener.port for name, listener in more.items()}}
     advertised = {"PLAINTEXT": port, **{name: listener.advertised_port for name, listener in more.items()}}
-    settings = {
+    protocols = {name: listener.security_protocol for name, listener in more.items()}
+    return {
         "process.roles": "broker,controller",
         "node.id": 1,
         # The static form: the dynamic one keeps the controller's port in its log, and ports change between runs.
@@ -176,7 +198,7 @@ def _server_properties(port: int, controller_port: int, listeners: Mapping[str, 
         "listeners": _addresses(listening | {"CONTROLLER": controller_port}),
         "advertised.listeners": _addresses(advertised),
         "listener.security.protocol.map": ",".join(
-            f"{name}:PLAINTEXT" for name in (*listening, "CONTROLLER")
+            f"{name}:{protocols.get(name, 'PLAINTEXT')}" for name in (*listening, "CONTROLLER")
         ),
         "inter.broker.listener.name": "PLAINTEXT",
         # Relative to the working directory, for this value is a list: a comma in a path would cut it in two.
@@ -201,7 +223,6 @@ def _server_properties(port: int, controller_port: int, listeners: Mapping[str, 
         "num.network.threads": 2,
         "num.io.threads": 4,
     }
-    return "".join(f"{key}={value}\n" for key, value in settings.items())
 
 
 def _addresses(ports: Mapping[str, int]) -> str:

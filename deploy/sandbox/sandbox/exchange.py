@@ -56,7 +56,12 @@ class Exchange:
         results: list[RepairResult] = []
         for entry in manifest.files:
             data = path.with_name(entry.name)
-            content = data.read_bytes()
+            try:
+                content = data.read_bytes()
+            except FileNotFoundError:
+                # taken already: a batch that is written again while it is taken may leave its manifest alone
+                log.warning("batch %s: %s is not there", manifest.batch_id, entry.name)
+                return
             if fault := entry.fault(content):
                 log.error("batch %s: %s", manifest.batch_id, fault)
                 return

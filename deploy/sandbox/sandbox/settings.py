@@ -1,7 +1,7 @@
 """Settings of the sandbox, read from the environment (prefix ``SANDBOX_``)."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -63,6 +63,18 @@ class Settings(BaseSettings):
         validation_alias="KAFKA_BOOTSTRAP_SERVERS",
         description="The bus of the departments of mode events; without it they are not served",
     )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        default="PLAINTEXT",
+        validation_alias="KAFKA_SECURITY_PROTOCOL",
+        description="How that bus is reached; SASL_…: by SCRAM-SHA-512 as dept-<slug>",
+    )
+    kafka_ssl_cafile: Path | None = Field(
+        default=None, validation_alias="KAFKA_SSL_CAFILE", description="CA to trust; default: the system's"
+    )
+    bus_passwords: dict[str, str] = Field(
+        default_factory=dict,
+        description="JSON {slug: password} for SASL_…; the slug has mode events in departments.yaml",
+    )
     dept_adapter_url: str = Field(
         default="", description="Where departments of mode events read what an event does not say"
     )
@@ -95,6 +107,11 @@ class Settings(BaseSettings):
         default=0.5, gt=0, description="Pause between looks for files, and between fetches of lists"
     )
     issuer_url: str = Field(default="", description="iss of the tokens; default: derived from the port")
+
+    def reaches_bus(self, slug: str) -> bool:
+        """Whether the department of mode events can live on the bus: there is one, and it has its password where one is asked for."""
+        sasl = self.kafka_security_protocol.startswith("SASL_")
+        return bool(self.kafka_bootstrap_servers) and (not sasl or slug in self.bus_passwords)
 
     @property
     def base_url(self) -> str:

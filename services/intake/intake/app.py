@@ -11,7 +11,7 @@ from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.catalogue import load_catalogue
 from contracts.tokens import Scope
-from contracts.topics import APPLICATIONS, DECISIONS, PROPAGATION, RECORDS, ROUTING
+from contracts.topics import consumed_by, topics_of
 from intake import (
     api,
     certificate_api,
@@ -55,7 +55,6 @@ from intake.streaming import TimelineWakeups
 from intake.submission import Submission
 
 NAME = "intake"
-_CONSUMED = (RECORDS, ROUTING, DECISIONS, PROPAGATION)
 
 
 def build(settings: IntakeSettings) -> FastAPI:
@@ -119,7 +118,7 @@ def build(settings: IntakeSettings) -> FastAPI:
         return [
             ConsumerSpec(
                 NAME,
-                [topic.name for topic in _CONSUMED],
+                consumed_by(NAME),
                 ProgressHandler(store, asked_later, found, objected, notices, catalogue),
             )
         ]
@@ -140,7 +139,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             *findings.COLLECTIONS,
             *objections.COLLECTIONS,
         ],
-        {topic.name: topic for topic in (APPLICATIONS, *_CONSUMED)},
+        topics_of(NAME),
         routers=[
             api.router,
             commitment_api.router,

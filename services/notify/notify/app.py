@@ -10,15 +10,7 @@ from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.catalogue import load_catalogue
 from contracts.tokens import Scope
-from contracts.topics import (
-    APPLICATIONS,
-    DECISIONS,
-    NOTIFICATIONS,
-    OFFICE_NOTIFICATIONS,
-    PROPAGATION,
-    RECORDS,
-    ROUTING,
-)
+from contracts.topics import consumed_by, topics_of
 from notify.api import router
 from notify.digests import Digests
 from notify.handlers import FactHandler
@@ -33,7 +25,6 @@ from notify.texts import Texts
 from notify.vendor_letters import VendorLetters
 
 NAME = "notify"
-CONSUMED = (RECORDS, APPLICATIONS, ROUTING, DECISIONS, PROPAGATION)
 
 
 def build(settings: NotifySettings) -> FastAPI:
@@ -51,7 +42,7 @@ def build(settings: NotifySettings) -> FastAPI:
         handler = FactHandler(
             texts, messages, Emails(runtime.database), offices, OfficeNotices(runtime.database)
         )
-        return [ConsumerSpec(NAME, [topic.name for topic in CONSUMED], handler, FactHandler.EVENTS)]
+        return [ConsumerSpec(NAME, consumed_by(NAME), handler, FactHandler.EVENTS)]
 
     def loops(runtime: Runtime) -> list[Loop]:
         emails = Emails(runtime.database)
@@ -84,7 +75,7 @@ def build(settings: NotifySettings) -> FastAPI:
         NAME,
         "信复 · 告知",
         COLLECTIONS,
-        {topic.name: topic for topic in (*CONSUMED, NOTIFICATIONS, OFFICE_NOTIFICATIONS)},
+        topics_of(NAME),
         routers=[router],
         consumers=consumers,
         loops=loops,

@@ -7,7 +7,7 @@ from chassis.consumer import ConsumerSpec
 from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.catalogue import load_catalogue
-from contracts.topics import APPLICATIONS, REVIEWS, ROUTING, Topic, review_topic
+from contracts.topics import consumed_by, topics_of
 from routing.api import router
 from routing.clock import Clock
 from routing.confirming import Confirming
@@ -21,14 +21,12 @@ NAME = "routing"
 def build(settings: RoutingSettings) -> FastAPI:
     """The application, ready to be served."""
     catalogue = load_catalogue(settings.catalogue_dir)
-    topics: dict[str, Topic] = {topic.name: topic for topic in (APPLICATIONS, ROUTING)}
-    topics |= {review_topic(department.slug): REVIEWS for department in catalogue.departments}
 
     def consumers(runtime: Runtime) -> list[ConsumerSpec]:
         app.state.catalogue = catalogue
         app.state.referrals = referrals = Referrals(runtime.database)
         handler = ApplicationHandler(catalogue, referrals, settings.referral_working_days)
-        return [ConsumerSpec(NAME, [APPLICATIONS.name], handler)]
+        return [ConsumerSpec(NAME, consumed_by(NAME), handler)]
 
     def loops(runtime: Runtime) -> list[Loop]:
         return [
@@ -40,7 +38,7 @@ def build(settings: RoutingSettings) -> FastAPI:
         NAME,
         "信复 · 事项分派",
         COLLECTIONS,
-        topics,
+        topics_of(NAME, (department.slug for department in catalogue.departments)),
         routers=[router],
         consumers=consumers,
         loops=loops,

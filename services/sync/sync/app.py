@@ -18,7 +18,7 @@ from chassis.settings import load_settings
 from contracts.catalogue import Catalogue, Protocol, load_catalogue
 from contracts.catalogue import Target as CatalogueTarget
 from contracts.tokens import Scope
-from contracts.topics import DECISIONS, OFFICE_NOTIFICATIONS, PROPAGATION, RECORDS
+from contracts.topics import consumed_by, topics_of
 from sync import (
     catch_up,
     certificates,
@@ -58,7 +58,6 @@ from sync.time_limits import TimeLimits
 from sync.visits import Visits
 
 NAME = "sync"
-CONSUMED = (RECORDS, DECISIONS, OFFICE_NOTIFICATIONS)
 _GAUGE_SECONDS = 5.0
 _SWEEP_SECONDS = 5.0
 
@@ -81,9 +80,7 @@ def build(settings: SyncSettings) -> FastAPI:
             LetterStore(runtime.database), store, policies, settings.letter_policy(catalogue.calendar)
         )
         concerned = DecisionHandler.EVENTS | Sending.EVENTS
-        return [
-            ConsumerSpec(NAME, [topic.name for topic in CONSUMED], in_turn(decisions, sending), concerned)
-        ]
+        return [ConsumerSpec(NAME, consumed_by(NAME), in_turn(decisions, sending), concerned)]
 
     def loops(runtime: Runtime) -> list[Loop]:
         store: Store = app.state.store
@@ -150,7 +147,7 @@ def build(settings: SyncSettings) -> FastAPI:
             *visits.COLLECTIONS,
             *catch_up.COLLECTIONS,
         ],
-        {topic.name: topic for topic in (*CONSUMED, PROPAGATION)},
+        topics_of(NAME),
         routers=[
             router,
             exchange,
