@@ -214,6 +214,32 @@ def lossy_subscribers(module: Module) -> list[str]:
     return problems
 
 
+def threaded_calls(module: Module) -> list[str]:
+    """FastAPI sends what is not async, route or dependency, through a pool of threads: dear where nothing in it blocks."""
+    plain = {node.name: node for node in ast.walk(module.tree) if isinstance(node, ast.FunctionDef)}
+    named = {
+        argument.id
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call) and _called(node) == "Depends"
+        for argument in node.args
+        if isinstance(argument, ast.Name)
+    }
+    served = {
+        name
+        for name, node in plain.items()
+        for call in node.decorator_list
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and isinstance(call.func.value, ast.Name)
+        and call.func.value.id in ("router", "api", "app")
+        and call.func.attr in ("get", "post", "put", "patch", "delete")
+    }
+    return sorted(
+        module.at(plain[name], f"{name} goes through a thread: make it async")
+        for name in plain.keys() & (named | served)
+    )
+
+
 def _starts_of_text(node: ast.AST) -> Iterator[tuple[ast.AST, str, bool]]:
     """(node, text, whole): string literals, and how f-strings begin."""
     inside = {

@@ -13,6 +13,7 @@ from contract.architecture import (
     lossy_subscribers,
     motor_imports,
     package_modules,
+    threaded_calls,
     undeclared_topics,
 )
 
@@ -254,3 +255,36 @@ def test_other_names_pass(code: str) -> None:
 @pytest.mark.parametrize("module", IN_SERVICES, ids=_name)
 def test_topics_are_named_in_the_registry_alone(module: Module) -> None:
     assert undeclared_topics(module) == []
+
+
+# --- threads
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def desk(request): ...\nDesk = Annotated[str, Depends(desk)]",
+        "def f():\n    def inner(): ...\n    return Depends(inner)",
+        "@router.get('/x')\ndef show(): ...",
+    ],
+)
+def test_what_goes_through_a_thread_is_found(code: str) -> None:
+    assert threaded_calls(Module.parse("notify.api", code))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "async def desk(request): ...\nDesk = Annotated[str, Depends(desk)]",
+        "Officer = Annotated[Claims, Depends(require(Scope.DESK))]",
+        "@router.get('/x')\nasync def show(): ...",
+        "@app.command('x')\ndef run(): ...",
+    ],
+)
+def test_what_does_not_passes(code: str) -> None:
+    assert threaded_calls(Module.parse("notify.api", code)) == []
+
+
+@pytest.mark.parametrize("module", IN_SERVICES, ids=_name)
+def test_no_request_goes_through_a_thread(module: Module) -> None:
+    assert threaded_calls(module) == []

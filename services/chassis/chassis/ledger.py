@@ -170,7 +170,7 @@ def ledger_router(retention_days: int) -> APIRouter:
     """The routes; ``retention_days``: of the outbox."""
     router = APIRouter(prefix="/v1/operations", tags=["运维：对账"])
 
-    def ledger(request: Request) -> Ledger:
+    async def ledger(request: Request) -> Ledger:
         runtime = request.app.state.runtime
         return Ledger(runtime.name, runtime.database, runtime.outbox, retention_days)
 

@@ -38,23 +38,23 @@ Limit = Annotated[int, Query(ge=1, le=200)]
 # the service is put together in chassis.service, which mounts these routes: they take its parts from the application
 
 
-def _audit(request: Request) -> Audit:
+async def _audit(request: Request) -> Audit:
     return Audit(request.app.state.runtime.database)
 
 
-def _replays(request: Request) -> Replays:
+async def _replays(request: Request) -> Replays:
     runtime = request.app.state.runtime
-    return Replays(runtime.database, runtime.outbox, _audit(request))
+    return Replays(runtime.database, runtime.outbox, await _audit(request))
 
 
-def _desk(request: Request) -> DeadLetterDesk:
+async def _desk(request: Request) -> DeadLetterDesk:
     runtime = request.app.state.runtime
-    return DeadLetterDesk(runtime.database, runtime.dead_letters, runtime.consumers, _audit(request))
+    return DeadLetterDesk(runtime.database, runtime.dead_letters, runtime.consumers, await _audit(request))
 
 
-def _overview(request: Request) -> Overview:
+async def _overview(request: Request) -> Overview:
     runtime = request.app.state.runtime
-    return Overview(runtime.name, runtime.database, _replays(request), runtime.consumers)
+    return Overview(runtime.name, runtime.database, await _replays(request), runtime.consumers)
 
 
 Desk = Annotated[DeadLetterDesk, Depends(_desk)]

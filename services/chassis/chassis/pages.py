@@ -54,7 +54,7 @@ def pages_router() -> APIRouter:
         return FileResponse(_STATIC / "asyncapi" / "index.html", headers=_PAGE_HEADERS)
 
     @router.get("/asyncapi.json")
-    def asyncapi_json() -> Response:
+    async def asyncapi_json() -> Response:
         """The AsyncAPI document."""
         return Response(asyncapi_document(), media_type="application/json")
 

@@ -65,7 +65,7 @@ class Intake:
         return self.settings.subject_key.get_secret_value().encode()
 
 
-def _intake(request: Request) -> Intake:
+async def _intake(request: Request) -> Intake:
     intake: Intake = request.app.state.intake
     return intake
 

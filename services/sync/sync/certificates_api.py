@@ -26,7 +26,7 @@ class CheckFormat(StrEnum):
     PDF = "pdf"
 
 
-def _certificates(request: Request) -> Certificates:
+async def _certificates(request: Request) -> Certificates:
     found: Certificates = request.app.state.certificates
     return found
 

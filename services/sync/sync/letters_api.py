@@ -125,7 +125,7 @@ def letter_view(letter: VendorLetter) -> LetterView:
     )
 
 
-def _desk(request: Request) -> LetterDesk:
+async def _desk(request: Request) -> LetterDesk:
     desk: LetterDesk = request.app.state.letters
     return desk
 

@@ -94,7 +94,7 @@ class PageLink(BaseModel):
     expires_at: datetime
 
 
-def _sessions(request: Request) -> PageSessions:
+async def _sessions(request: Request) -> PageSessions:
     found: PageSessions = request.app.state.page_sessions
     return found
 

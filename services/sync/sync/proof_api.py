@@ -26,7 +26,7 @@ Limit = Annotated[int, Query(ge=1, le=MAX_IDS)]
 HeadLimit = Annotated[int, Query(ge=1, le=10, description="每个签名头至多 1,000 片叶子")]
 
 
-def _history(request: Request) -> History:
+async def _history(request: Request) -> History:
     history: History = request.app.state.store.history
     return history
 
