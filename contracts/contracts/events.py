@@ -1252,8 +1252,18 @@ class ObjectionWithdrawalRequested(ObjectionEvent):
     TOPIC = "xinfu.applications"
     KEY = "application_id"
 
-    department: DepartmentRef = Field(description="Who has the objection")
+    department: DepartmentRef | None = Field(description="Who has the objection; null: the human queue")
     requested_at: Timestamp
+
+
+class ObjectionReferralWithdrawn(ObjectionEvent):
+    """The subject withdrew an objection that waited in the human queue: no department has had it. It can be made again."""
+
+    TYPE = "cn.xinfu.objection.referralwithdrawn.v1"
+    TOPIC = "xinfu.routing"
+    KEY = "application_id"
+
+    withdrawn_at: Timestamp
 
 
 class ObjectionCancelled(ObjectionEvent):
@@ -1351,6 +1361,21 @@ class ObjectionOverdue(ObjectionEvent):
     step: ReviewStep
     due_on: date
     noticed_at: Timestamp
+
+
+class ObjectionReminded(ObjectionEvent):
+    """Somebody is reminded (催办) of what a department owes of an objection, which officers decide at the review desk."""
+
+    TYPE = "cn.xinfu.objection.reminded.v1"
+    TOPIC = "xinfu.decisions"
+    KEY = "item_id"
+
+    department: DepartmentRef
+    step: ReviewStep
+    level: ReminderLevel
+    due_on: date = Field(description="The department's last day for the step")
+    in_person: bool = Field(default=False, description="Handed over in person: only the outcome is put down")
+    reminded_at: Timestamp
 
 
 class ObjectionLetterIssued(LetterFact, ObjectionEvent):

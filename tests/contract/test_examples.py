@@ -140,6 +140,7 @@ def test_example_has_valid_codes_and_no_personal_data(event_type: str) -> None:
     assert re.search(r"[\u4e00-\u9fff]", text) or event_type.startswith(
         (
             "cn.xinfu.application.completed",
+            "cn.xinfu.objection.referralwithdrawn",
             "cn.xinfu.item.withdrawn",
             "cn.xinfu.followup",
             "cn.xinfu.propagation",

@@ -14,6 +14,9 @@ from contracts.errors import ProblemCode
 from contracts.tokens import Scope
 from support import eventually
 
+FOUR_EYES = "hz-czj"
+"""A department that has decisions confirmed by a second officer."""
+
 
 async def objects(world: World, company: Company, key: str | None = None, **body: Any) -> Any:
     """The subject objects. ``key``: by default a new one."""
@@ -131,8 +134,19 @@ async def test_a_record_is_corrected_and_withdrawn_on_objection_and_one_goes_by_
     assert waiting["queue_name"] == world.catalogue.human_queue.name
     assert waiting["due_on"]
     clerk = await world.sign_in(Scope.ROUTING_ASSIGN)
-    assign = world.url("routing", f"/v1/referrals/{queued}/assign")
     code = world.department(DESK).code
+    # taken back before anybody has it, and made again
+    withdraw = world.url("intake", f"/v1/objections/{queued}/withdraw")
+    for _ in range(2):
+        (await world.ask("POST", withdraw, company.token)).ok()
+    await until_objection(world, company, queued, "withdrawn")
+    taken_back = queued
+    assign = world.url("routing", f"/v1/referrals/{queued}/assign")
+    late = await world.ask("POST", assign, clerk, json={"department_code": code})
+    late.problem(ProblemCode.INVALID_TRANSITION, "已撤回")
+    queued = (await objects(world, company, record_id=unknown)).ok()["objection_id"]
+    await until_objection(world, company, queued, "referred")
+    assign = world.url("routing", f"/v1/referrals/{queued}/assign")
     for _ in range(2):
         (await world.ask("POST", assign, clerk, json={"department_code": code})).ok()
     # a deadline that passes is noticed once, and everybody sees it
@@ -160,6 +174,7 @@ async def test_a_record_is_corrected_and_withdrawn_on_objection_and_one_goes_by_
     listed = (await world.ask("GET", world.url("intake", "/v1/objections"), company.token)).ok()
     assert {o["objection_id"]: o["status"] for o in listed["objections"]} == {
         first: "upheld",
+        taken_back: "withdrawn",
         queued: "upheld",
     }
 
@@ -249,3 +264,43 @@ async def test_what_rests_on_false_material_falls_everywhere_and_rises_when_the_
     (await objects(world, company, item_id=third)).problem(ProblemCode.OBJECTION_NOT_POSSIBLE, "重新申请")
     assert (await item_of(world, company, fid, finder))["round"] == 1
     assert timedelta(0) < datetime.now(UTC) - datetime.fromisoformat(upheld["decided_at"])
+
+
+async def test_where_four_eyes_are_asked_for_a_second_officer_confirms_the_decision(world: World) -> None:
+    company = await world.company(world.row(FOUR_EYES))
+    objection_id = (await objects(world, company, record_id=company.ids[0])).ok()["objection_id"]
+    proposed = (await at_desk(world, objection_id, "dismiss", {"reason": "查明属实"}, FOUR_EYES)).ok()
+    assert (proposed["state"], proposed["proposal"]["action"]) == ("received", "dismiss")
+    url = world.url("dept-adapter", f"/v1/objections/{objection_id}")
+    code = world.department(FOUR_EYES).code
+    approver, both = [
+        await world.sign_in(Scope.DESK, sub=sub, departments=[code], roles=["officer", "approver"])
+        for sub in ("approver", "officer")
+    ]
+
+    async def ask(action: str, token: str, body: Any = None) -> Any:
+        return await world.ask("POST", f"{url}/{action}", token, json=body)
+
+    upheld = {"reason": "主体有误", "remedy": "withdrawn"}
+    # said again, something else meanwhile, and confirmed by whoever proposed it
+    (await at_desk(world, objection_id, "dismiss", {"reason": "查明属实"}, FOUR_EYES)).ok()
+    (await ask("uphold", approver, upheld)).problem(ProblemCode.INVALID_TRANSITION, "已提请复核")
+    (await ask("confirm", both)).problem(ProblemCode.FORBIDDEN, "不能复核自己提请")
+    (await ask("confirm", await world.officer(FOUR_EYES))).problem(ProblemCode.FORBIDDEN, "复核")
+    sent = (await ask("send-back", approver, {"reason": "请核对主体代码"})).ok()
+    assert (sent["state"], sent["proposal"]) == ("received", None)
+    (await ask("confirm", approver)).problem(ProblemCode.INVALID_TRANSITION, "没有待复核")
+    (await at_desk(world, objection_id, "uphold", upheld, FOUR_EYES)).ok()
+    for _ in range(2):
+        done = (await ask("confirm", approver)).ok()
+        assert (done["state"], done["by"], done["proposal"]) == ("upheld", "approver", None)
+    shown = (await world.ask("GET", url, approver)).ok()
+    acts = [(step["by"], step["state"]) for step in shown["history"] if step["by"] != "routing"]
+    assert acts[:4] == [
+        ("officer", "received"),
+        ("approver", "received"),
+        ("officer", "received"),
+        ("approver", "upheld"),
+    ]
+    told = await until_objection(world, company, objection_id, "upheld")
+    assert told["remedy"] == "withdrawn"

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from e2e.people import API, DESK, OTHER_DESK, Document, World
+from e2e.test_objections import at_desk, objects
 
 from contracts.clock import china_date
 from contracts.errors import ProblemCode
-from contracts.events import OfficeNotified, ReferralOverdue, ReviewReminded
+from contracts.events import ObjectionReminded, OfficeNotified, ReferralOverdue, ReviewReminded
 from contracts.tokens import Role, Scope
 from contracts.working_days import LIBRARY_CALENDAR
 from support import eventually
@@ -164,3 +165,61 @@ async def test_a_referral_that_waits_too_long_is_told_once(world: World) -> None
     assert (shown["status"], shown["deadline_on"]) == ("open", None)
     url = world.url("intake", f"/v1/items/{item_id}/withdraw")
     (await world.ask("POST", url, company.token)).ok()
+
+
+async def test_an_objection_is_reminded_of_until_it_moves(world: World) -> None:
+    today = china_date(datetime.now(UTC))
+    if not LIBRARY_CALENDAR.is_working_day(today):
+        pytest.skip("nobody is reminded on a day that is no working day")
+    company = await world.company()
+    filed = (await objects(world, company, record_id=company.ids[0])).ok()
+    objection_id = filed["objection_id"]
+    await at_desk(world, objection_id)
+
+    def due_on(day: date) -> None:
+        moved = {
+            "received_at": datetime.combine(day - timedelta(days=20), time(4), UTC).isoformat(),
+            **dict.fromkeys(("accept_due_on", "due_on", "deadline_on", "reminder_on"), day.isoformat()),
+        }
+        world.database("dept-adapter")["objections"].update_one({"_id": objection_id}, {"$set": moved})
+
+    async def reminded(times: int) -> bool:
+        return len(emitted(world, "dept-adapter", ObjectionReminded.TYPE, key=objection_id)) == times
+
+    async def mailed(address: str | None) -> bool:
+        mails = (await world.ask("GET", world.url("sandbox", f"/mail?to={address}"))).ok()
+        return any(f"异议 {objection_id}" in mail["text"] for mail in mails)
+
+    due_on(today)
+    await eventually(lambda: reminded(1), 30)
+    await eventually(lambda: mailed(world.department(DESK).contact_email), 30)
+    (await at_desk(world, objection_id, "acknowledge-reminder", {"reason": " "})).problem(
+        ProblemCode.VALIDATION
+    )
+    for reason in ("等待调取案卷", "另一个理由"):
+        seen = (await at_desk(world, objection_id, "acknowledge-reminder", {"reason": reason})).ok()
+        assert seen["reminders"][0]["acknowledged"]["reason"] == "等待调取案卷"
+    # ten days later: at the highest level, before the credit centre
+    due_on(LIBRARY_CALENDAR.working_days_after(today - timedelta(days=14), 1).on)
+    await eventually(lambda: reminded(2), 30)
+    await eventually(lambda: mailed(world.catalogue.human_queue.contact_email), 30)
+    url = world.url("dept-adapter", "/v1/overdue/objections?level=supervisor&limit=200")
+    (await world.ask("GET", url, await world.officer(DESK))).problem(ProblemCode.FORBIDDEN, "督办")
+
+    async def late() -> list[Document]:
+        listed = (await world.ask("GET", url, await supervisor(world))).ok()["objections"]
+        return [each for each in listed if each["objection_id"] == objection_id]
+
+    async def is_late() -> bool:
+        return bool(await late())
+
+    await eventually(is_late, 30)
+    (found,) = await late()
+    assert [each["level"] for each in found["reminders"]] == ["officer", "supervisor"]
+    assert "record" not in found
+    (await at_desk(world, objection_id, "accept")).ok()
+    assert await late() == []
+    (await at_desk(world, objection_id, "acknowledge-reminder", {"reason": "x"})).problem(
+        ProblemCode.INVALID_TRANSITION, "没有待确认的催办"
+    )
+    (await at_desk(world, objection_id, "dismiss", {"reason": "查明属实"})).ok()

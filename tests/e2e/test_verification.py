@@ -3,12 +3,14 @@
 from typing import Any
 
 from e2e.people import DESK, Company, Document, World
+from e2e.test_flow import act
 
 from contracts.errors import ProblemCode
 from support import eventually
 
 AUTO = "hz-mzhj"
 """Lets verified items of the tier minor through (the local stack's setting)."""
+NOTHING_AT_COURT = {"no_bankruptcy": "pass", "not_dishonest_debtor": "pass"}
 WARNING = {"CF_CFLB": "警告", "CF_NR": "警告", "CF_NR_FK": ""}
 
 
@@ -47,7 +49,7 @@ async def test_the_desk_shows_what_each_source_told_and_decides_itself(world: Wo
     await know(world, company, "fines", "duties_performed", "fail", "罚款尚欠2万元")
     (item,) = (await world.submit(company)).ok()["items"]
     shown = await verified(world, item["item_id"])
-    assert facts(shown) == {"duties_performed": "fail", "commitment": "pass"}
+    assert facts(shown) == {"duties_performed": "fail", "commitment": "pass", **NOTHING_AT_COURT}
     fine = shown["verification"]["findings"][0]
     assert (fine["source_name"], fine["detail"]) == ("非税收入收缴系统", "罚款尚欠2万元")
     assert fine["as_of"]
@@ -58,13 +60,40 @@ async def test_the_desk_shows_what_each_source_told_and_decides_itself(world: Wo
     (await world.desk(item["item_id"], "grant")).ok()
 
 
+async def test_after_a_supplement_is_asked_again_what_had_not_passed(world: World) -> None:
+    company = await world.company()
+    await know(world, company, "fines", "duties_performed", "fail", "罚款尚欠2万元")
+    application = (await world.submit(company)).ok()
+    (item,) = application["items"]
+    item_id = item["item_id"]
+    await verified(world, item_id)
+    (await world.desk(item_id, "request-supplement", {"missing": ["缴款凭证"]})).ok()
+    await world.until_item(company, application["application_id"], "supplement")
+    await know(world, company, "fines", "duties_performed", "pass", "已缴清")
+    (await act(world, company, item_id, "supplement", {"text": "凭证号 0003"})).ok()
+
+    async def passed() -> bool:
+        shown = await verified(world, item_id)
+        return set(facts(shown).values()) == {"pass"}
+
+    await eventually(passed, 30)
+    told = {"fines": {"duties_performed": 2}, "commitments": {"commitment": 1}}
+    told["courts"] = dict.fromkeys(NOTHING_AT_COURT, 1)
+    for source, counts in told.items():
+        asked = world.url("sandbox", f"/sources/{source}/sandbox/questions?item_id={item_id}")
+        assert (await world.ask("GET", asked)).ok() == counts, source
+    # what an officer has asked about, an officer decides
+    assert (await verified(world, item_id))["state"] == "received"
+    (await world.desk(item_id, "grant")).ok()
+
+
 async def test_a_source_that_is_down_delays_nobody_and_is_asked_again(world: World) -> None:
     await world.fault("commitments", mode="fail", count=2)
     company = await world.company()
     (item,) = (await world.submit(company)).ok()["items"]
     await world.review(item["item_id"])
     shown = await verified(world, item["item_id"])
-    assert facts(shown) == {"duties_performed": "pass", "commitment": "pass"}
+    assert facts(shown) == {"duties_performed": "pass", "commitment": "pass", **NOTHING_AT_COURT}
     await world.fault("fines", mode="fail")
     try:
         later = await world.company()
@@ -87,9 +116,14 @@ async def test_what_is_verified_wholly_needs_nobody_and_is_marked_and_sampled(wo
         (item,) = ended["items"]
         assert item["status"] == "repaired"
         items.append(item["item_id"])
-    (waiting,) = (await world.submit(owing)).ok()["items"]
-    shown = await verified(world, waiting["item_id"], AUTO)
-    assert (shown["state"], shown["verification"]["automatic"]) == ("received", False)
+    bankrupt = await world.company(world.row(AUTO, months=1, **WARNING))
+    await know(world, bankrupt, "courts", "no_bankruptcy", "fail", "（2026）浙0102破12号，重整计划执行中")
+    for company in (owing, bankrupt):
+        (waiting,) = (await world.submit(company)).ok()["items"]
+        shown = await verified(world, waiting["item_id"], AUTO)
+        assert (shown["state"], shown["verification"]["automatic"]) == ("received", False)
+    (told,) = [each for each in shown["verification"]["findings"] if each["fact"] == "fail"]
+    assert (told["condition"], told["advisory"]) == ("no_bankruptcy", True)
 
     officer = await world.officer(AUTO)
     code = world.department(AUTO).code

@@ -1,7 +1,8 @@
 """What the desk's pages say and offer."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from unit.review_samples import REQUESTED, REQUESTED_AT
 
 from contracts.clock import china_date
+from contracts.http.source import Fact
 from contracts.tokens import Claims, Role
 from dept_adapter.desk.presenters import checks, due_words, options
 from dept_adapter.desk.texts import Do
@@ -16,6 +18,7 @@ from dept_adapter.domain import Command, Proposal, Review, decide, receive
 from dept_adapter.officers import all_passed
 from dept_adapter.states import Action
 from dept_adapter.store import StoredReview
+from dept_adapter.verification import Finding
 
 OFFICER = Claims(sub="officer", departments=(REQUESTED.department.code,), roles=(Role.OFFICER,))
 BOTH = OFFICER.model_copy(update={"roles": (Role.OFFICER, Role.APPROVER)})
@@ -96,9 +99,11 @@ def test_a_last_day_is_said_in_words(on: date, words: str, level: str) -> None:
 def test_bulk_is_for_what_has_passed_wholly(
     facts: list[str | None], over: bool, passed: bool, words: str
 ) -> None:
-    kept = {"findings": [{"fact": fact} for fact in facts]}
+    kept: dict[str, Any] = {
+        "findings": [asdict(Finding("c", "条件", cast(Fact | None, fact), "s", "来源", "")) for fact in facts]
+    }
     if over:
-        kept["completed_at"] = datetime.now(UTC)  # type: ignore[assignment]
+        kept["completed_at"] = datetime.now(UTC)
     stored = _stored(receive(REQUESTED, at_desk=True), verification=kept)
     assert all_passed(stored) is passed
     assert checks(stored).words == words

@@ -161,7 +161,7 @@ def test_one_message_for_each_fact_and_channel() -> None:
         IssuedLetter,
     )
     # each told event of ALL is a fact of its own
-    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 30 * 2 + 1
+    assert len(by_channel[Channel.IN_APP]) == len(set(by_channel[Channel.IN_APP])) == len(told) == 31 * 2 + 1
     assert len(by_channel[Channel.EMAIL]) == sum(isinstance(event, mailed) for event in told) == 28
     assert set(by_channel[Channel.EMAIL]) < set(by_channel[Channel.IN_APP])
 

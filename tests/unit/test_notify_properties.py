@@ -20,8 +20,6 @@ from contracts.events import (
     Event,
     NotificationSent,
     PropagationCompleted,
-    ReferralOverdue,
-    ReviewReminded,
 )
 from notify.domain import (
     CHANNELS,
@@ -91,7 +89,7 @@ def histories(draw: st.DrawFn) -> list[list[Received]]:
     return list(streams.values())
 
 
-OFFICE_EVENTS = (ReviewReminded, ReferralOverdue)
+OFFICE_EVENTS = tuple(Offices.EVENTS)
 
 
 def about(event: Event) -> tuple[type[Event], str, int]:

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.review_lives import live
 from unit.review_samples import REQUESTED
+from unit.test_objections import FORWARDED
 
 from contracts.clock import china_date
-from contracts.events import ReminderLevel, ReviewStep
+from contracts.events import ObjectionReminded, ReminderLevel, ReviewStep
 from contracts.working_days import LIBRARY_CALENDAR
 from dept_adapter.domain import Command, NotAllowedError, Review, decide, receive
+from dept_adapter.objection import Ruling, receive_objection, rule_on
 from dept_adapter.reminders import (
     DEFAULT_DAYS,
     LEVELS,
@@ -31,7 +33,7 @@ from dept_adapter.reminders import (
     reminded,
     step_of,
 )
-from dept_adapter.states import ENDED, Action, State
+from dept_adapter.states import ENDED, OBJECTION_ENDED, Action, ObjectionAction, ObjectionState, State
 
 OFFICER, APPROVER, SUPERVISOR = LEVELS
 PROMISED = Schedule(DEFAULT_DAYS, lambda _day: 5)
@@ -228,3 +230,43 @@ def test_what_is_handed_over_in_person_has_days_of_its_own() -> None:
     reminder = Reminder(ReviewStep.DECIDE, OFFICER, decided.decide_due_on, told[0][0], noon(told[0][0]))
     event = reminded(decided, reminder)
     assert (event.in_person, event.at_desk) == (True, True)
+
+
+@given(
+    schedule=schedules(),
+    accepted_after=st.integers(0, 40),
+    decided_after=st.integers(0, 60),
+    looks=st.sampled_from([1, 2, 5, 20]),
+)
+@settings(max_examples=100)
+def test_objections_are_reminded_of_alike(
+    schedule: Schedule, accepted_after: int, decided_after: int, looks: int
+) -> None:
+    objection = receive_objection(FORWARDED)
+    told: tuple[Reminder, ...] = ()
+    for day in range(0, 160, looks):
+        now = noon(china_date(objection.received_at)) + timedelta(days=day)
+        if day >= accepted_after and objection.state is ObjectionState.RECEIVED:
+            objection, _ = rule_on(objection, Ruling(ObjectionAction.ACCEPT, "officer"), now)
+        if day >= accepted_after + decided_after and objection.state is ObjectionState.ACCEPTED:
+            objection, _ = rule_on(objection, Ruling(ObjectionAction.DISMISS, "officer", "查明"), now)
+        due = next_on(objection, told, schedule)
+        reminder = remind(objection, told, schedule, now)
+        expected = due and due <= china_date(now) and LIBRARY_CALENDAR.is_working_day(china_date(now))
+        assert (reminder is not None) == bool(expected)
+        if reminder is None:
+            continue
+        assert objection.state not in OBJECTION_ENDED
+        assert (reminder.step, reminder.due_on, reminder.promised_on) == (
+            objection.step,
+            objection.due_on,
+            None,
+        )
+        told = (*told, reminder)
+        event = reminded(objection, reminder)
+        assert isinstance(event, ObjectionReminded)
+        assert (event.objection_id, event.level) == (objection.objection_id, reminder.level)
+    assert objection.state in OBJECTION_ENDED or next_on(objection, told, schedule) is None
+    for step in ReviewStep:
+        levels = [LEVELS.index(each.level) for each in told if each.step is step]
+        assert levels == sorted(levels)

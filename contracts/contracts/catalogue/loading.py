@@ -345,7 +345,11 @@ def _load(directory: Path) -> Catalogue:
             where, [condition.list_category] if condition.list_category else [], category_ids, "记录类别"
         )
     problems += _check_unique(((w, s.id) for w, s in sources), "来源")
-    problems += _check_unique(((w, check) for w, s in sources for check in s.checks), "由一个来源核验的条件")
+    told = ((w, check) for w, s in sources for check in (*s.checks, *(advice.id for advice in s.advises)))
+    problems += _check_unique(told, "由一个来源说明的事实")
+    for where, source in sources:
+        if taken := {advice.id for advice in source.advises} & condition_ids:
+            problems.append(f"{where}: advises 与 rules.yaml 的条件同名：{'、'.join(sorted(taken))}")
     problems += _check_unique(((w, e.id) for w, e in experts), "专家")
     codes = {d.code for _, d in departments}
     for where, expert in experts:

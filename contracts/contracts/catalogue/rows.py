@@ -98,7 +98,7 @@ class Department(InForce):
     mode: DepartmentMode
     callbacks: bool = True
     files: FileForm | None = None
-    four_eyes: tuple[Literal["grant", "refuse", "revoke"], ...] = ()
+    four_eyes: tuple[Literal["grant", "refuse", "revoke", "uphold", "dismiss"], ...] = ()
     categories: tuple[str, ...] = Field(min_length=1)
     aliases: tuple[Text, ...]
     issues_letters: bool = False
@@ -370,15 +370,29 @@ class Target(Row):
         return self
 
 
+class Advice(Row):
+    """A fact that no rule asks for, but that whoever decides should know. It is put so that ``pass`` means: nothing to look at."""
+
+    id: str = Field(pattern=r"^[a-z0-9_]{2,60}$")
+    name: Text
+
+
 class Source(Row):
-    """A source of facts outside, and which conditions (``checks``) it can tell about."""
+    """A source of facts outside: which conditions (``checks``) it can tell about, and what else (``advises``) of any item."""
 
     id: Slug
     name: Text
     tells: Text
-    checks: tuple[str, ...] = Field(min_length=1)
+    checks: tuple[str, ...] = ()
+    advises: tuple[Advice, ...] = ()
     source: Text
     evidence: Evidence
+
+    @model_validator(mode="after")
+    def _tells_something(self) -> "Source":
+        if not self.checks and not self.advises:
+            raise ValueError("checks 与 advises 至少填一项：什么都不能说明的来源不用列出")
+        return self
 
 
 class Expert(Row):

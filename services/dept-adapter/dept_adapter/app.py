@@ -13,7 +13,7 @@ from chassis.letter import LetterPress
 from chassis.service import Runtime, ServiceSpec, create_app, run
 from chassis.settings import load_settings
 from contracts.tokens import Scope
-from contracts.topics import DECISIONS, INBOUND, REVIEWS, Topic, inbound_topic, review_topic
+from contracts.topics import review_topic, topics_of
 from dept_adapter import (
     api,
     callbacks,
@@ -50,11 +50,7 @@ FETCH_MAX_WAIT_MS = 500
 def build(settings: DeptAdapterSettings) -> FastAPI:
     """The application, ready to be served."""
     served = settings.served
-    topics: dict[str, Topic] = {DECISIONS.name: DECISIONS}
-    topics |= {review_topic(department.slug): REVIEWS for department in served}
-    topics |= {
-        inbound_topic(department.slug): INBOUND for department in served if department.mode == "events"
-    }
+    topics = topics_of(NAME, (d.slug for d in served), (d.slug for d in served if d.mode == "events"))
 
     def consumers(runtime: Runtime) -> Sequence[ConsumerSpec]:
         desk_codes = {d.code for d in settings.catalogue.departments if d.mode == "desk"}
@@ -74,7 +70,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
         kinds = {d.code: kind for d in served if (kind := kind_of(d, parts)) is not None}
         app.state.settings = settings
         calendar = settings.catalogue.calendar
-        app.state.objections = objections.Objections(runtime.database)
+        app.state.objections = objections.Objections(runtime.database, settings.schedule)
         app.state.clock = Clock(
             runtime.outbox,
             reviews,
@@ -86,6 +82,7 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
         app.state.reminding = Reminding(
             runtime.outbox,
             reviews,
+            app.state.objections,
             [d.code for d in served],
             settings.schedule,
             hour=settings.remind_hour,

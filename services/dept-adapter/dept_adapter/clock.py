@@ -1,7 +1,7 @@
 """Notices days: deadlines that have passed, provisional ones that can be counted for good, and reminders that are due; each once."""
 
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
 
 from chassis.background import Loop
 from chassis.logs import get_logger
@@ -13,8 +13,8 @@ from contracts.working_days import WorkCalendar
 from dept_adapter.domain import Review, Transition, confirm, notice_day
 from dept_adapter.objection import Objection, confirm_objection, notice_objection_day
 from dept_adapter.objections import Objections, StoredObjection
-from dept_adapter.reminders import Reminder, Schedule, remind, reminded
-from dept_adapter.store import Change, Reviews, StoredReview
+from dept_adapter.reminders import Owing, Reminder, Schedule, remind, reminded
+from dept_adapter.store import Change, Reviews
 
 log = get_logger(__name__)
 _BATCH = 200
@@ -126,7 +126,7 @@ class Clock:
 
 
 class Reminding:
-    """Tells the reminders that are due of the reviews of the served departments. The next day of each is a field of its review.
+    """Tells the reminders that are due of the reviews and objections of the served departments. The next day of each is a field of it.
 
     ``hour``: of the day in China from which on reminders are told, so that nobody is written to at night.
     """
@@ -135,6 +135,7 @@ class Reminding:
         self,
         outbox: Outbox,
         reviews: Reviews,
+        objections: Objections,
         department_codes: Sequence[str],
         schedule: Schedule,
         *,
@@ -145,36 +146,62 @@ class Reminding:
         self._calendar = calendar
         self._outbox = outbox
         self._reviews = reviews
+        self._objections = objections
         self._codes = department_codes
         self._schedule = schedule
         self._hour = hour
         self.loop = Loop("reminders", self.step, poll_seconds)
 
     async def step(self) -> bool:
-        """Remind of one batch, in one transaction; returns whether there may be more."""
+        """Remind of one batch of each, in a transaction each; returns whether there may be more."""
         now = datetime.now(CHINA_STANDARD_TIME)
         if now.hour < self._hour or not self._calendar.is_working_day(now.date()):
             return False
-        ids = await self._reviews.reminders_due(self._codes, now.date(), _BATCH)
-        if not ids:
-            return False
+        more = await self._remind_of_reviews(now.date())
+        return await self._remind_of_objections(now.date()) or more
 
-        async def work(unit: UnitOfWork) -> int:
-            changes: list[tuple[StoredReview, tuple[Reminder, ...]]] = []
-            told = 0
-            for stored in (await self._reviews.load(ids, unit.session)).values():
-                review = stored.review
-                reminder = remind(review, stored.reminders, self._schedule, unit.now)
-                if reminder is not None:
-                    told += 1
-                    cause = f"reminder:{review.item_id}:{reminder.step}:{reminder.due_on}:{reminder.on}"
-                    unit.emit(reminded(review, reminder), cause=cause, trace=stored.trace)
-                # without one the day is another one now: of a schedule that has changed
-                more = () if reminder is None else (reminder,)
-                changes.append((stored, (*stored.reminders, *more)))
+    async def _remind_of_reviews(self, today: date) -> bool:
+        ids = await self._reviews.reminders_due(self._codes, today, _BATCH)
+
+        async def work(unit: UnitOfWork) -> None:
+            changes = [
+                (stored, self._told(unit, stored.review, item_id, stored.reminders, stored.trace))
+                for item_id, stored in (await self._reviews.load(ids, unit.session)).items()
+            ]
             await self._reviews.save_reminders(changes, unit.session)
-            return told
 
-        told: int = await self._outbox.run(work)
-        log.info("reminders are told", reviews=told)
+        if ids:
+            await self._outbox.run(work)
+            log.info("reminders are told", reviews=len(ids))
         return len(ids) == _BATCH
+
+    async def _remind_of_objections(self, today: date) -> bool:
+        ids = await self._objections.reminders_due(self._codes, today, _BATCH)
+
+        async def work(unit: UnitOfWork) -> None:
+            changes = [
+                (stored, self._told(unit, stored.objection, objection_id, stored.reminders, stored.trace))
+                for objection_id, stored in (await self._objections.load(ids, unit.session)).items()
+            ]
+            await self._objections.save_reminders(changes, unit.session)
+
+        if ids:
+            await self._outbox.run(work)
+            log.info("reminders are told", objections=len(ids))
+        return len(ids) == _BATCH
+
+    def _told(
+        self,
+        unit: UnitOfWork,
+        owing: Owing,
+        identity: str,
+        reminders: tuple[Reminder, ...],
+        trace: Mapping[str, str],
+    ) -> tuple[Reminder, ...]:
+        """Its reminders, with the one that is told now. Without one the day is another one now: of a schedule that has changed."""
+        reminder = remind(owing, reminders, self._schedule, unit.now)
+        if reminder is None:
+            return reminders
+        cause = f"reminder:{identity}:{reminder.step}:{reminder.due_on}:{reminder.on}"
+        unit.emit(reminded(owing, reminder), cause=cause, trace=trace)
+        return (*reminders, reminder)

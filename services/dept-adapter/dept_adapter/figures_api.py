@@ -62,6 +62,12 @@ def oversees(claims: Claims) -> bool:
     return claims.allows(Scope.OPERATIONS) or (claims.allows(Scope.DESK) and claims.holds(Role.SUPERVISOR))
 
 
+def only_overseers(claims: Claims) -> None:
+    """Raises Problem FORBIDDEN for everybody else."""
+    if not oversees(claims):
+        raise Problem(ProblemCode.FORBIDDEN, "只有督办人员可以查看全部部门；请查看本部门的事项和办理情况。")
+
+
 @router.get(
     "/departments/{code}/figures", summary="一个部门的办理情况", responses=_RESPONSES, response_model=Figures
 )
@@ -97,8 +103,7 @@ async def all_figures(
     accept: Accept = None,
 ) -> Response:
     """每个部门一行，供信用中心督办比较。需要督办角色（supervisor）或运维权限。"""
-    if not oversees(viewer):
-        raise Problem(ProblemCode.FORBIDDEN, "只有督办人员可以查看全部部门；请查看本部门的办理情况。")
+    only_overseers(viewer)
     departments: Mapping[str, Department] = request.app.state.departments
     found = await count(request, list(departments.values()), first_day, last_day)
     if _form(form, accept) is FiguresFormat.CSV:

@@ -179,6 +179,7 @@ class ReviewHandler:
             for item_id, review in now.items()
         ]
         await self._reviews.save(changes, unit.now, unit.session)
+        unit.after_commit(self._verify)
         self._wake(unit, {change.review.department.slug for change in changes})
 
     async def _dispute(self, unit: UnitOfWork, review: Review, event: FalseMaterialForwarded) -> Transition:

@@ -5,7 +5,7 @@ Publication goes on meanwhile. What follows from an upheld objection to a result
 
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Literal
 
 from contracts.clock import china_date
 from contracts.events import (
@@ -107,6 +107,37 @@ class Ruling:
     reason: str | None = None
     remedy: ObjectionRemedy | None = None
     record: RecordFacts | None = None
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What an upheld objection to a record leads to: it is withdrawn, or corrected in these."""
+
+    remedy: Literal["withdrawn", "corrected"]
+    decided_on: date | None = None
+    penalty_kinds: str | None = None
+
+
+@dataclass(frozen=True)
+class Said:
+    """What an officer says of an objection. ``reason``: not of accepting; ``text``: own words in the letter, of accepting only.
+
+    ``correction``: of an upheld objection to a record; objections to results have none.
+    """
+
+    action: ObjectionAction
+    reason: str | None = None
+    text: str | None = None
+    correction: Correction | None = None
+
+
+@dataclass(frozen=True)
+class ObjectionProposal:
+    """A decision that an officer proposed and that another has still to confirm (四眼, 复核)."""
+
+    said: Said
+    by: str
+    at: datetime
 
 
 def receive_objection(event: ObjectionForwarded, calendar: WorkCalendar = LIBRARY_CALENDAR) -> Objection:

@@ -12,9 +12,12 @@ from pydantic import TypeAdapter
 from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, UpdateOne
 
 from chassis.db import CollectionSpec, Database, Document, Session
+from contracts.events import ReminderLevel
 from dept_adapter.letters import letter_id, objection_kind
-from dept_adapter.objection import Objection
-from dept_adapter.states import OBJECTION_ENDED, ObjectionState
+from dept_adapter.objection import Objection, ObjectionProposal
+from dept_adapter.reminder_fields import next_fields, reminders_of, told_fields
+from dept_adapter.reminders import NO_REMINDERS, Reminder, Schedule
+from dept_adapter.states import OBJECTION_ENDED, Act, ObjectionState
 
 _BY_DUE = [("decide_due_on", ASCENDING), ("_id", ASCENDING)]
 COLLECTIONS = [
@@ -38,10 +41,26 @@ COLLECTIONS = [
                 name="deadlines",
                 partialFilterExpression={"deadline_on": {"$type": "string"}},
             ),
+            IndexModel(
+                [("department.code", ASCENDING), *_BY_DUE],
+                name="proposed",
+                partialFilterExpression={"proposal.by": {"$exists": True}},
+            ),
+            IndexModel(
+                [("reminder_on", ASCENDING)],
+                name="reminders",
+                partialFilterExpression={"reminder_on": {"$type": "string"}},
+            ),
+            IndexModel(
+                [("overdue_told", ASCENDING), ("_id", ASCENDING)],
+                name="overdue",
+                partialFilterExpression={"overdue_told": {"$type": "string"}},
+            ),
         ],
     )
 ]
 _OBJECTION: TypeAdapter[Objection] = TypeAdapter(Objection)
+_PROPOSAL: TypeAdapter[ObjectionProposal] = TypeAdapter(ObjectionProposal)
 
 
 @dataclass(frozen=True)
@@ -51,13 +70,16 @@ class StoredObjection:
     objection: Objection
     trace: Mapping[str, str]
     history: Sequence[Document]
+    reminders: tuple[Reminder, ...] = ()
+    proposal: ObjectionProposal | None = None
 
 
 class ObjectionView(StrEnum):
-    """What an officer lists. ``todo``: an officer has to act."""
+    """What an officer lists. ``todo``: an officer has to act; ``confirm``: a second officer has."""
 
     TODO = "todo"
     OVERDUE = "overdue"
+    CONFIRM = "confirm"
     ENDED = "ended"
     ALL = "all"
 
@@ -73,9 +95,10 @@ def _ordered_by(view: ObjectionView) -> str:
 
 
 class Objections:
-    """All objections; ``_id`` is the objection id. Times are text, as in the events."""
+    """All objections; ``_id`` is the objection id. Times are text, as in the events. ``schedule``: of reminders."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, schedule: Schedule = NO_REMINDERS) -> None:
+        self._schedule = schedule
         self._objections = database.collection("objections")
         self._letters = database.collection("letters")
 
@@ -89,8 +112,9 @@ class Objections:
             InsertOne(
                 {
                     **_document(objection),
+                    **told_fields(objection, (), self._schedule),
                     "trace": dict(trace),
-                    "history": [_entry(now, ObjectionState.RECEIVED, "routing")],
+                    "history": [objection_entry(now, ObjectionState.RECEIVED, "routing")],
                 }
             )
             for id_, (objection, trace) in new.items()
@@ -111,10 +135,12 @@ class Objections:
         now: datetime,
         session: Session,
         text: str | None = None,
+        act: Act | None = None,
     ) -> None:
         """Store what objections became, with a line in the history of each whose state changed or whose day passed.
 
-        The letter a step leads to is due from now on. ``text``: the officer's words in it, where the step keeps none.
+        The letter a step leads to is due from now on. ``text``: the officer's words in it, where the step keeps none. ``act``: what
+        was done, where the state does not tell it. A step ends what was proposed.
         """
         if not changed:
             return
@@ -122,16 +148,33 @@ class Objections:
             UpdateOne(
                 {"_id": each.objection_id},
                 {
-                    "$set": {k: v for k, v in _document(each).items() if k != "_id"},
-                    "$push": {"history": _entry(now, each.state, by, each.reason)},
+                    "$set": {
+                        **{k: v for k, v in _document(each).items() if k != "_id"},
+                        **next_fields(each, before.reminders, self._schedule),
+                    },
+                    "$push": {"history": objection_entry(now, each.state, by, each.reason, act)},
+                    **({"$unset": {"proposal": ""}} if each.state is not before.objection.state else {}),
                 },
             )
-            for _, each in changed
+            for before, each in changed
         ]
         await self._objections.bulk_write(writes, session=session, ordered=False)
         due = [_letter_due(before, each, text, now) for before, each in changed]
         if letters := [write for write in due if write is not None]:
             await self._letters.bulk_write(letters, session=session, ordered=False)
+
+    async def propose(
+        self, objection_id: str, proposal: ObjectionProposal | None, noted: Document, session: Session
+    ) -> None:
+        """Keep what an officer proposed, or, with None, that it was sent back; ``noted``: its line in the history."""
+        kept = (
+            {"$unset": {"proposal": ""}}
+            if proposal is None
+            else {"$set": {"proposal": _PROPOSAL.dump_python(proposal, mode="json")}}
+        )
+        await self._objections.update_one(
+            {"_id": objection_id}, {**kept, "$push": {"history": noted}}, session=session
+        )
 
     async def overdue(self, department_codes: Sequence[str], today: date, limit: int) -> list[str]:
         """Objections at these departments whose deadline has passed without being noticed, the oldest first."""
@@ -151,6 +194,52 @@ class Objections:
         return [
             row["_id"] for row in await self._objections.find(query, {"_id": 1}).limit(limit).to_list(limit)
         ]
+
+    async def reminders_due(self, department_codes: Sequence[str], today: date, limit: int) -> list[str]:
+        """Objections at these departments of which somebody is to be reminded, those that wait longest first."""
+        query = {
+            "reminder_on": {"$type": "string", "$lte": today.isoformat()},
+            "department.code": {"$in": list(department_codes)},
+        }
+        cursor = self._objections.find(query, {"_id": 1}).sort("reminder_on", ASCENDING).limit(limit)
+        return [row["_id"] for row in await cursor.to_list(limit)]
+
+    async def save_reminders(
+        self,
+        changes: Sequence[tuple[StoredObjection, tuple[Reminder, ...]]],
+        session: Session,
+        noted: Document | None = None,
+    ) -> None:
+        """Store the reminders of objections, and when the next is due. ``noted``: what an officer did about them, for the history."""
+        writes = []
+        for stored, reminders in changes:
+            update: Document = {"$set": told_fields(stored.objection, reminders, self._schedule)}
+            if noted is not None:
+                update["$push"] = {"history": noted}
+            writes.append(UpdateOne({"_id": stored.objection.objection_id}, update))
+        if writes:
+            await self._objections.bulk_write(writes, session=session, ordered=False)
+
+    async def overdue_page(
+        self,
+        department_codes: Sequence[str],
+        level: ReminderLevel | None,
+        after: tuple[date, str] | None,
+        limit: int,
+    ) -> list[StoredObjection]:
+        """Objections at these departments whose last day has passed, by (that day, id). ``level``: how far up reminders have got."""
+        query: Document = {
+            "department.code": {"$in": list(department_codes)},
+            "overdue_told": {"$type": "string"},
+        }
+        if level is not None:
+            query["reminder_level"] = level.value
+        if after is not None:
+            day, last = after[0].isoformat(), after[1]
+            query["$or"] = [{"overdue_told": {"$gt": day}}, {"overdue_told": day, "_id": {"$gt": last}}]
+        order = [("overdue_told", ASCENDING), ("_id", ASCENDING)]
+        rows = await self._objections.find(query).sort(order).limit(limit).to_list(limit)
+        return [_stored(row) for row in rows]
 
     async def queue(
         self,
@@ -176,7 +265,7 @@ class Objections:
         """How many objections are in each view that an officer works through."""
         return {
             view: await self._objections.count_documents(_of_view(department_codes, view, today))
-            for view in (ObjectionView.TODO, ObjectionView.OVERDUE)
+            for view in (ObjectionView.TODO, ObjectionView.OVERDUE, ObjectionView.CONFIRM)
         }
 
     async def page(
@@ -197,9 +286,12 @@ def _of_view(department_codes: Sequence[str], view: ObjectionView, today: date) 
     query: Document = {"department.code": {"$in": list(department_codes)}}
     match view:
         case ObjectionView.TODO:
-            return {**query, "due_on": {"$type": "string"}}
+            return {**query, "due_on": {"$type": "string"}, "proposal": None}
         case ObjectionView.OVERDUE:
-            return {**query, "due_on": {"$type": "string", "$lt": today.isoformat()}}
+            late = {"$type": "string", "$lt": today.isoformat()}
+            return {**query, "due_on": late, "proposal": None}
+        case ObjectionView.CONFIRM:
+            return {**query, "proposal.by": {"$exists": True}}
         case ObjectionView.ENDED:
             return {**query, "state": {"$in": [state.value for state in OBJECTION_ENDED]}}
     return query
@@ -246,8 +338,13 @@ def objection_of(row: Document) -> Objection:
 
 
 def _stored(row: Document) -> StoredObjection:
-    return StoredObjection(objection_of(row), row["trace"], row["history"])
+    proposed = row.get("proposal")
+    proposal = _PROPOSAL.validate_python(proposed) if proposed else None
+    return StoredObjection(objection_of(row), row["trace"], row["history"], reminders_of(row), proposal)
 
 
-def _entry(at: datetime, state: ObjectionState, by: str, detail: str | None = None) -> Document:
-    return {"at": at, "state": state.value, "by": by, "detail": detail}
+def objection_entry(
+    at: datetime, state: ObjectionState, by: str, detail: str | None = None, act: Act | None = None
+) -> Document:
+    """A line of an objection's history. ``act``: what was done, where the state does not tell it."""
+    return {"at": at, "state": state.value, "by": by, "detail": detail, **({"act": act.value} if act else {})}

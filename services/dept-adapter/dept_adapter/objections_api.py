@@ -8,18 +8,24 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from chassis.cases import CaseDirectory
-from contracts.events import ObjectionKind, ObjectionRemedy
+from contracts.events import ObjectionKind, ObjectionRemedy, ReminderLevel, ReviewStep
 from contracts.http.objection import ObjectionCase
 from contracts.records import DepartmentRef, RecordFacts
 from contracts.tokens import Claims
-from dept_adapter.api import Officer, Reasoned, position, served
+from contracts.working_days import LIBRARY_CALENDAR
+from dept_adapter.api import Officer, Reasoned, position, served, today
+from dept_adapter.figures_api import Viewer, only_overseers
 from dept_adapter.intake_side import looked_up
 from dept_adapter.issuing import Letters
 from dept_adapter.letters_api import LetterView
 from dept_adapter.materials import FILE, objection_material
+from dept_adapter.objection import Correction, Said
 from dept_adapter.objections import Objections, StoredObjection
-from dept_adapter.rulings import Correction, Rulings, Said
+from dept_adapter.reminders import level_of
+from dept_adapter.reminders_api import AcknowledgedReminder
+from dept_adapter.rulings import Rulings
 from dept_adapter.states import OBJECTION_STATE_TEXT, ObjectionAction, ObjectionState, State
+from dept_adapter.views import ReminderView
 
 router = APIRouter(prefix="/v1", tags=["异议"])
 
@@ -32,6 +38,15 @@ class ObjectionStepView(BaseModel):
     by: str
     detail: str | None = None
     letter_id: str | None = None
+
+
+class ObjectionProposalView(BaseModel):
+    """A decision that awaits its confirmation by a second officer."""
+
+    action: ObjectionAction
+    reason: str | None
+    by: str
+    at: datetime
 
 
 class ObjectionSummary(BaseModel):
@@ -58,6 +73,8 @@ class ObjectionSummary(BaseModel):
     due_on: date | None
     due_provisional: bool
     overdue: bool
+    reminders: list[ReminderView]
+    proposal: ObjectionProposalView | None
 
 
 class ObjectionDetail(ObjectionSummary):
@@ -70,6 +87,27 @@ class ObjectionDetail(ObjectionSummary):
     result_state: State | None = None
     case: ObjectionCase | None = None
     case_note: str | None = None
+
+
+class OverdueObjection(BaseModel):
+    """An objection whose last day has passed: never what it is about. ``level``: how far up reminders have got."""
+
+    objection_id: str
+    kind: ObjectionKind
+    department: DepartmentRef
+    state: ObjectionState
+    step: ReviewStep
+    due_on: date
+    working_days_late: int
+    level: ReminderLevel | None
+    reminders: list[ReminderView]
+
+
+class OverdueObjections(BaseModel):
+    """The longest overdue first. Ask again with ``after`` = ``next`` while it is not null."""
+
+    objections: list[OverdueObjection]
+    next: str | None = Field(description="Opaque position")
 
 
 class ObjectionPage(BaseModel):
@@ -99,6 +137,7 @@ class Uphold(Reasoned):
 def _fields(stored: StoredObjection) -> dict[str, object]:
     objection = stored.objection
     result = objection.kind is ObjectionKind.RESULT
+    proposed = stored.proposal
     return {
         **vars(objection),
         "item_id": objection.item_id if result else None,
@@ -106,6 +145,8 @@ def _fields(stored: StoredObjection) -> dict[str, object]:
         "due_on": objection.due_on,
         "due_provisional": objection.is_provisional,
         "overdue": objection.due_on is not None and objection.due_on == objection.overdue_told,
+        "reminders": stored.reminders,
+        "proposal": proposed and {**vars(proposed), **vars(proposed.said)},
     }
 
 
@@ -212,6 +253,68 @@ async def uphold_objection(
     correction = Correction(body.remedy, body.decided_on, body.penalty_kinds) if body.remedy else None
     said = Said(ObjectionAction.UPHOLD, body.reason, correction=correction)
     return await _rule(request, officer, objection_id, said)
+
+
+@router.post("/objections/{objection_id}/confirm", summary="异议复核通过")
+async def confirm_objection(request: Request, officer: Officer, objection_id: str) -> ObjectionSummary:
+    """Make the decision that another officer proposed (role ``approver``). Repeating it changes nothing."""
+    await _rulings(request).confirm(officer, objection_id)
+    return _summary(await _rulings(request).find(officer, objection_id))
+
+
+@router.post("/objections/{objection_id}/send-back", summary="异议复核退回")
+async def send_back_objection(
+    request: Request, officer: Officer, objection_id: str, body: Reasoned
+) -> ObjectionSummary:
+    """Give a proposal back with a reason; whoever proposed it may take it back."""
+    await _rulings(request).send_back(officer, objection_id, body.reason)
+    return _summary(await _rulings(request).find(officer, objection_id))
+
+
+@router.post("/objections/{objection_id}/acknowledge-reminder", summary="确认异议的催办")
+async def acknowledge_objection_reminder(
+    request: Request, officer: Officer, objection_id: str, body: AcknowledgedReminder
+) -> ObjectionSummary:
+    """Say why the objection is not decided yet: its level is reminded no more, until the next level's day.
+
+    Repeating it changes nothing: the first reason stays. Without a reminder of what is owed now it is a 409 problem.
+    """
+    await _rulings(request).acknowledge(officer, objection_id, body.reason)
+    return _summary(await _rulings(request).find(officer, objection_id))
+
+
+@router.get("/overdue/objections", summary="超期异议")
+async def list_overdue_objections(
+    request: Request,
+    viewer: Viewer,
+    level: Annotated[ReminderLevel | None, Query(description="催办已到的层级；不填为全部")] = None,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> OverdueObjections:
+    """全部所接部门超期未办的异议，最久的在前，只有编号和期限，不含内容。需要督办角色（supervisor）或运维权限。"""
+    only_overseers(viewer)
+    objections: Objections = request.app.state.objections
+    codes = list(request.app.state.departments)
+    found = await objections.overdue_page(codes, level, position(after), limit)
+    last = found[-1].objection if len(found) == limit else None
+    return OverdueObjections(
+        objections=[_overdue(stored, today()) for stored in found],
+        next=f"{last.overdue_told}~{last.objection_id}" if last else None,
+    )
+
+
+def _overdue(stored: StoredObjection, day: date) -> OverdueObjection:
+    objection, due_on = stored.objection, stored.objection.due_on
+    if due_on is None:
+        raise ValueError(f"nothing is owed for {objection.objection_id}")
+    late = {
+        "due_on": due_on,
+        "step": objection.step,
+        "working_days_late": LIBRARY_CALENDAR.working_days_between(due_on, day),
+        "level": level_of(objection, stored.reminders),
+        "reminders": stored.reminders,
+    }
+    return OverdueObjection.model_validate({**vars(objection), **late}, from_attributes=True)
 
 
 async def _rule(request: Request, officer: Claims, objection_id: str, said: Said) -> ObjectionSummary:

@@ -14,7 +14,6 @@ from contracts.catalogue import Department
 from contracts.clock import china_date
 from contracts.errors import ProblemCode
 from contracts.events import FalseMaterial
-from contracts.http.source import Fact
 from contracts.records import IN_PERSON
 from contracts.tokens import Claims, Role
 from contracts.working_days import WorkCalendar
@@ -22,6 +21,7 @@ from dept_adapter.decisions import apply, attempt
 from dept_adapter.domain import Command, Proposal, Review, decision_number
 from dept_adapter.states import ACTION_TEXT, Act, Action, changed_by
 from dept_adapter.store import Reviews, StoredReview
+from dept_adapter.verification import all_pass, finding_of
 from dept_adapter.verifier import spot_check
 
 T = TypeVar("T")
@@ -69,10 +69,10 @@ def version(stored: StoredReview) -> int:
 
 
 def all_passed(stored: StoredReview) -> bool:
-    """Whether the verification is over and every condition of it, one at least, has passed."""
+    """Whether the verification is over and has left nothing to look at."""
     kept = stored.verification or {}
-    findings = kept.get("findings") or []
-    return bool(kept.get("completed_at")) and bool(findings) and all(f["fact"] == Fact.PASS for f in findings)
+    findings = [finding_of(each) for each in kept.get("findings") or []]
+    return bool(kept.get("completed_at")) and all_pass(findings)
 
 
 class Officers:

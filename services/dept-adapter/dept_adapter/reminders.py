@@ -2,19 +2,24 @@
 
 Working days are counted from the last day of the step that is owed: before it, on it, after it, a level higher each time. A reminder
 is told once, on a working day; several that were missed become one, of the highest level. What moves the item ends its reminders: the
-step or its last day is another one then, and while the applicant supplements there is none.
+step or its last day is another one then, and while the applicant supplements there is none. Objections are reminded of alike.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import lru_cache
+from typing import overload
 
 from contracts.clock import china_date
-from contracts.events import ReminderLevel, ReviewReminded, ReviewStep
+from contracts.events import ObjectionReminded, ReminderLevel, ReviewReminded, ReviewStep
 from contracts.working_days import LIBRARY_CALENDAR
 from dept_adapter.domain import NotAllowedError, Review, is_provisional
+from dept_adapter.objection import Objection
 from dept_adapter.states import State
+
+Owing = Review | Objection
+"""What a department may owe a step of."""
 
 LEVELS = tuple(ReminderLevel)
 """From the desk upwards."""
@@ -78,9 +83,9 @@ class Schedule:
     promised: Callable[[date], int | None] = lambda _requested_on: None
     in_person: Mapping[ReminderLevel, Sequence[int]] | None = None
 
-    def days_of(self, review: Review) -> Mapping[ReminderLevel, Sequence[int]]:
-        """Those that hold for a review."""
-        return self.days if self.in_person is None or not review.record.in_person else self.in_person
+    def days_of(self, owing: Owing) -> Mapping[ReminderLevel, Sequence[int]]:
+        """Those that hold for a review or an objection."""
+        return self.days if self.in_person is None or not owing.record.in_person else self.in_person
 
 
 NO_REMINDERS = Schedule({})
@@ -98,18 +103,24 @@ def faults(days: Mapping[ReminderLevel, Sequence[int]]) -> list[str]:
     return found
 
 
-def step_of(review: Review) -> ReviewStep | None:
+def step_of(owing: Owing) -> ReviewStep | None:
     """What the department owes now; None: nothing, or the applicant has to act."""
-    if review.due_on is None or review.state is State.SUPPLEMENT:
+    if owing.due_on is None or owing.state is State.SUPPLEMENT:
         return None
-    return ReviewStep.DECIDE if review.accepted_at else ReviewStep.ACCEPT
+    return ReviewStep.DECIDE if owing.accepted_at else ReviewStep.ACCEPT
 
 
-def _began_on(review: Review) -> date:
-    if review.accepted_at:
-        return china_date(review.accepted_at)
-    received = review.supplement.received_at if review.supplement else None
-    return china_date(received or review.requested_at)
+def _began_on(owing: Owing) -> date:
+    if owing.accepted_at:
+        return china_date(owing.accepted_at)
+    if isinstance(owing, Objection):
+        return china_date(owing.received_at)
+    received = owing.supplement.received_at if owing.supplement else None
+    return china_date(received or owing.requested_at)
+
+
+def _is_certain(owing: Owing) -> bool:
+    return not (owing.is_provisional if isinstance(owing, Objection) else is_provisional(owing.due_count))
 
 
 def _last_working_day(day: date, back: int = 0) -> date:
@@ -128,8 +139,13 @@ def _on(due_on: date, working_days: int) -> date:
     return _last_working_day(due_on, -working_days)
 
 
-def promised_on(review: Review, schedule: Schedule) -> date | None:
-    """The day by which the service promise has the department decide; the applicant's time to supplement is left out."""
+def promised_on(review: Owing, schedule: Schedule) -> date | None:
+    """The day by which the service promise has the department decide; the applicant's time to supplement is left out.
+
+    None where nothing is promised; of objections there is no promise.
+    """
+    if isinstance(review, Objection):
+        return None
     requested_on = china_date(review.requested_at)
     days = schedule.promised(requested_on)
     if days is None:
@@ -141,15 +157,15 @@ def promised_on(review: Review, schedule: Schedule) -> date | None:
     return _on(requested_on, days)
 
 
-def plan(review: Review, schedule: Schedule) -> list[Planned]:
+def plan(owing: Owing, schedule: Schedule) -> list[Planned]:
     """All reminders of the step that is owed now, in their order, whether they were told or not."""
-    step, due_on = step_of(review), review.due_on
+    step, due_on = step_of(owing), owing.due_on
     # of a provisional day nobody is reminded: nobody is late before it is certain
-    if step is None or due_on is None or is_provisional(review.due_count):
+    if step is None or due_on is None or not _is_certain(owing):
         return []
-    began_on = _began_on(review)
+    began_on = _began_on(owing)
     found: list[Planned] = []
-    schedule_days = schedule.days_of(review)
+    schedule_days = schedule.days_of(owing)
     for level, days in schedule_days.items():
         for working_days in days:
             on = _on(due_on, working_days)
@@ -158,7 +174,7 @@ def plan(review: Review, schedule: Schedule) -> list[Planned]:
                 found.append(Planned(max(on, _on(began_on, 1)), level))
             elif _is_of_use(on, working_days, began_on):
                 found.append(Planned(on, level))
-    promise = promised_on(review, schedule) if step is ReviewStep.DECIDE else None
+    promise = promised_on(owing, schedule) if step is ReviewStep.DECIDE else None
     if promise is not None and promise < due_on:
         for working_days in schedule_days.get(ReminderLevel.OFFICER, ()):
             on = _on(promise, working_days)
@@ -176,37 +192,42 @@ def _order(planned: Planned) -> tuple[date, int, bool]:
     return planned.on, LEVELS.index(planned.level), planned.promised_on is None
 
 
-def _current(review: Review, told: Iterable[Reminder]) -> list[Reminder]:
+def _current(owing: Owing, told: Iterable[Reminder]) -> list[Reminder]:
     """Those of the step that is owed now, by the day it is due now."""
-    step = step_of(review)
-    return [each for each in told if each.step is step and each.due_on == review.due_on]
+    step = step_of(owing)
+    return [each for each in told if each.step is step and each.due_on == owing.due_on]
 
 
-def _pending(review: Review, told: Sequence[Reminder], schedule: Schedule) -> list[Planned]:
-    current = _current(review, told)
+def _pending(owing: Owing, told: Sequence[Reminder], schedule: Schedule) -> list[Planned]:
+    current = _current(owing, told)
     after = max((each.on for each in current), default=date.min)
     quiet = [LEVELS.index(each.level) for each in current if each.acknowledged]
     reached = max((LEVELS.index(each.level) for each in current), default=0)
     lowest = max([reached, *(level + 1 for level in quiet)])
-    return [each for each in plan(review, schedule) if each.on > after and LEVELS.index(each.level) >= lowest]
+    return [each for each in plan(owing, schedule) if each.on > after and LEVELS.index(each.level) >= lowest]
 
 
-def next_on(review: Review, told: Sequence[Reminder], schedule: Schedule) -> date | None:
+def next_on(owing: Owing, told: Sequence[Reminder], schedule: Schedule) -> date | None:
     """The day of the next reminder, today or later or missed; None: there is none."""
-    return min((each.on for each in _pending(review, told, schedule)), default=None)
+    return min((each.on for each in _pending(owing, told, schedule)), default=None)
 
 
-def level_of(review: Review, told: Iterable[Reminder]) -> ReminderLevel | None:
+def last_of(owing: Owing, told: Sequence[Reminder]) -> Reminder | None:
+    """The last reminder of what is owed now."""
+    return max(_current(owing, told), key=lambda each: each.on, default=None)
+
+
+def level_of(owing: Owing, told: Iterable[Reminder]) -> ReminderLevel | None:
     """How far up the step that is owed now has got."""
-    return max((each.level for each in _current(review, told)), key=LEVELS.index, default=None)
+    return max((each.level for each in _current(owing, told)), key=LEVELS.index, default=None)
 
 
-def remind(review: Review, told: Sequence[Reminder], schedule: Schedule, now: datetime) -> Reminder | None:
+def remind(owing: Owing, told: Sequence[Reminder], schedule: Schedule, now: datetime) -> Reminder | None:
     """The reminder to tell now: of those that are due the highest. None on a day that is no working day, or when none is due."""
-    today, step, due_on = china_date(now), step_of(review), review.due_on
+    today, step, due_on = china_date(now), step_of(owing), owing.due_on
     if step is None or due_on is None or not LIBRARY_CALENDAR.is_working_day(today):
         return None
-    due = [each for each in _pending(review, told, schedule) if each.on <= today]
+    due = [each for each in _pending(owing, told, schedule) if each.on <= today]
     if not due:
         return None
     last = due[-1]
@@ -215,33 +236,45 @@ def remind(review: Review, told: Sequence[Reminder], schedule: Schedule, now: da
     return Reminder(step, highest.level, due_on, last.on, now, highest.promised_on)
 
 
-def reminded(review: Review, reminder: Reminder) -> ReviewReminded:
+@overload
+def reminded(owing: Review, reminder: Reminder) -> ReviewReminded: ...
+
+
+@overload
+def reminded(owing: Objection, reminder: Reminder) -> ObjectionReminded: ...
+
+
+def reminded(owing: Owing, reminder: Reminder) -> ReviewReminded | ObjectionReminded:
     """What everybody is told of a reminder."""
-    return ReviewReminded(
-        application_id=review.application_id,
-        item_id=review.item_id,
-        record_id=review.record_id,
-        subject_id=review.subject_id,
-        department=review.department,
-        step=reminder.step,
-        level=reminder.level,
-        due_on=reminder.due_on,
-        promised_on=reminder.promised_on,
-        at_desk=review.at_desk,
-        in_person=review.record.in_person,
-        reminded_at=reminder.told_at,
+    told = {
+        "application_id": owing.application_id,
+        "item_id": owing.item_id,
+        "record_id": owing.record_id,
+        "subject_id": owing.subject_id,
+        "department": owing.department,
+        "step": reminder.step,
+        "level": reminder.level,
+        "due_on": reminder.due_on,
+        "in_person": owing.record.in_person,
+        "reminded_at": reminder.told_at,
+    }
+    if isinstance(owing, Objection):
+        return ObjectionReminded.model_validate(
+            {**told, "objection_id": owing.objection_id, "kind": owing.kind}
+        )
+    return ReviewReminded.model_validate(
+        {**told, "promised_on": reminder.promised_on, "at_desk": owing.at_desk}
     )
 
 
-def acknowledge(review: Review, told: Sequence[Reminder], by: Acknowledgement) -> tuple[Reminder, ...]:
+def acknowledge(owing: Owing, told: Sequence[Reminder], by: Acknowledgement) -> tuple[Reminder, ...]:
     """The reminders with the last one acknowledged: nothing more of its level, until the next level is due.
 
     Repeating it changes nothing: the first reason stays. Raises NotAllowedError when nobody was reminded of what is owed now.
     """
-    current = _current(review, told)
-    if not current:
-        raise NotAllowedError("该事项目前没有待确认的催办（或已有进展），请刷新后查看。")
-    last = max(current, key=lambda each: each.on)
+    last = last_of(owing, told)
+    if last is None:
+        raise NotAllowedError("目前没有待确认的催办（或已有进展），请刷新后查看。")
     if last.acknowledged:
         return tuple(told)
     return tuple(replace(each, acknowledged=by) if each is last else each for each in told)

@@ -13,7 +13,7 @@ from contracts.errors import ProblemCode
 from contracts.events import ReminderLevel
 from dept_adapter.api import Officer, find_review, position
 from dept_adapter.domain import NotAllowedError
-from dept_adapter.figures_api import Viewer, oversees
+from dept_adapter.figures_api import Viewer, only_overseers
 from dept_adapter.officers import only_outcome
 from dept_adapter.reminders import Acknowledgement, acknowledge
 from dept_adapter.states import Act
@@ -66,10 +66,7 @@ async def list_overdue(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> OverduePage:
     """全部所接部门超期未办的事项，最久的在前，只有编号和期限，不含记录内容。需要督办角色（supervisor）或运维权限。"""
-    if not oversees(viewer):
-        raise Problem(
-            ProblemCode.FORBIDDEN, "只有督办人员可以查看全部部门的超期事项；请查看本部门的待审事项。"
-        )
+    only_overseers(viewer)
     reviews: Reviews = request.app.state.reviews
     codes = list(request.app.state.departments)
     found = await reviews.overdue_page(codes, level, position(after), limit)

@@ -1,9 +1,7 @@
 """What officers do with objections (异议), the same by page and by API: whose it is, what was seen, what follows for the review."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import date
-from typing import Literal
+from dataclasses import replace
 
 from chassis.outbox import Outbox
 from chassis.problems import Problem
@@ -11,38 +9,27 @@ from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Catalogue, Department
 from contracts.clock import china_date
 from contracts.errors import ProblemCode
-from contracts.events import ObjectionKind, ObjectionRemedy
+from contracts.events import Event, ObjectionKind, ObjectionRemedy
 from contracts.records import IN_PERSON
 from contracts.tokens import Claims, Role
 from dept_adapter.decisions import apply
-from dept_adapter.domain import Command, DecisionConflictError, Review, decision_number
-from dept_adapter.objection import Objection, Ruling, rule_on
-from dept_adapter.objections import Objections, StoredObjection
+from dept_adapter.domain import Command, DecisionConflictError, NotAllowedError, Review, decision_number
+from dept_adapter.objection import Correction, Objection, ObjectionProposal, Ruling, Said, rule_on
+from dept_adapter.objections import Objections, StoredObjection, objection_entry
 from dept_adapter.officers import Effect, fresh, holds, own
-from dept_adapter.states import OBJECTIONABLE, Action, ObjectionAction, State
+from dept_adapter.reminders import Acknowledgement, acknowledge
+from dept_adapter.states import (
+    OBJECTION_ACTION_TEXT,
+    OBJECTION_CHANGES,
+    OBJECTIONABLE,
+    Act,
+    Action,
+    ObjectionAction,
+    State,
+)
 from dept_adapter.store import Reviews
 
-
-@dataclass(frozen=True)
-class Correction:
-    """What an upheld objection to a record leads to: it is withdrawn, or corrected in these."""
-
-    remedy: Literal["withdrawn", "corrected"]
-    decided_on: date | None = None
-    penalty_kinds: str | None = None
-
-
-@dataclass(frozen=True)
-class Said:
-    """What an officer says of an objection. ``reason``: not of accepting; ``text``: own words in the letter, of accepting only.
-
-    ``correction``: of an upheld objection to a record; objections to results have none.
-    """
-
-    action: ObjectionAction
-    reason: str | None = None
-    text: str | None = None
-    correction: Correction | None = None
+_NOTHING_PROPOSED = "该异议没有待复核的决定，请刷新后查看。"
 
 
 class Rulings:
@@ -76,7 +63,7 @@ class Rulings:
     async def rule(
         self, officer: Claims, objection_id: str, said: Said, *, seen: int | None = None
     ) -> Effect:
-        """Do it, with what follows for the review. ``seen``: so many steps of its history; None for callers that keep none.
+        """Do it, with what follows for the review, or propose it where the department asks for four eyes. ``seen``: so many steps of its history; None for callers that keep none.
 
         Raises Problem (FORBIDDEN, VALIDATION, INVALID_TRANSITION, DECISION_CONFLICT and those of ``find``) and StaleError.
         """
@@ -84,25 +71,123 @@ class Rulings:
 
         async def work(unit: UnitOfWork) -> Effect:
             stored = await self.find(officer, objection_id, unit)
+            proposed, changes = stored.proposal, stored.objection.state in OBJECTION_CHANGES[said.action]
+            if proposed and changes:
+                if (proposed.said, proposed.by) == (said, officer.sub):
+                    return Effect.REPEATED
+                words = OBJECTION_ACTION_TEXT[proposed.said.action]
+                raise Problem(
+                    ProblemCode.INVALID_TRANSITION,
+                    f"该异议已提请复核“{words}”，请先由复核人员确认或者退回，再作其他处理。",
+                )
             fresh(stored.history, seen, officer.sub, repeats=True)
-            objection = stored.objection
-            _only_outcome(objection, said)
-            review = await self.review(objection, unit)
-            ruling = self.ruling(officer.sub, objection, said, review)
-            try:
-                changed, events = rule_on(objection, ruling, unit.now)
-            except DecisionConflictError as error:
-                raise Problem(ProblemCode.DECISION_CONFLICT, str(error)) from None
-            if not events:
-                return Effect.REPEATED
-            await self._objections.save([(stored, changed)], officer.sub, unit.now, unit.session, said.text)
-            for event in events:
-                unit.emit(event, cause=f"objection:{said.action.value}:{objection_id}", trace=stored.trace)
-            if objection.kind is ObjectionKind.RESULT and said.action is ObjectionAction.UPHOLD:
-                await self._overturn(unit, officer.sub, objection)
-            return Effect.DONE
+            _only_outcome(stored.objection, said)
+            if changes and self.needs_two(stored.objection, said.action):
+                # what would not be allowed is not proposed
+                await self._ruled(unit, officer.sub, stored.objection, said)
+                words = OBJECTION_ACTION_TEXT[said.action] + (f"：{said.reason}" if said.reason else "")
+                proposal = ObjectionProposal(said, officer.sub, unit.now)
+                await self._note(unit, stored, officer.sub, Act.PROPOSE, words, proposal)
+                return Effect.PROPOSED
+            return await self._apply(unit, stored, officer.sub, said)
 
         return await self._outbox.run(work)
+
+    def needs_two(self, objection: Objection, action: ObjectionAction) -> bool:
+        """Whether the department has this decision confirmed by a second officer."""
+        return action.value in self._departments[objection.department.code].four_eyes
+
+    async def confirm(self, officer: Claims, objection_id: str, *, seen: int | None = None) -> Effect:
+        """Make the decision that another officer proposed. Raises Problem (also FORBIDDEN) and StaleError."""
+        holds(officer, Role.APPROVER)
+
+        async def work(unit: UnitOfWork) -> Effect:
+            stored = await self.find(officer, objection_id, unit)
+            proposed, last = stored.proposal, stored.history[-1]
+            if proposed is None and last.get("act") == Act.CONFIRM and last["by"] == officer.sub:
+                return Effect.REPEATED
+            fresh(stored.history, seen, officer.sub)
+            if proposed is None:
+                raise Problem(ProblemCode.INVALID_TRANSITION, _NOTHING_PROPOSED)
+            if proposed.by == officer.sub:
+                raise Problem(
+                    ProblemCode.FORBIDDEN, "提请的人不能复核自己提请的决定，请由另一名复核人员办理。"
+                )
+            return await self._apply(unit, stored, officer.sub, proposed.said, Act.CONFIRM)
+
+        return await self._outbox.run(work)
+
+    async def send_back(
+        self, officer: Claims, objection_id: str, reason: str, *, seen: int | None = None
+    ) -> None:
+        """Give a proposal back with a reason; its own officer may take it back. Raises Problem (also FORBIDDEN) and StaleError."""
+
+        async def work(unit: UnitOfWork) -> None:
+            stored = await self.find(officer, objection_id, unit)
+            if stored.proposal is None or stored.proposal.by != officer.sub:
+                holds(officer, Role.APPROVER)
+            fresh(stored.history, seen, officer.sub)
+            if stored.proposal is None:
+                raise Problem(ProblemCode.INVALID_TRANSITION, _NOTHING_PROPOSED)
+            _only_outcome(stored.objection, Said(ObjectionAction.ACCEPT, text=reason))
+            await self._note(unit, stored, officer.sub, Act.SEND_BACK, reason)
+
+        await self._outbox.run(work)
+
+    async def _ruled(
+        self, unit: UnitOfWork, by: str, objection: Objection, said: Said
+    ) -> tuple[Objection, tuple[Event, ...]]:
+        ruling = self.ruling(by, objection, said, await self.review(objection, unit))
+        try:
+            return rule_on(objection, ruling, unit.now)
+        except DecisionConflictError as error:
+            raise Problem(ProblemCode.DECISION_CONFLICT, str(error)) from None
+
+    async def _apply(
+        self, unit: UnitOfWork, stored: StoredObjection, by: str, said: Said, act: Act | None = None
+    ) -> Effect:
+        objection = stored.objection
+        changed, events = await self._ruled(unit, by, objection, said)
+        if not events:
+            return Effect.REPEATED
+        await self._objections.save([(stored, changed)], by, unit.now, unit.session, said.text, act)
+        cause = f"objection:{said.action.value}:{objection.objection_id}"
+        for event in events:
+            unit.emit(event, cause=cause, trace=stored.trace)
+        if objection.kind is ObjectionKind.RESULT and said.action is ObjectionAction.UPHOLD:
+            await self._overturn(unit, by, objection)
+        return Effect.DONE
+
+    async def _note(
+        self,
+        unit: UnitOfWork,
+        stored: StoredObjection,
+        by: str,
+        act: Act,
+        words: str,
+        proposal: ObjectionProposal | None = None,
+    ) -> None:
+        line = objection_entry(unit.now, stored.objection.state, by, words, act)
+        await self._objections.propose(stored.objection.objection_id, proposal, line, unit.session)
+
+    async def acknowledge(self, officer: Claims, objection_id: str, reason: str) -> None:
+        """Say why it is not done yet: its level is reminded no more. Raises Problem (INVALID_TRANSITION and those of ``find``)."""
+        holds(officer, Role.OFFICER)
+
+        async def work(unit: UnitOfWork) -> None:
+            stored = await self.find(officer, objection_id, unit)
+            _only_outcome(stored.objection, Said(ObjectionAction.ACCEPT, text=reason))
+            by = Acknowledgement(officer.sub, reason, unit.now)
+            try:
+                reminders = acknowledge(stored.objection, stored.reminders, by)
+            except NotAllowedError as error:
+                raise Problem(ProblemCode.INVALID_TRANSITION, str(error)) from None
+            if reminders != stored.reminders:
+                state, words = stored.objection.state, f"已知悉催办：{reason}"
+                noted = objection_entry(unit.now, state, officer.sub, words, Act.ACKNOWLEDGE)
+                await self._objections.save_reminders([(stored, reminders)], unit.session, noted)
+
+        await self._outbox.run(work)
 
     async def review(self, objection: Objection, unit: UnitOfWork | None = None) -> Review | None:
         """The review whose result is objected to; None: the objection is to a record."""

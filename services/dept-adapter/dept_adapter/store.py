@@ -18,20 +18,15 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReturnDocument
 
 from chassis.db import CollectionSpec, Database, Document, Session
 from contracts.catalogue import DepartmentMode
-from contracts.events import FalseMaterial, ReminderLevel, ReviewStep
+from contracts.events import FalseMaterial, ReminderLevel
 from contracts.records import DepartmentRef, RecordFacts
 from contracts.working_days import Count
 from dept_adapter.domain import Decision, Dispute, Proposal, Review, Supplement, is_provisional
 from dept_adapter.letters import decided_at, kind_of, letter_id, own_number
-from dept_adapter.reminders import (
-    NO_REMINDERS,
-    Acknowledgement,
-    Reminder,
-    Schedule,
-    level_of,
-    next_on,
-)
+from dept_adapter.reminder_fields import next_fields, reminders_of, told_fields
+from dept_adapter.reminders import NO_REMINDERS, Reminder, Schedule
 from dept_adapter.states import AWAITS_OFFICER, ENDED, Act, Action, State, changed_by
+from dept_adapter.verification import asked_again
 
 HANDED_OVER = frozenset({"api", "files"})
 """Modes of departments whose systems are told by us. One of mode events reads its topic itself."""
@@ -229,7 +224,7 @@ class Reviews:
                 InsertOne(
                     {
                         **_document(added.review),
-                        **self._reminding(added.review, ()),
+                        **next_fields(added.review, (), self._schedule),
                         "mode": added.mode,
                         "trace": dict(added.trace),
                         "push": {"attempts": 0, "round": 0, "next_attempt_at": now}
@@ -267,7 +262,9 @@ class Reviews:
         Whatever way a step came: the letter it leads to is due from now on.
         """
         if changes:
-            reminding = [self._reminding(change.review, change.stored.reminders) for change in changes]
+            reminding = [
+                next_fields(change.review, change.stored.reminders, self._schedule) for change in changes
+            ]
             await self._reviews.bulk_write(
                 [_saving(change, now, more) for change, more in zip(changes, reminding, strict=True)],
                 session=session,
@@ -338,20 +335,12 @@ class Reviews:
         """Store the reminders of reviews, and when the next is due. ``entry``: what an officer did about them, for the history."""
         writes = []
         for stored, reminders in changes:
-            kept = {"reminders": [_reminder(each) for each in reminders]}
-            update: Document = {"$set": {**kept, **self._reminding(stored.review, reminders)}}
+            update: Document = {"$set": told_fields(stored.review, reminders, self._schedule)}
             if entry is not None:
                 update["$push"] = {"history": entry}
             writes.append(UpdateOne({"_id": stored.review.item_id}, update))
         if writes:
             await self._reviews.bulk_write(writes, session=session, ordered=False)
-
-    def _reminding(self, review: Review, told: tuple[Reminder, ...]) -> Document:
-        on, level = next_on(review, told, self._schedule), level_of(review, told)
-        return {
-            "reminder_on": on.isoformat() if on else None,
-            "reminder_level": level.value if level else None,
-        }
 
     async def next_serial(
         self, department_code: str, year: int, session: Session, words: str | None = None, number: int = 1
@@ -549,7 +538,7 @@ class Reviews:
             document["push"],
             document["history"],
             document.get("verification"),
-            tuple(_told(each) for each in document.get("reminders", ())),
+            reminders_of(document),
             _proposal(document.get("proposal")),
         )
 
@@ -729,25 +718,6 @@ def _deadline(review: Review) -> str | None:
     return due_on.isoformat()
 
 
-def _reminder(reminder: Reminder) -> Document:
-    days = {name: getattr(reminder, name) for name in ("due_on", "on", "promised_on")}
-    kept = {name: day and day.isoformat() for name, day in days.items()}
-    return {**asdict(reminder), **kept, "step": reminder.step.value, "level": reminder.level.value}
-
-
-def _told(document: Document) -> Reminder:
-    acknowledged = document["acknowledged"]
-    return Reminder(
-        step=ReviewStep(document["step"]),
-        level=ReminderLevel(document["level"]),
-        due_on=date.fromisoformat(document["due_on"]),
-        on=date.fromisoformat(document["on"]),
-        told_at=document["told_at"],
-        promised_on=_day(document["promised_on"]),
-        acknowledged=Acknowledgement(**acknowledged) if acknowledged else None,
-    )
-
-
 def _saving(change: Change, now: datetime, reminding: Document) -> UpdateOne:
     stored, review = change.stored, change.review
     document = _document(review)
@@ -769,7 +739,17 @@ def _saving(change: Change, now: datetime, reminding: Document) -> UpdateOne:
     elif stored.push is not None and review.state not in _TOLD:
         # nothing is left to tell: it must not stay among those that are due
         removed["push.next_attempt_at"] = ""
+    if stored.verification is not None and _supplemented(change):
+        # a look that is under way knows nothing of the supplement: without its lease it is not kept
+        removed |= {"verification.lease": "", "verification.completed_at": ""}
+        changed |= {"verification.next_attempt_at": now, "verification.attempts": 0}
+        if (findings := stored.verification.get("findings")) is not None:
+            changed["verification.findings"] = asked_again(findings)
     return UpdateOne({"_id": review.item_id}, {**update, **({"$unset": removed} if removed else {})})
+
+
+def _supplemented(change: Change) -> bool:
+    return change.stored.review.state is State.SUPPLEMENT and change.review.state is State.RECEIVED
 
 
 def _letter_due(change: Change, now: datetime) -> UpdateOne | None:

@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
+from typing import Any
 
 from contracts.catalogue import Catalogue, Source
 from contracts.http.source import CheckAnswer, Fact
@@ -19,7 +20,10 @@ UNREACHABLE = "数据来源多次未应答，由人工核实。"
 
 @dataclass(frozen=True)
 class Finding:
-    """What is known of one condition. ``source``: id, None when no source can tell. ``as_of``: the time of the source's data."""
+    """What is known of one condition. ``source``: id, None when no source can tell. ``as_of``: the time of the source's data.
+
+    ``advisory``: no rule asks for it.
+    """
 
     condition: str
     name: str
@@ -28,6 +32,7 @@ class Finding:
     source_name: str | None
     detail: str
     as_of: datetime | None = None
+    advisory: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -36,21 +41,27 @@ class Finding:
 
 
 def questions(review: Review, catalogue: Catalogue, connected: frozenset[str], today: date) -> list[Finding]:
-    """The conditions of the review's rule, each open, or ``unknown`` where nobody can be asked. None without a rule."""
+    """The conditions of the review's rule, and what connected sources advise of any item; each open, or ``unknown`` where nobody can be asked."""
     record = review.record
     rule = catalogue.rule_for(record.category, record.tier, None, today)
-    if rule is None:
-        return []
     natural = record.subject_type is SubjectType.NATURAL_PERSON
 
-    def finding(condition: str, name: str, source: Source | None) -> Finding:
+    def finding(condition: str, name: str, source: Source | None, *, advisory: bool = False) -> Finding:
         if source is None or source.id not in connected:
             return Finding(condition, name, Fact.UNKNOWN, None, None, NOT_CONNECTED)
         if natural:
-            return Finding(condition, name, Fact.UNKNOWN, source.id, source.name, NATURAL_PERSON)
-        return Finding(condition, name, None, source.id, source.name, "")
+            return Finding(
+                condition, name, Fact.UNKNOWN, source.id, source.name, NATURAL_PERSON, advisory=advisory
+            )
+        return Finding(condition, name, None, source.id, source.name, "", advisory=advisory)
 
-    return [finding(c.id, c.name, catalogue.source_of(c.id)) for c in catalogue.conditions_of(rule)]
+    asked = (
+        [finding(c.id, c.name, catalogue.source_of(c.id)) for c in catalogue.conditions_of(rule)]
+        if rule
+        else []
+    )
+    told = [s for s in catalogue.sources if s.id in connected]
+    return asked + [finding(each.id, each.name, s, advisory=True) for s in told for each in s.advises]
 
 
 def answered(
@@ -71,9 +82,33 @@ def answered(
     return [settle(finding) for finding in findings]
 
 
+def asked_again(kept: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Stored findings after a supplement: what has passed stands, of the rest each is open again that a source can tell."""
+    findings = [finding_of(each) for each in kept]
+    return [
+        asdict(
+            replace(each, fact=None, detail="", as_of=None)
+            if each.source and each.fact is not Fact.PASS and each.detail != NATURAL_PERSON
+            else each
+        )
+        for each in findings
+    ]
+
+
+def finding_of(kept: Mapping[str, Any]) -> Finding:
+    """A finding from what is stored of it (``dataclasses.asdict``)."""
+    return Finding(**{**kept, "fact": Fact(kept["fact"]) if kept["fact"] else None})
+
+
+def all_pass(findings: Sequence[Finding]) -> bool:
+    """Whether every condition, one at least that a rule asks for, has passed, and nothing else was found either."""
+    asked = any(not finding.advisory for finding in findings)
+    return asked and all(finding.fact is Fact.PASS for finding in findings)
+
+
 def needs_nobody(review: Review, findings: Sequence[Finding], tiers: frozenset[str]) -> bool:
-    """Whether a department that lets these tiers through has nothing left to look at: every condition, one at least, has passed."""
-    passed = bool(findings) and all(finding.fact is Fact.PASS for finding in findings)
+    """Whether a department that lets these tiers through has nothing left to look at."""
+    passed = all_pass(findings)
     # once an officer has acted on it, officers finish it
     untouched = review.state in (State.RECEIVED, State.UNDELIVERABLE) and review.supplement is None
     return passed and untouched and review.at_desk and review.record.tier in tiers

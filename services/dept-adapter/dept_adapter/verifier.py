@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from prometheus_client import Counter
@@ -24,13 +23,13 @@ from chassis.unit_of_work import UnitOfWork
 from chassis.webhooks import sign
 from contracts.clock import china_date
 from contracts.http.intake import Case
-from contracts.http.source import CheckAnswer, CheckAnswers, CheckBatch, CheckQuestion, Fact
+from contracts.http.source import CheckAnswer, CheckAnswers, CheckBatch, CheckQuestion
 from dept_adapter.decisions import apply
 from dept_adapter.domain import AUTOMATIC, Command, decision_number
 from dept_adapter.settings import DeptAdapterSettings
 from dept_adapter.states import ENDED, Action
 from dept_adapter.store import Reviews, StoredReview
-from dept_adapter.verification import Finding, answered, is_sampled, needs_nobody, questions
+from dept_adapter.verification import Finding, answered, finding_of, is_sampled, needs_nobody, questions
 
 log = get_logger(__name__)
 QUESTIONS = Counter("xinfu_verification_questions_total", "Questions to sources", ["source", "result"])
@@ -114,7 +113,7 @@ class Verifier:
         kept = stored.verification or {}
         attempts = int(kept.get("attempts", 0))
         if kept.get("findings") is not None:
-            return _Asked(stored, [_finding(each) for each in kept["findings"]], attempts)
+            return _Asked(stored, [finding_of(each) for each in kept["findings"]], attempts)
         today = china_date(datetime.now(UTC))
         return _Asked(
             stored, questions(stored.review, self._settings.catalogue, self._connected, today), attempts
@@ -246,10 +245,6 @@ class Verifier:
         )
         sampled = is_sampled(review.item_id, settled.sample_percent)
         return {"verification.automatic": True, "verification.sampled": sampled}
-
-
-def _finding(kept: Mapping[str, Any]) -> Finding:
-    return Finding(**{**kept, "fact": Fact(kept["fact"]) if kept["fact"] else None})
 
 
 async def spot_check(

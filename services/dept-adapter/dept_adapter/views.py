@@ -80,7 +80,7 @@ class SupplementView(BaseModel):
 
 
 class FindingView(BaseModel):
-    """What data told of one condition. ``fact``: null while its source is being asked."""
+    """What data told of one condition. ``fact``: null while its source is being asked. ``advisory``: no rule asks for it."""
 
     condition: str
     name: str
@@ -88,6 +88,7 @@ class FindingView(BaseModel):
     source_name: str | None
     detail: str
     as_of: datetime | None
+    advisory: bool = False
 
 
 class SpotCheckView(BaseModel):

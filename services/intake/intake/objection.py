@@ -16,6 +16,7 @@ from contracts.events import (
     ObjectionLetterIssued,
     ObjectionOutcome,
     ObjectionOverdue,
+    ObjectionReferralWithdrawn,
     ObjectionReferred,
     ObjectionRemedy,
     ObjectionRouted,
@@ -183,7 +184,7 @@ def apply_objection(objection: Objection, event: ObjectionEvent) -> Objection:
                 "confirmed_at": event.confirmed_at,
             }
             return objection.model_copy(update=counted)
-        case ObjectionWithdrawn() if objection.withdrawn_at is None:
+        case ObjectionWithdrawn() | ObjectionReferralWithdrawn() if objection.withdrawn_at is None:
             return objection.model_copy(update={"withdrawn_at": event.withdrawn_at})
         case ObjectionLetterIssued() if event.letter_id not in {each.letter_id for each in objection.letters}:
             return objection.model_copy(update={"letters": (*objection.letters, letter_of(event))})

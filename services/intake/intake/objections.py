@@ -23,6 +23,7 @@ from contracts.events import (
     ObjectionEvent,
     ObjectionFiled,
     ObjectionKind,
+    ObjectionReferralWithdrawn,
     ObjectionRemedy,
     ObjectionWithdrawalRequested,
     ObjectionWithdrawn,
@@ -176,11 +177,9 @@ class Objections:
             objection = own_objection(await self.load([objection_id], unit.session), applicant, objection_id)
             if objection.withdrawal_requested_at is not None:
                 return objection
-            if objection.department is None:
-                raise Problem(
-                    ProblemCode.INVALID_TRANSITION, "该异议正在分派，确定认定单位之后才能撤回，请稍后再试。"
-                )
-            if objection.status not in (ObjectionStatus.ROUTED, ObjectionStatus.ACCEPTED):
+            if objection.status is ObjectionStatus.FILED:
+                raise Problem(ProblemCode.INVALID_TRANSITION, "该异议正在分派，请稍后再试。")
+            if objection.status not in _WITHDRAWABLE:
                 words = STATUS_TEXT[objection.status]
                 raise Problem(ProblemCode.INVALID_TRANSITION, f"该异议现为“{words}”，已经办结，不能撤回。")
             asked = objection.model_copy(update={"withdrawal_requested_at": unit.now})
@@ -289,7 +288,7 @@ class Objections:
                 kind, text, at = line
                 facts = {"objection_id": after.objection_id}
                 progress.change(progress.items[after.item_id], kind, text, at, facts, received.trace)
-            if isinstance(event, ObjectionWithdrawn):
+            if isinstance(event, ObjectionWithdrawn | ObjectionReferralWithdrawn):
                 over[after.objection_id] = after.record_id
             if isinstance(event, ObjectionDecided):
                 result = after.kind is ObjectionKind.RESULT
@@ -317,6 +316,9 @@ class Objections:
         else:
             return
         unit.emit(told, cause=received.id, trace=received.trace)
+
+
+_WITHDRAWABLE = (ObjectionStatus.REFERRED, ObjectionStatus.ROUTED, ObjectionStatus.ACCEPTED)
 
 
 def _open(objection_id: str | None) -> Problem:

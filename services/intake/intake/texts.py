@@ -21,6 +21,7 @@ from contracts.events import (
     ObjectionEvent,
     ObjectionOutcome,
     ObjectionOverdue,
+    ObjectionReferralWithdrawn,
     ObjectionReferred,
     ObjectionRouted,
     ObjectionWithdrawn,
@@ -216,7 +217,7 @@ def objection(document_number: str, event: ObjectionEvent) -> tuple[str, str, da
         case ObjectionAccepted():
             kind, at = "objection_accepted", event.accepted_at
             text = f"{event.department.name}已受理异议，正在核查。"
-        case ObjectionWithdrawn():
+        case ObjectionWithdrawn() | ObjectionReferralWithdrawn():
             kind, at, text = "objection_withdrawn", event.withdrawn_at, "异议已撤回，没有作出决定。"
         case ObjectionDueConfirmed():
             kind, at = "objection_due_confirmed", event.confirmed_at

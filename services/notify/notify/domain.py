@@ -21,6 +21,7 @@ from contracts.events import (
     ObjectionDecided,
     ObjectionDueConfirmed,
     ObjectionEvent,
+    ObjectionReferralWithdrawn,
     ObjectionRouted,
     ObjectionWithdrawn,
     PropagationCompleted,
@@ -69,6 +70,7 @@ CHANNELS: dict[type[Event], tuple[Channel, ...]] = {
     ObjectionAccepted: (Channel.IN_APP,),
     ObjectionDueConfirmed: (Channel.IN_APP,),
     ObjectionWithdrawn: (Channel.IN_APP,),
+    ObjectionReferralWithdrawn: (Channel.IN_APP,),
     ObjectionDecided: (Channel.IN_APP, Channel.EMAIL),
     PropagationCompleted: (Channel.IN_APP,),
     ApplicationCompleted: (Channel.IN_APP, Channel.EMAIL),
@@ -104,6 +106,7 @@ TellableEvent = (
     | ObjectionAccepted
     | ObjectionDueConfirmed
     | ObjectionWithdrawn
+    | ObjectionReferralWithdrawn
     | ObjectionDecided
     | PropagationCompleted
     | ApplicationCompleted

@@ -12,11 +12,22 @@ from typing import Any, ClassVar
 
 from contracts.catalogue import Catalogue
 from contracts.clock import china_date
-from contracts.events import Event, ReferralOverdue, ReminderLevel, ReviewReminded, ReviewStep
+from contracts.events import (
+    Event,
+    ObjectionReminded,
+    ReferralOverdue,
+    ReminderLevel,
+    ReviewReminded,
+    ReviewStep,
+)
 
 MAX_ITEMS = 500
 """Listed in one mail; the others are in the next."""
 _STEPS = {ReviewStep.ACCEPT: "受理（或者不予受理、告知补正）", ReviewStep.DECIDE: "作出决定"}
+_OBJECTION_STEPS = {ReviewStep.ACCEPT: "决定是否受理", ReviewStep.DECIDE: "作出决定"}
+
+
+_Reminded = ReviewReminded | ObjectionReminded
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,7 @@ class OfficeMail:
 class Offices:
     """The offices of the catalogue, and which of them is told what."""
 
-    EVENTS: ClassVar[frozenset[type[Event]]] = frozenset({ReviewReminded, ReferralOverdue})
+    EVENTS: ClassVar[frozenset[type[Event]]] = frozenset({ReviewReminded, ObjectionReminded, ReferralOverdue})
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -84,18 +95,22 @@ class Offices:
         """What has to be told because of an event; None for most."""
         match event:
             case ReviewReminded():
-                above = event.level is ReminderLevel.SUPERVISOR
                 counted = event.promised_on or event.due_on
-                fact = f"{event.TYPE}~{event.item_id}~{event.step}~{event.level}~{counted}~{china_date(event.reminded_at)}"
-                office_id = self._centre.id if above else event.department.code
-                return OfficeNotice(
-                    fact, office_id, event.level, event.item_id, _reminded(event, above=above)
-                )
+                line = f"事项 {event.item_id}：{_due(event, _STEPS)}，{_review_state(event)}"
+                return self._reminder(event, event.item_id, counted, f"{line}{_where(event)}。")
+            case ObjectionReminded():
+                line = f"异议 {event.objection_id}：{_due(event, _OBJECTION_STEPS)}，{_state(event)}"
+                return self._reminder(event, event.objection_id, event.due_on, f"{line}{_where(event)}。")
             case ReferralOverdue():
                 line = f"事项 {event.item_id}：应于{_day(event.due_on)}前确定认定单位，现已超期，请在人工分派席指定。"
                 fact = f"{event.TYPE}~{event.item_id}"
                 return OfficeNotice(fact, self._centre.id, ReminderLevel.SUPERVISOR, event.item_id, line)
         return None
+
+    def _reminder(self, event: _Reminded, number: str, counted: date, line: str) -> OfficeNotice:
+        fact = f"{event.TYPE}~{number}~{event.step}~{event.level}~{counted}~{china_date(event.reminded_at)}"
+        office_id = self._centre.id if _above(event) else event.department.code
+        return OfficeNotice(fact, office_id, event.level, event.item_id, line)
 
     def mail(self, office_id: str, level: ReminderLevel, notices: Sequence[OfficeNotice]) -> OfficeMail:
         """The mail that lists these."""
@@ -126,21 +141,35 @@ def mail_fact(office_id: str, level: ReminderLevel, notices: Sequence[OfficeNoti
     return f"reminders~{office_id}~{level}~{hashlib.sha256(facts.encode()).hexdigest()[:32]}"
 
 
-def _reminded(event: ReviewReminded, *, above: bool) -> str:
-    today = china_date(event.reminded_at)
-    whose = event.department.name if above else ""
-    due = f"应于{_day(event.due_on)}前{_STEPS[event.step]}"
+def _above(event: _Reminded) -> bool:
+    return event.level is ReminderLevel.SUPERVISOR
+
+
+def _due(event: _Reminded, steps: Mapping[ReviewStep, str]) -> str:
+    whose = event.department.name if _above(event) else ""
+    return f"{whose}应于{_day(event.due_on)}前{steps[event.step]}"
+
+
+def _review_state(event: ReviewReminded) -> str:
     if event.promised_on is not None:
-        state = f"服务承诺（非法定期限）为{_day(event.promised_on)}前办结"
-    elif today > event.due_on:
-        state = "现已超期"
-    else:
-        state = "今天到期" if today == event.due_on else "即将到期"
-    where = "，请在审核工作台办理" if event.at_desk else "，请在本单位系统中办理"
+        return f"服务承诺（非法定期限）为{_day(event.promised_on)}前办结"
+    return _state(event)
+
+
+def _state(event: _Reminded) -> str:
+    today = china_date(event.reminded_at)
+    if today > event.due_on:
+        return "现已超期"
+    return "今天到期" if today == event.due_on else "即将到期"
+
+
+def _where(event: _Reminded) -> str:
+    if _above(event):
+        return ""
     if event.in_person:
-        where = "，该事项线下办理：请当面或经机要渠道交接，在审核工作台只登记结果"
-    where = "" if above else where
-    return f"事项 {event.item_id}：{whose}{due}，{state}{where}。"
+        return "，该事项线下办理：请当面或经机要渠道交接，在审核工作台只登记结果"
+    at_desk = isinstance(event, ObjectionReminded) or event.at_desk
+    return "，请在审核工作台办理" if at_desk else "，请在本单位系统中办理"
 
 
 def _day(day: date | datetime) -> str:

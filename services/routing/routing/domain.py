@@ -23,6 +23,7 @@ from contracts.events import (
     ObjectionEvent,
     ObjectionFiled,
     ObjectionForwarded,
+    ObjectionReferralWithdrawn,
     ObjectionReferred,
     ObjectionRouted,
     ObjectionWithdrawalRequested,
@@ -125,9 +126,11 @@ def forward(event: FollowUp, department: DepartmentRef) -> ReviewEvent:
 
 
 def ended_unassigned(
-    event: WithdrawalRequested | ClosureRequested, now: datetime
-) -> ItemWithdrawn | ItemClosed:
-    """An item of the human queue ends: no department has had it."""
+    event: WithdrawalRequested | ClosureRequested | ObjectionWithdrawalRequested, now: datetime
+) -> ItemWithdrawn | ItemClosed | ObjectionReferralWithdrawn:
+    """An item or objection of the human queue ends: no department has had it."""
+    if isinstance(event, ObjectionWithdrawalRequested):
+        return ObjectionReferralWithdrawn(**_objection(event), withdrawn_at=now)
     about = event.model_dump(include={"application_id", "item_id", "record_id", "subject_id"})
     if isinstance(event, ClosureRequested):
         return ItemClosed(**about, reason_code=event.reason_code, reason=event.reason, closed_at=now)
@@ -292,11 +295,9 @@ def _send(
     )
 
 
-def cancel_objection(event: ObjectionWithdrawalRequested) -> ObjectionCancelled:
+def cancel_objection(event: ObjectionWithdrawalRequested, department: DepartmentRef) -> ObjectionCancelled:
     """What the department that has the objection is told."""
-    return ObjectionCancelled(
-        **_objection(event), department=event.department, requested_at=event.requested_at
-    )
+    return ObjectionCancelled(**_objection(event), department=department, requested_at=event.requested_at)
 
 
 def _objection(event: ObjectionEvent) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from contracts.errors import DeadLetterReason
 from contracts.events import (
     ApplicationSubmitted,
     ClosureRequested,
+    Event,
     ItemStarted,
     ObjectionFiled,
     ObjectionReferred,
@@ -54,14 +55,11 @@ class ApplicationHandler:
                 else:
                     emit_objection(unit, sent, cause=received.id, trace=received.trace)
                 continue
-            if isinstance(event, ObjectionWithdrawalRequested):
-                unit.emit(cancel_objection(event), cause=received.id, trace=received.trace)
-                continue
-            if isinstance(event, FollowUp):
+            if isinstance(event, FollowUp | ObjectionWithdrawalRequested):
                 if event.department is None:
                     unassigned.append(received)
                 else:
-                    unit.emit(forward(event, event.department), cause=received.id, trace=received.trace)
+                    unit.emit(_forwarded(event, event.department), cause=received.id, trace=received.trace)
                 continue
             if not isinstance(event, ApplicationSubmitted | ItemStarted):
                 continue
@@ -80,23 +78,30 @@ class ApplicationHandler:
             await self._end(unit, received)
 
     async def _end(self, unit: UnitOfWork, received: Received) -> None:
-        """Rare: an item of the human queue. A department that a person named meanwhile has the last word."""
+        """Rare: an item or objection of the human queue. A department that a person named meanwhile has the last word."""
         event = received.event
-        if not isinstance(event, WithdrawalRequested | ClosureRequested):
+        if not isinstance(event, WithdrawalRequested | ClosureRequested | ObjectionWithdrawalRequested):
             return
-        referral = await self._referrals.get(event.item_id, unit.session)
+        queued = event.objection_id if isinstance(event, ObjectionWithdrawalRequested) else event.item_id
+        referral = await self._referrals.get(queued, unit.session)
         if referral is None:
-            detail = f"{event.item_id} is not in the human queue: name the department that has it"
+            detail = f"{queued} is not in the human queue: name the department that has it"
             unit.reject(received, DeadLetterReason.UNKNOWN_AGGREGATE, detail)
         elif referral["status"] == "assigned":
             department = self._catalogue.department(referral["assignment"]["department_code"])
             if department is None:
-                raise LookupError(f"{event.item_id} was assigned to a department that left the catalogue")
+                raise LookupError(f"{queued} was assigned to a department that left the catalogue")
             ref = DepartmentRef(code=department.code, slug=department.slug, name=department.name)
-            unit.emit(forward(event, ref), cause=received.id, trace=received.trace)
+            unit.emit(_forwarded(event, ref), cause=received.id, trace=received.trace)
         elif referral["status"] == "open":
             unit.emit(ended_unassigned(event, unit.now), cause=received.id, trace=received.trace)
-            await self._referrals.mark_withdrawn(event.item_id, unit.now, unit.session)
+            await self._referrals.mark_withdrawn(queued, unit.now, unit.session)
+
+
+def _forwarded(event: FollowUp | ObjectionWithdrawalRequested, department: DepartmentRef) -> Event:
+    if isinstance(event, ObjectionWithdrawalRequested):
+        return cancel_objection(event, department)
+    return forward(event, department)
 
 
 def emit_routed(

@@ -43,10 +43,12 @@ from dept_adapter.domain import DecisionConflictError, Review
 from dept_adapter.issuing import Letters
 from dept_adapter.letters import REMEDY_TEXT, objection_kind
 from dept_adapter.materials import objection_material
+from dept_adapter.objection import Correction, Said
 from dept_adapter.objections import Objections, ObjectionView, StoredObjection, position
 from dept_adapter.objections_api import Uphold, objection_case
 from dept_adapter.officers import Effect, StaleError
-from dept_adapter.rulings import Correction, Rulings, Said
+from dept_adapter.reminders_api import AcknowledgedReminder
+from dept_adapter.rulings import Rulings
 from dept_adapter.states import (
     OBJECTION_ACTION_TEXT,
     OBJECTION_CHANGES,
@@ -59,6 +61,7 @@ router = APIRouter(prefix="/desk/objections", include_in_schema=False, route_cla
 VIEW_TEXT = {
     ObjectionView.TODO: "待办",
     ObjectionView.OVERDUE: "逾期",
+    ObjectionView.CONFIRM: "待复核",
     ObjectionView.ENDED: "已办结",
     ObjectionView.ALL: "全部",
 }
@@ -87,6 +90,7 @@ _TEXT_LABELS = {
     ObjectionAction.DISMISS: "不成立的理由",
     ObjectionAction.NOT_ACCEPT: "不予受理的理由",
 }
+_MAX_TEXT = 2000
 _TYPED = ("text", "remedy", "decided_on", "penalty_kinds")
 
 
@@ -151,11 +155,15 @@ async def _page(
     catalogue: Catalogue = request.app.state.settings.catalogue
     case, note = await _case(request, stored)
     review = await _rulings(request).review(found)
-    may = session.officer.holds(Role.OFFICER)
-    possible = [action for action in _KEYS if may and found.state in OBJECTION_CHANGES[action]]
+    may, proposal, sub = session.officer.holds(Role.OFFICER), stored.proposal, session.officer.sub
+    possible = [
+        action for action in _KEYS if may and not proposal and found.state in OBJECTION_CHANGES[action]
+    ]
+    approves, own = session.officer.holds(Role.APPROVER), proposal is not None and proposal.by == sub
     given = dict(typed or {})
     if do in possible and "text" not in given:
         given["text"] = _start(do, stored, case, catalogue)
+    said = proposal.said if proposal else _tried(do, given) if do in possible else None
     here, codes = position(view, found), codes_of(request, session.officer, "")
 
     async def beside(*, backwards: bool) -> str | None:
@@ -178,6 +186,13 @@ async def _page(
             presenters.objection_step(entry, await _names(request, stored))
             for entry in reversed(stored.history)
         ],
+        may_acknowledge=may,
+        proposal=proposal,
+        may_confirm=proposal and approves and not own,
+        may_send_back=proposal and (approves or own),
+        second=do in possible and _rulings(request).needs_two(found, do),
+        names=await _names(request, stored),
+        LEVEL_TEXT=presenters.LEVEL_TEXT,
         options=[(action, OBJECTION_ACTION_TEXT[action], _KEYS[action]) for action in possible],
         do=do if do in possible else None,
         unusable=do if do and do not in possible else None,
@@ -190,7 +205,7 @@ async def _page(
         of_record=found.kind is ObjectionKind.RECORD,
         typed=given,
         trouble=trouble,
-        letter=_letter(request, session.officer, stored, review, case, do, given) if do in possible else None,
+        letter=_letter(request, session.officer, stored, review, case, said),
         version=len(stored.history),
         view=view,
         opened=next((m for m in case.materials if m.material_id == material), None) if case else None,
@@ -210,7 +225,7 @@ async def preview(request: Request, session: SignedIn, form: Posted, objection_i
     if form.get("fragment") == "yes":
         case, _ = await _case(request, stored)
         review = await _rulings(request).review(stored.objection)
-        letter = _letter(request, session.officer, stored, review, case, do, typed)
+        letter = _letter(request, session.officer, stored, review, case, _tried(do, typed))
         return await page(request, None, "letter.html.j2", letter=letter)
     return await _page(request, session, stored, _view(form), do=do, typed=typed)
 
@@ -229,15 +244,62 @@ async def act(request: Request, session: SignedIn, form: Posted, objection_id: s
         trouble, status = await trouble_of(request, error, "这件异议", presenters.objection_step)
         stored = await rulings.find(officer, objection_id)
         return await _page(request, session, stored, view, do=do, typed=typed, trouble=trouble, status=status)
-    codes, here = codes_of(request, officer, ""), position(view, before.objection)
-    following = await _beside(request, codes, view, here, objection_id)
     words = _DONE[do]
     if effect is Effect.REPEATED:
         words = f"{OBJECTION_ACTION_TEXT[do]}此前已经生效，这次没有重复办理"
+    if effect is Effect.PROPOSED:
+        words = f"已提请复核“{OBJECTION_ACTION_TEXT[do]}”，由另一名复核人员确认后生效"
+    return await _onwards(request, session, before, view, words)
+
+
+async def _onwards(
+    request: Request, session: Session, before: StoredObjection, view: ObjectionView, words: str
+) -> RedirectResponse:
+    """Say what was done, and open the next one of the view."""
+    codes, here = codes_of(request, session.officer, ""), position(view, before.objection)
+    following = await _beside(request, codes, view, here, before.objection.objection_id)
     notice = f"{words}：{before.objection.record.document_number}。" + ("已打开下一件。" if following else "")
     await sessions_of(request).notify(session, notice)
     where = f"/desk/objections/{following}" if following else "/desk/objections"
     return RedirectResponse(link_to(where, {"view": view.value}), HTTPStatus.SEE_OTHER)
+
+
+@router.post("/{objection_id}/second")
+async def second(request: Request, session: SignedIn, form: Posted, objection_id: str) -> Response:
+    """Confirm what another officer proposed, or send it back; then open the next one."""
+    officer, rulings, view = session.officer, _rulings(request), _view(form)
+    reader(officer)
+    before = await rulings.find(officer, objection_id)
+    confirms, reason = form.get("do") == "confirm", typed_lines(form, "reason").get("reason", "").strip()
+    try:
+        seen = version_of(str(form.get("seen", "")))
+        if confirms:
+            await rulings.confirm(officer, objection_id, seen=seen)
+        elif not reason or len(reason) > _MAX_TEXT:
+            raise Problem(ProblemCode.VALIDATION, f"退回须说明理由，最多{_MAX_TEXT}字。")
+        else:
+            await rulings.send_back(officer, objection_id, reason, seen=seen)
+    except (StaleError, Problem) as error:
+        trouble, status = await trouble_of(request, error, "这件异议", presenters.objection_step)
+        stored = await rulings.find(officer, objection_id)
+        typed = {"reason": reason}
+        return await _page(request, session, stored, view, typed=typed, trouble=trouble, status=status)
+    return await _onwards(request, session, before, view, "复核已通过" if confirms else "已退回经办")
+
+
+@router.post("/{objection_id}/acknowledge")
+async def acknowledge(request: Request, session: SignedIn, form: Posted, objection_id: str) -> Response:
+    """Say why an objection of which somebody was reminded is not decided yet."""
+    reader(session.officer)
+    view, reason = _view(form), typed_lines(form, "reason").get("reason", "")
+    try:
+        said = AcknowledgedReminder(reason=reason)
+    except ValidationError as error:
+        raise Problem(ProblemCode.VALIDATION, "请填写尚未办结的原因，最多2000字。") from error
+    await _rulings(request).acknowledge(session.officer, objection_id, said.reason)
+    await sessions_of(request).notify(session, "已说明催办。")
+    where = link_to(f"/desk/objections/{objection_id}", {"view": view.value})
+    return RedirectResponse(where, HTTPStatus.SEE_OTHER)
 
 
 @router.get("/{objection_id}/materials/{material_id}")
@@ -343,21 +405,27 @@ def _start(
     return letters.objection_text(kind, stored.objection, case.subject, datetime.now(UTC), catalogue)
 
 
+def _tried(do: ObjectionAction | None, typed: Mapping[str, str]) -> Said | None:
+    """What the form says so far; None: not yet something that can be said."""
+    try:
+        return None if do is None else _said(do, typed)
+    except Problem:
+        return None
+
+
 def _letter(
     request: Request,
     officer: Claims,
     stored: StoredObjection,
     review: Review | None,
     case: ObjectionCase | None,
-    do: ObjectionAction | None,
-    typed: Mapping[str, str],
+    said: Said | None,
 ) -> Markup | None:
     """The letter as the applicant would get it; None where it cannot be told yet, or the applicant is not known now."""
-    if case is None or do is None:
+    if case is None or said is None:
         return None
     catalogue: Catalogue = request.app.state.settings.catalogue
     try:
-        said = _said(do, typed)
         ruling = _rulings(request).ruling(officer.sub, stored.objection, said, review)
         letter = letters.preview_objection(
             stored.objection, ruling, said.text, case.subject, datetime.now(UTC), catalogue

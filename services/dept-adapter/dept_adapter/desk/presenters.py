@@ -17,12 +17,13 @@ from dept_adapter.domain import AUTOMATIC, Review
 from dept_adapter.objection import Objection
 from dept_adapter.objections import StoredObjection
 from dept_adapter.officers import BULK, all_passed, version
-from dept_adapter.reminders import Reminder, step_of
+from dept_adapter.reminders import Reminder, last_of
 from dept_adapter.states import (
     ACT_TEXT,
     ACTION_TEXT,
     AWAITS_OFFICER,
     ENDED,
+    OBJECTION_ACTION_TEXT,
     OBJECTION_STATE_TEXT,
     STATE_TEXT,
     Act,
@@ -189,7 +190,7 @@ def row(stored: StoredReview, subjects: Mapping[str, Any], catalogue: Catalogue,
         and review.at_desk
         and review.state in AWAITS_OFFICER
         and not stored.proposal,
-        reminder=reminder(stored),
+        reminder=last_of(stored.review, stored.reminders),
         stored=stored,
     )
 
@@ -223,6 +224,9 @@ def objection_step(entry: Mapping[str, Any], names: Mapping[str, str]) -> Step:
     what = OBJECTION_STATE_TEXT[state]
     if entry.get("letter_id"):
         what = "出具文书"
+    elif entry.get("act"):
+        act = Act(entry["act"])
+        what = f"{ACT_TEXT[act]}（{what}）" if act is Act.CONFIRM else ACT_TEXT[act]
     elif state is ObjectionState.RECEIVED and by == "routing":
         what = "收到异议"
     elif by == "clock":
@@ -247,6 +251,7 @@ class ObjectionRow:
     category: str
     acts: str
     due: Due | None
+    reminder: Reminder | None
 
 
 def objection_row(
@@ -257,6 +262,9 @@ def objection_row(
     subject = None if objection.record.in_person else subjects.get(objection.subject_id)
     category = catalogue.category(objection.record.category)
     waits = {ObjectionState.RECEIVED: "待决定是否受理", ObjectionState.ACCEPTED: "待核查决定"}
+    acts = waits.get(objection.state) or OBJECTION_STATE_TEXT[objection.state]
+    if stored.proposal:
+        acts = f"待复核（{OBJECTION_ACTION_TEXT[stored.proposal.said.action]}）"
     return ObjectionRow(
         objection,
         len(stored.history),
@@ -264,8 +272,9 @@ def objection_row(
         subject.code if subject else None,
         "记录" if objection.kind is ObjectionKind.RECORD else "修复结果",
         category.name if category else objection.record.category,
-        waits.get(objection.state) or OBJECTION_STATE_TEXT[objection.state],
+        acts,
         due_words(objection.due_on, today) if objection.due_on else None,
+        last_of(objection, stored.reminders),
     )
 
 
@@ -326,7 +335,7 @@ def _possible(do: Do, stored: StoredReview, officer: Claims, today: date, *, ref
     if not officer.holds(Role.OFFICER):
         return False
     if do is Do.ACKNOWLEDGE:
-        told = reminder(stored)
+        told = last_of(stored.review, stored.reminders)
         return told is not None and told.acknowledged is None
     if not review.at_desk:
         return False
@@ -350,13 +359,6 @@ LEVEL_TEXT = {
     ReminderLevel.APPROVER: "复核",
     ReminderLevel.SUPERVISOR: "信用中心督办",
 }
-
-
-def reminder(stored: StoredReview) -> Reminder | None:
-    """The last reminder of what is owed now."""
-    step = step_of(stored.review)
-    own = [r for r in stored.reminders if step and (r.step, r.due_on) == (step, stored.review.due_on)]
-    return own[-1] if own else None
 
 
 def may_bulk(rows: Sequence[Row], action: Action) -> list[Row]:

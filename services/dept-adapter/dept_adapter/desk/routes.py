@@ -49,6 +49,7 @@ from dept_adapter.domain import DecisionConflictError, NotAllowedError, NotAtDes
 from dept_adapter.intake_side import AWAY
 from dept_adapter.letters import kind_of
 from dept_adapter.materials import commitment_response, material_response
+from dept_adapter.objections import Objections
 from dept_adapter.officers import (
     BULK,
     Effect,
@@ -703,12 +704,16 @@ async def overdue(
     catalogue: Catalogue = request.app.state.settings.catalogue
     found = await reviews.overdue_page(list(served), None, api.position(after or None), limit + 1)
     by_department = await reviews.overdue_by_department(list(served), today)
+    objections: Objections = request.app.state.objections
+    objected = await objections.overdue_page(list(served), None, None, limit + 1)
     last = found[limit - 1].review if len(found) > limit else None
     return await page(
         request,
         session,
         "overdue.html.j2",
         rows=[presenters.row(stored, {}, catalogue, today) for stored in found[:limit]],
+        objections=[presenters.objection_row(each, {}, catalogue, today) for each in objected[:limit]],
+        more_objections=len(objected) > limit,
         after=after,
         next=f"{last.overdue_told}~{last.item_id}" if last else None,
         departments=sorted(
