@@ -6,8 +6,10 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from e2e.people import API, DESK, OTHER_API, OTHER_DESK, Company, Document, World
 
+from contracts.catalogue import Protocol
 from contracts.clock import china_date
 from contracts.errors import ProblemCode
 from contracts.events import RecordPublished
@@ -248,16 +250,18 @@ async def test_a_supplement_that_does_not_come_ends_the_item(world: World) -> No
     (await world.submit(company)).ok()
 
 
-async def listing(world: World, company: Company, like: Document) -> str:
-    """The company is on the list of abnormal operations, as the bus tells."""
+async def listing(
+    world: World, company: Company, like: Document, category: str = "abnormal_operation_list"
+) -> str:
+    """The company is on a list, of abnormal operations by default, by whoever made the record ``like``; as the bus tells."""
     facts = RecordFacts.model_validate(
         {
             **like["facts"],
             "record_id": f"rec_{secrets.token_hex(16)}",
-            "category": "abnormal_operation_list",
-            "document_number": f"杭市监异列〔2026〕{company.code[-6:]}号",
+            "category": category,
+            "document_number": f"杭列〔2025〕{company.code[-6:]}号",
             "penalty_kinds": "",
-            "tier": None,
+            "tier": "serious" if category == "serious_dishonesty_list" else None,
         }
     )
     published = [
@@ -282,6 +286,35 @@ async def listing(world: World, company: Company, like: Document) -> str:
 
     await eventually(known, 20)
     return facts.record_id
+
+
+@pytest.mark.parametrize(
+    ("slug", "category"), [(DESK, "serious_dishonesty_list"), (OTHER_API, "serious_illegal_list")]
+)
+async def test_who_was_put_on_a_list_of_serious_dishonesty_is_taken_off_everywhere(
+    world: World, slug: str, category: str
+) -> None:
+    company = await world.company(world.row(slug))
+    (penalty,) = await world.records(company)
+    listed = await listing(world, company, penalty, category)
+    application = (await world.submit(company, world.body([listed]))).ok()
+    (item,) = application["items"]
+    if slug == DESK:
+        (await world.desk(item["item_id"], "accept")).ok()
+        (await world.desk(item["item_id"], "grant")).ok()
+    ended = await world.until_completed(company, application["application_id"])
+    (item,) = ended["items"]
+    assert item["status"] == "repaired"
+    # the penalty is another record: it stays published
+    (kept,) = [each for each in await world.records(company) if each["record_id"] == company.ids[0]]
+    assert kept["repair"]["status"] not in ("repaired", "withdrawn")
+    facts = next(e["facts"] for e in await world.records(company) if e["record_id"] == listed)
+    told = world.catalogue.targets_for(category, facts["subject_type"])
+    assert {each["target_id"] for each in item["targets"]} == {target.id for target in told}
+    for target in told:
+        if target.protocol is not Protocol.LETTER:
+            numbers = await world.public(target.id, company)
+            assert facts["document_number"] not in numbers, target.id
 
 
 async def test_an_item_that_depends_on_another_starts_by_itself(world: World) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from e2e.people import Answer, Company, World
 
 from chassis.webhooks import sign, verify
+from contracts.batch_files import Manifest, ManifestEntry
 from contracts.catalogue import Protocol
 from contracts.errors import ProblemCode
 from contracts.http.target import RepairList
@@ -47,6 +48,13 @@ async def receipt(
 
 async def test_every_protocol_carries_a_decision_and_leaves_its_evidence(world: World) -> None:
     company = await world.company()
+    exchanged = world.stack.data_dir / "sandbox" / "sftp" / FILES
+    # left alone by a batch that was written again while it was taken: it stands in nobody's way
+    (exchanged / "repairs").mkdir(parents=True, exist_ok=True)
+    alone = exchanged / "repairs" / "alone.manifest.json"
+    entry = ManifestEntry(name="alone.csv", size=1, sha256="0" * 64, rows=1)
+    manifest = Manifest(batch_id="alone", created_at=datetime.now(UTC), files=[entry])
+    alone.write_text(manifest.model_dump_json())
     await world.fault(RECEIPTS, mode="foreign_receipt", count=1)
     await world.fault(FILES, mode="fail", count=2)  # its SFTP server is gone for a moment
     await world.until_completed(company, await decided(world, company))
@@ -69,7 +77,7 @@ async def test_every_protocol_carries_a_decision_and_leaves_its_evidence(world: 
         assert ((target.id, "read back", "publication_ended") in done) == target.read_back
     assert {(RECEIPTS, "receipt", "applied"), (LIST, "cursor", "applied")} <= done
     assert (FILES, "receipt file", "applied") in done
-    exchanged = world.stack.data_dir / "sandbox" / "sftp" / FILES
+    alone.unlink()
     assert list((exchanged / "receipts" / "taken").glob("*.ack.csv")), "it came over SFTP"
     assert not list((exchanged / "repairs").iterdir())
     readings = list(world.database("sync")["readings"].find({"record_id": company.ids[0]}))

@@ -119,7 +119,7 @@ def _intake(database: Database) -> Handler:
     found = Findings(database, store)
     objected = Objections(database, store, cast(Materials, None), found, outbox, CATALOGUE, 30)
     follow_ups = FollowUps(database, store, outbox, [30], 60)
-    notices = Notices(store, CATALOGUE, Transition.EITHER)
+    notices = Notices(store, CATALOGUE, Transition.EITHER, within_days=36_500)
     return ProgressHandler(store, follow_ups, found, objected, notices, CATALOGUE)
 
 

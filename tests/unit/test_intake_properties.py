@@ -407,7 +407,7 @@ def consume(history: History, delivered: Iterable[Sequence[Received]]) -> tuple[
 
 def handler(documents: Documents) -> ProgressHandler:
     store, follow_ups = cast(Store, documents), cast(FollowUps, documents)
-    notices = Notices(store, CATALOGUE, Transition.EITHER)
+    notices = Notices(store, CATALOGUE, Transition.EITHER, within_days=36_500)
     findings, objections = cast(Findings, documents), cast(Objections, documents)
     return ProgressHandler(store, follow_ups, findings, objections, notices, CATALOGUE)
 

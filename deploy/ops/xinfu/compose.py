@@ -170,6 +170,8 @@ def compose(
         "intake": {
             "INTAKE_SUBJECT_KEY": kept["subject-key"],
             "INTAKE_SYNC_URL": urls["sync"],
+            # the sample records are old enough to be repaired; here they are published today
+            "INTAKE_NOTICE_WITHIN_DAYS": "36500",
             "INTAKE_FOLLOW_UP_POLL_SECONDS": "2",
             "INTAKE_EXPIRY_POLL_SECONDS": "2",
             "INTAKE_SCANNER_URL": f"{sandbox}/scanner",

@@ -81,7 +81,7 @@ def build(settings: IntakeSettings) -> FastAPI:
             catalogue,
             settings.idempotency_retention_days,
         )
-        notices = Notices(store, catalogue, settings.transition)
+        notices = Notices(store, catalogue, settings.transition, within_days=settings.notice_within_days)
         gate = Gate(settings, store, runtime.outbox)
         app.state.expiry = Expiry(
             runtime.database,

@@ -1,9 +1,11 @@
 """两书同达: the subject of a record that is published gets the repair notice, once: in the app, and by e-mail where it has left an address.
 
-Told by an event, in the transaction that first stores the record; notify tells it. Of a record whose period has passed there is nothing to tell.
+Told by an event, in the transaction that first stores the record; notify tells it. Of a record whose period has passed there is nothing to
+tell, and an old one that comes with an import was published long before.
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Catalogue
@@ -16,9 +18,12 @@ from intake.store import Store
 
 
 class Notices:
-    """Serves them."""
+    """Serves them, of records decided within so many days."""
 
-    def __init__(self, store: Store, catalogue: Catalogue, transition: Transition) -> None:
+    def __init__(
+        self, store: Store, catalogue: Catalogue, transition: Transition, *, within_days: int
+    ) -> None:
+        self._within = timedelta(days=within_days)
         self._store = store
         self._catalogue = catalogue
         self._transition = transition
@@ -45,5 +50,7 @@ class Notices:
         if record.notice_served_at is not None or record.facts.in_person or not is_shown(record):
             return False
         today = china_date(unit.now)
+        if record.facts.decided_on < today - self._within:
+            return False
         end = publication_end(record, self._catalogue, today, self._transition)
         return end is None or end.on > today

@@ -40,6 +40,13 @@ class IntakeSettings(ChassisSettings):
         description="whose day the rules are of, for a record decided before they changed: either (refused only when both"
         " refuse), application_day or decision_day",
     )
+    notice_within_days: int = Field(
+        90,
+        ge=0,
+        le=36_500,
+        description="days; of a record that was decided longer ago when it first comes, its subject is not told: an import of"
+        " old records is no publication",
+    )
     max_import_bytes: int = Field(200_000_000, ge=1000, description="bytes of one CSV file")
     follow_up_days: list[Annotated[int, Field(ge=1, le=3650)]] = Field(
         [30, 90],
