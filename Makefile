@@ -40,18 +40,22 @@ check: install ## ruff and mypy (strict)
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 
-test-fast: install ## unit and contract tests
-	$(RUN)/pytest -q tests/unit tests/contract
+# two files at a time, each of the two with servers and services of its own: most of their time is waiting
+WORKERS ?= 2
+BESIDE = -n $(WORKERS) --dist loadfile
 
-test-real: install ## tests on a real broker, a real MongoDB and all services
-	$(RUN)/pytest -q --durations=12 tests/integration tests/e2e
+test-fast: install ## unit and contract tests
+	$(RUN)/pytest -q $(BESIDE) tests/unit tests/contract
+
+test-real: install ## tests on a real broker, a real MongoDB and all services (WORKERS=1: one at a time)
+	$(RUN)/pytest -q $(BESIDE) --durations=12 tests/integration tests/e2e
 
 # of the same, all that the broker has a part in; what the rest shows does not depend on it
 BROKER_TESTS = $(patsubst %,tests/integration/test_%.py,batch_consumer batches_under_fire bus_contract examples graceful_stop \
 	local_stack operations_api outbox_relay parking secured_bus) \
 	$(patsubst %,tests/e2e/test_%.py,back_pressure bad_input emitted_events flow kinds operations services verify)
 test-broker: install ## of these tests, those that the broker has a part in (BROKER=apache)
-	$(RUN)/pytest -q --durations=12 $(BROKER_TESTS)
+	$(RUN)/pytest -q $(BESIDE) --durations=12 $(BROKER_TESTS)
 
 bench: install ## events/s of one hop beside two yardsticks, in one run
 	PYTHONPATH=tests $(RUN)/python tests/bench/hop.py

@@ -45,19 +45,25 @@ LOOKS: dict[str, tuple[list[Any], str, dict[str, Any], Callable[[Database], Awai
         reviews.collections(1),
         "reviews",
         {"deadline_on": None, "state": "requested"},
-        lambda db: reviews.Reviews(db, frozenset()).overdue(DEPARTMENTS, TODAY, 200),
+        lambda db: reviews.Reviews(db, frozenset()).owed.overdue(DEPARTMENTS, TODAY, 200),
     ),
     "reminders": (
         reviews.collections(1),
         "reviews",
         {"reminder_on": None, "state": "granted"},
-        lambda db: reviews.Reviews(db, frozenset()).reminders_due(DEPARTMENTS, TODAY, 200),
+        lambda db: reviews.Reviews(db, frozenset()).owed.reminders_due(DEPARTMENTS, TODAY, 200),
     ),
     "objections overdue": (
         objections.COLLECTIONS,
         "objections",
         {"deadline_on": None, "state": "filed"},
-        lambda db: objections.Objections(db).overdue(DEPARTMENTS, TODAY, 200),
+        lambda db: objections.Objections(db).owed.overdue(DEPARTMENTS, TODAY, 200),
+    ),
+    "reminders of objections": (
+        objections.COLLECTIONS,
+        "objections",
+        {"reminder_on": None, "state": "upheld"},
+        lambda db: objections.Objections(db).owed.reminders_due(DEPARTMENTS, TODAY, 200),
     ),
     "referrals overdue": (
         referrals.COLLECTIONS,

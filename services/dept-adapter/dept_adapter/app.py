@@ -26,7 +26,15 @@ from dept_adapter import (
 )
 from dept_adapter import invariants as checks
 from dept_adapter.clock import Clock, Reminding
-from dept_adapter.desk import objection_routes, routes, sessions
+from dept_adapter.desk import (
+    door_routes,
+    expert_routes,
+    item_routes,
+    objection_routes,
+    oversight_routes,
+    queue_routes,
+    sessions,
+)
 from dept_adapter.desk.signin import Issuer
 from dept_adapter.figures import ReviewFigures
 from dept_adapter.handlers import ReviewHandler
@@ -184,8 +192,12 @@ def build(settings: DeptAdapterSettings) -> FastAPI:
             objections_api.router,
             panels.router,
             checks.router,
-            routes.router,
+            door_routes.router,
+            queue_routes.router,
+            item_routes.router,
             objection_routes.router,
+            expert_routes.router,
+            oversight_routes.router,
         ],
         consumers=consumers,
         loops=loops,

@@ -46,7 +46,7 @@ class Clock:
         return await self._objections_step() or noticed or confirmed
 
     async def _confirm(self) -> bool:
-        ids = await self._reviews.provisional(self._codes, self._calendar.missing, _BATCH)
+        ids = await self._reviews.owed.provisional(self._codes, self._calendar.missing, _BATCH)
 
         def confirmed(review: Review, now: datetime) -> tuple[Transition, str]:
             cause = f"calendar:{review.item_id}:{review.missing_year}:{review.due_on}"
@@ -57,7 +57,7 @@ class Clock:
         return len(ids) == _BATCH
 
     async def _notice(self) -> bool:
-        ids = await self._reviews.overdue(self._codes, china_date(datetime.now(UTC)), _BATCH)
+        ids = await self._reviews.owed.overdue(self._codes, china_date(datetime.now(UTC)), _BATCH)
 
         def noticed(review: Review, now: datetime) -> tuple[Transition, str]:
             step = "decide" if review.accepted_at else "accept"
@@ -86,14 +86,14 @@ class Clock:
         return changed
 
     async def _objections_step(self) -> bool:
-        provisional = await self._objections.provisional(self._codes, self._calendar.missing, _BATCH)
+        provisional = await self._objections.owed.provisional(self._codes, self._calendar.missing, _BATCH)
 
         def confirmed(objection: Objection, now: datetime) -> tuple[Objection, tuple[Event, ...], str]:
             cause = f"calendar:{objection.objection_id}:{objection.missing_year}:{objection.due_on}"
             return *confirm_objection(objection, self._calendar, now), cause
 
         await self._change_objections(provisional, confirmed, "calendar")
-        late = await self._objections.overdue(self._codes, china_date(datetime.now(UTC)), _BATCH)
+        late = await self._objections.owed.overdue(self._codes, china_date(datetime.now(UTC)), _BATCH)
 
         def noticed(objection: Objection, now: datetime) -> tuple[Objection, tuple[Event, ...], str]:
             return *notice_objection_day(
@@ -161,7 +161,7 @@ class Reminding:
         return await self._remind_of_objections(now.date()) or more
 
     async def _remind_of_reviews(self, today: date) -> bool:
-        ids = await self._reviews.reminders_due(self._codes, today, _BATCH)
+        ids = await self._reviews.owed.reminders_due(self._codes, today, _BATCH)
 
         async def work(unit: UnitOfWork) -> None:
             changes = [
@@ -176,7 +176,7 @@ class Reminding:
         return len(ids) == _BATCH
 
     async def _remind_of_objections(self, today: date) -> bool:
-        ids = await self._objections.reminders_due(self._codes, today, _BATCH)
+        ids = await self._objections.owed.reminders_due(self._codes, today, _BATCH)
 
         async def work(unit: UnitOfWork) -> None:
             changes = [

@@ -15,6 +15,7 @@ from chassis.db import CollectionSpec, Database, Document, Session
 from contracts.events import ReminderLevel
 from dept_adapter.letters import letter_id, objection_kind
 from dept_adapter.objection import Objection, ObjectionProposal
+from dept_adapter.owed import Owed
 from dept_adapter.reminder_fields import next_fields, reminders_of, told_fields
 from dept_adapter.reminders import NO_REMINDERS, Reminder, Schedule
 from dept_adapter.states import OBJECTION_ENDED, Act, ObjectionState
@@ -100,6 +101,7 @@ class Objections:
     def __init__(self, database: Database, schedule: Schedule = NO_REMINDERS) -> None:
         self._schedule = schedule
         self._objections = database.collection("objections")
+        self.owed = Owed(self._objections)
         self._letters = database.collection("letters")
 
     async def add(
@@ -176,34 +178,6 @@ class Objections:
             {"_id": objection_id}, {**kept, "$push": {"history": noted}}, session=session
         )
 
-    async def overdue(self, department_codes: Sequence[str], today: date, limit: int) -> list[str]:
-        """Objections at these departments whose deadline has passed without being noticed, the oldest first."""
-        query = {
-            "deadline_on": {"$type": "string", "$lt": today.isoformat()},
-            "department.code": {"$in": list(department_codes)},
-        }
-        cursor = self._objections.find(query, {"_id": 1}).sort("deadline_on", ASCENDING).limit(limit)
-        return [row["_id"] for row in await cursor.to_list(limit)]
-
-    async def provisional(self, department_codes: Sequence[str], before_year: int, limit: int) -> list[str]:
-        """Objections at these departments with a day counted over a year before ``before_year`` that was not known."""
-        query = {
-            "missing_year": {"$gt": 0, "$lt": before_year},
-            "department.code": {"$in": list(department_codes)},
-        }
-        return [
-            row["_id"] for row in await self._objections.find(query, {"_id": 1}).limit(limit).to_list(limit)
-        ]
-
-    async def reminders_due(self, department_codes: Sequence[str], today: date, limit: int) -> list[str]:
-        """Objections at these departments of which somebody is to be reminded, those that wait longest first."""
-        query = {
-            "reminder_on": {"$type": "string", "$lte": today.isoformat()},
-            "department.code": {"$in": list(department_codes)},
-        }
-        cursor = self._objections.find(query, {"_id": 1}).sort("reminder_on", ASCENDING).limit(limit)
-        return [row["_id"] for row in await cursor.to_list(limit)]
-
     async def save_reminders(
         self,
         changes: Sequence[tuple[StoredObjection, tuple[Reminder, ...]]],
@@ -228,18 +202,7 @@ class Objections:
         limit: int,
     ) -> list[StoredObjection]:
         """Objections at these departments whose last day has passed, by (that day, id). ``level``: how far up reminders have got."""
-        query: Document = {
-            "department.code": {"$in": list(department_codes)},
-            "overdue_told": {"$type": "string"},
-        }
-        if level is not None:
-            query["reminder_level"] = level.value
-        if after is not None:
-            day, last = after[0].isoformat(), after[1]
-            query["$or"] = [{"overdue_told": {"$gt": day}}, {"overdue_told": day, "_id": {"$gt": last}}]
-        order = [("overdue_told", ASCENDING), ("_id", ASCENDING)]
-        rows = await self._objections.find(query).sort(order).limit(limit).to_list(limit)
-        return [_stored(row) for row in rows]
+        return [_stored(row) for row in await self.owed.overdue_rows(department_codes, level, after, limit)]
 
     async def queue(
         self,

@@ -23,6 +23,7 @@ from contracts.records import DepartmentRef, RecordFacts
 from contracts.working_days import Count
 from dept_adapter.domain import Decision, Dispute, Proposal, Review, Supplement, is_provisional
 from dept_adapter.letters import decided_at, kind_of, letter_id, own_number
+from dept_adapter.owed import Owed
 from dept_adapter.reminder_fields import next_fields, reminders_of, told_fields
 from dept_adapter.reminders import NO_REMINDERS, Reminder, Schedule
 from dept_adapter.states import AWAITS_OFFICER, ENDED, Act, Action, State, changed_by
@@ -206,6 +207,7 @@ class Reviews:
 
     def __init__(self, database: Database, desk_codes: Bag[str], schedule: Schedule = NO_REMINDERS) -> None:
         self._reviews = database.collection("reviews")
+        self.owed = Owed(self._reviews)
         self._leasing = database.relaxed("reviews")
         self._numbers = database.collection("decision_numbers")
         self._letters = database.collection("letters")
@@ -299,33 +301,6 @@ class Reviews:
             update["$unset"] = {"proposal": ""}
         await self._reviews.update_one({"_id": item_id}, update, session=session)
 
-    async def overdue(self, department_codes: Sequence[str], today: date, limit: int) -> list[str]:
-        """Items of these departments whose deadline has passed without being noticed, the oldest first."""
-        query = {
-            "deadline_on": {"$type": "string", "$lt": today.isoformat()},
-            "department.code": {"$in": list(department_codes)},
-        }
-        cursor = self._reviews.find(query, {"_id": 1}).sort("deadline_on", ASCENDING).limit(limit)
-        return [document["_id"] for document in await cursor.to_list(limit)]
-
-    async def provisional(self, department_codes: Sequence[str], before_year: int, limit: int) -> list[str]:
-        """Items of these departments with a day that was counted over a year before ``before_year`` that was not known."""
-        query = {
-            "missing_year": {"$gt": 0, "$lt": before_year},
-            "department.code": {"$in": list(department_codes)},
-        }
-        found = await self._reviews.find(query, {"_id": 1}).limit(limit).to_list(limit)
-        return [document["_id"] for document in found]
-
-    async def reminders_due(self, department_codes: Sequence[str], today: date, limit: int) -> list[str]:
-        """Items of these departments of which somebody is to be reminded, those that wait longest first."""
-        query = {
-            "reminder_on": {"$type": "string", "$lte": today.isoformat()},
-            "department.code": {"$in": list(department_codes)},
-        }
-        cursor = self._reviews.find(query, {"_id": 1}).sort("reminder_on", ASCENDING).limit(limit)
-        return [document["_id"] for document in await cursor.to_list(limit)]
-
     async def save_reminders(
         self,
         changes: Sequence[tuple[StoredReview, tuple[Reminder, ...]]],
@@ -398,18 +373,8 @@ class Reviews:
         limit: int,
     ) -> list[StoredReview]:
         """Reviews of these departments whose last day has passed, by (that day, item id). ``level``: how far up reminders have got."""
-        query: dict[str, Any] = {
-            "department.code": {"$in": list(department_codes)},
-            "overdue_told": {"$type": "string"},
-        }
-        if level is not None:
-            query["reminder_level"] = level.value
-        if after is not None:
-            day, item_id = after[0].isoformat(), after[1]
-            query["$or"] = [{"overdue_told": {"$gt": day}}, {"overdue_told": day, "_id": {"$gt": item_id}}]
-        order = [("overdue_told", ASCENDING), ("_id", ASCENDING)]
-        cursor = self._reviews.find(query).sort(order).limit(limit)
-        return [self._stored(document) for document in await cursor.to_list(limit)]
+        rows = await self.owed.overdue_rows(department_codes, level, after, limit)
+        return [self._stored(row) for row in rows]
 
     async def counts(self, department_codes: Sequence[str]) -> dict[tuple[str, State], int]:
         """(department code, state) -> number of reviews, of these departments."""

@@ -19,7 +19,8 @@ from dept_adapter.desk import presenters
 from dept_adapter.desk.pages import SignInNeededError
 from dept_adapter.desk.sessions import Session, Sessions
 from dept_adapter.intake_side import AWAY
-from dept_adapter.officers import StaleError, holds, own
+from dept_adapter.officers import Officers, StaleError, holds, own
+from dept_adapter.store import Reviews
 
 log = get_logger(__name__)
 
@@ -153,3 +154,15 @@ async def trouble_of(
 def typed_lines(form: FormData, *names: str) -> dict[str, str]:
     """What was typed, by field; browsers send line ends as CR LF."""
     return {name: str(form.get(name, "")).replace("\r\n", "\n").strip() for name in names}
+
+
+def reviews_of(request: Request) -> Reviews:
+    """All reviews."""
+    reviews: Reviews = request.app.state.reviews
+    return reviews
+
+
+def officers_of(request: Request) -> Officers:
+    """What officers may do."""
+    officers: Officers = request.app.state.officers
+    return officers

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from dept_adapter.store import View
+
 
 class Do(StrEnum):
     """What a form of the item page does; the first are the actions of a review."""
@@ -78,4 +80,13 @@ DONE = {
     Do.REFER: "已提交专家评审",
     Do.REVOKE: "已撤销修复",
     Do.ACKNOWLEDGE: "已说明催办",
+}
+VIEW_TEXT = {
+    View.TODO: "待办",
+    View.OVERDUE: "逾期",
+    View.CONFIRM: "待复核",
+    View.WAITING: "待补正",
+    View.SPOT_CHECK: "待抽查",
+    View.ENDED: "已办结",
+    View.ALL: "全部",
 }
