@@ -146,6 +146,16 @@ async def test_a_record_is_corrected_and_withdrawn_on_objection_and_one_goes_by_
     late.problem(ProblemCode.INVALID_TRANSITION, "已撤回")
     queued = (await objects(world, company, record_id=unknown)).ok()["objection_id"]
     await until_objection(world, company, queued, "referred")
+    # nobody names the department in time: the credit centre is told, once
+    late_day = {"$set": {"deadline_on": "2026-01-05"}}
+    world.database("routing")["referrals"].update_one({"_id": queued}, late_day)
+    centre = world.url("sandbox", f"/mail?to={world.catalogue.human_queue.contact_email}")
+
+    async def told() -> bool:
+        mails = (await world.ask("GET", centre)).ok()
+        return sum(f"异议 {queued}：应于" in mail["text"] for mail in mails) == 1
+
+    await eventually(told, 30)
     assign = world.url("routing", f"/v1/referrals/{queued}/assign")
     for _ in range(2):
         (await world.ask("POST", assign, clerk, json={"department_code": code})).ok()

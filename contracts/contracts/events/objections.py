@@ -132,6 +132,19 @@ class ObjectionReferralWithdrawn(ObjectionEvent):
     withdrawn_at: Timestamp
 
 
+class ObjectionReferralOverdue(ObjectionEvent):
+    """The last day of the human queue has passed and no department has the objection. Told once; it goes on waiting."""
+
+    TYPE = "cn.xinfu.objection.referraloverdue.v1"
+    TOPIC = "xinfu.routing"
+    KEY = "application_id"
+
+    queue_id: str
+    queue_name: str
+    due_on: date = Field(description="Day by which the queue had to name a department")
+    noticed_at: Timestamp
+
+
 class ObjectionCancelled(ObjectionEvent):
     """The subject wants to withdraw the objection this department has."""
 

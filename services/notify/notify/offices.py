@@ -14,6 +14,7 @@ from contracts.catalogue import Catalogue
 from contracts.clock import china_date
 from contracts.events import (
     Event,
+    ObjectionReferralOverdue,
     ObjectionReminded,
     ReferralOverdue,
     ReminderLevel,
@@ -85,7 +86,9 @@ class OfficeMail:
 class Offices:
     """The offices of the catalogue, and which of them is told what."""
 
-    EVENTS: ClassVar[frozenset[type[Event]]] = frozenset({ReviewReminded, ObjectionReminded, ReferralOverdue})
+    EVENTS: ClassVar[frozenset[type[Event]]] = frozenset(
+        {ReviewReminded, ObjectionReminded, ReferralOverdue, ObjectionReferralOverdue}
+    )
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -102,10 +105,17 @@ class Offices:
                 line = f"异议 {event.objection_id}：{_due(event, _OBJECTION_STEPS)}，{_state(event)}"
                 return self._reminder(event, event.objection_id, event.due_on, f"{line}{_where(event)}。")
             case ReferralOverdue():
-                line = f"事项 {event.item_id}：应于{_day(event.due_on)}前确定认定单位，现已超期，请在人工分派席指定。"
-                fact = f"{event.TYPE}~{event.item_id}"
-                return OfficeNotice(fact, self._centre.id, ReminderLevel.SUPERVISOR, event.item_id, line)
+                return self._unassigned(event, f"事项 {event.item_id}", event.item_id)
+            case ObjectionReferralOverdue():
+                return self._unassigned(event, f"异议 {event.objection_id}", event.objection_id)
         return None
+
+    def _unassigned(
+        self, event: ReferralOverdue | ObjectionReferralOverdue, what: str, number: str
+    ) -> OfficeNotice:
+        line = f"{what}：应于{_day(event.due_on)}前确定认定单位，现已超期，请在人工分派席指定。"
+        level = ReminderLevel.SUPERVISOR
+        return OfficeNotice(f"{event.TYPE}~{number}", self._centre.id, level, event.item_id, line)
 
     def _reminder(self, event: _Reminded, number: str, counted: date, line: str) -> OfficeNotice:
         fact = f"{event.TYPE}~{number}~{event.step}~{event.level}~{counted}~{china_date(event.reminded_at)}"

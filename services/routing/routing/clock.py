@@ -30,11 +30,9 @@ class Clock:
 
         async def work(unit: UnitOfWork) -> int:
             found = await self._referrals.overdue(today, _BATCH, unit.session)
-            for referred in found:
-                unit.emit(overdue(referred, unit.now), cause=f"deadline:{referred.item_id}")
-            await self._referrals.mark_overdue(
-                [referred.item_id for referred in found], unit.now, unit.session
-            )
+            for waiting, referred in found.items():
+                unit.emit(overdue(referred, unit.now), cause=f"deadline:{waiting}")
+            await self._referrals.mark_overdue(list(found), unit.now, unit.session)
             return len(found)
 
         told: int = await self._outbox.run(work)

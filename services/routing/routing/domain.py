@@ -23,6 +23,7 @@ from contracts.events import (
     ObjectionEvent,
     ObjectionFiled,
     ObjectionForwarded,
+    ObjectionReferralOverdue,
     ObjectionReferralWithdrawn,
     ObjectionReferred,
     ObjectionRouted,
@@ -137,18 +138,20 @@ def ended_unassigned(
     return ItemWithdrawn(**about, withdrawn_at=now)
 
 
-def overdue(referred: ItemReferred, now: datetime) -> ReferralOverdue:
-    """The human queue has not named a department in time: told once, the item goes on waiting."""
-    return ReferralOverdue(
-        application_id=referred.application_id,
-        item_id=referred.item_id,
-        record_id=referred.record_id,
-        subject_id=referred.subject_id,
-        queue_id=referred.queue_id,
-        queue_name=referred.queue_name,
-        due_on=referred.due_on,
-        noticed_at=now,
-    )
+def overdue(
+    referred: ItemReferred | ObjectionReferred, now: datetime
+) -> ReferralOverdue | ObjectionReferralOverdue:
+    """The human queue has not named a department in time: told once, the item or objection goes on waiting."""
+    queue = {
+        "queue_id": referred.queue_id,
+        "queue_name": referred.queue_name,
+        "due_on": referred.due_on,
+        "noticed_at": now,
+    }
+    if isinstance(referred, ObjectionReferred):
+        return ObjectionReferralOverdue.model_validate({**_objection(referred), **queue})
+    about = referred.model_dump(include={"application_id", "item_id", "record_id", "subject_id"})
+    return ReferralOverdue.model_validate({**about, **queue})
 
 
 def route(item: Item, catalogue: Catalogue, now: datetime, referral_working_days: int) -> Routed | Referred:

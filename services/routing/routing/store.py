@@ -74,6 +74,7 @@ class Referrals:
                         "_id": filed.objection_id,
                         "status": "open",
                         "due_on": told.due_on.isoformat(),
+                        "deadline_on": None if told.due_provisional else told.due_on.isoformat(),
                         "record": filed.record.model_dump(mode="json"),
                         "referred": told.model_dump(mode="json"),
                         "filed": filed.model_dump(mode="json"),
@@ -147,13 +148,19 @@ class Referrals:
             session=session,
         )
 
-    async def overdue(self, today: date, limit: int, session: Session | None = None) -> list[ItemReferred]:
-        """Open referrals whose day has passed without being noticed, the oldest first."""
+    async def overdue(
+        self, today: date, limit: int, session: Session | None = None
+    ) -> dict[str, ItemReferred | ObjectionReferred]:
+        """Open referrals whose day has passed without being noticed, by id, the oldest first."""
         query = {"deadline_on": {"$type": "string", "$lt": today.isoformat()}}
-        cursor = self._referrals.find(query, {"referred": 1}, session=session).sort("deadline_on", ASCENDING)
-        return [
-            ItemReferred.model_validate(row["referred"]) for row in await cursor.limit(limit).to_list(limit)
-        ]
+        cursor = self._referrals.find(query, {"referred": 1, "filed": 1}, session=session)
+        rows = await cursor.sort("deadline_on", ASCENDING).limit(limit).to_list(limit)
+        return {
+            row["_id"]: (ObjectionReferred if "filed" in row else ItemReferred).model_validate(
+                row["referred"]
+            )
+            for row in rows
+        }
 
     async def mark_overdue(self, item_ids: Sequence[str], at: datetime, session: Session) -> None:
         """Note that it was told."""
