@@ -145,7 +145,8 @@ class Harness:
         loops = [self.consumer.retry_loop, self.consumer.offset_loop, self.dead_letters.loop]
         for loop in loops:
             loop.start()
-        await self.broker.start()
+        await self.broker.connect()
+        await self.consumer.start()
         try:
             yield self
         finally:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.producer import message_accumulator, producer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from integration.recorder import Recorder, by_key, harness, numbered, record
@@ -46,6 +47,41 @@ async def test_redelivered_and_repeated_events_take_effect_once(
     assert sorted(seen) == sorted(f"文{n}号" for n in range(50))
     for key in range(5):
         assert [s for s in seen if int(s[1:-1]) % 5 == key] == [f"文{n}号" for n in range(50) if n % 5 == key]
+
+
+async def test_a_start_that_fails_half_way_leaves_no_member_behind(
+    infra: Stack, broker_kind: Broker, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the bus is killed while a group is joined: the next attempt has the whole topic, and reads it once."""
+    made = harness(infra, broker_kind, recorder)
+    await made.prepare()
+    await produce(infra, RECORDS.name, [numbered(recorder, n, 4) for n in range(20)])
+    await made.broker.connect()
+    joins, members = AIOKafkaConsumer.start, []
+
+    async def joined_and_lost(self: AIOKafkaConsumer) -> None:
+        await joins(self)
+        members.append(self)
+        if len(members) == 1:
+            raise KafkaConnectionError("the bus is gone")
+
+    monkeypatch.setattr(AIOKafkaConsumer, "start", joined_and_lost)
+    try:
+        with pytest.raises(KafkaConnectionError):
+            await made.consumer.start()
+        assert made.consumer.stalled_seconds() > 0, "it has not joined: it is not ready"
+        for _ in range(2):
+            await made.consumer.start()
+        assert len(members) == 2
+        assert made.consumer.stalled_seconds() == 0
+
+        async def done() -> bool:
+            return len(await recorder.seen()) == 20
+
+        await eventually(done)
+        assert len(members[1].assignment()) == RECORDS.partitions, "the first holds none of them"
+    finally:
+        await made.broker.stop()
 
 
 async def test_what_does_not_concern_a_consumer_leaves_no_trace_and_holds_up_nothing(

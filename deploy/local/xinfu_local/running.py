@@ -234,11 +234,22 @@ class RunningStack:
                 return
             if time.monotonic() > deadline:
                 name = waiting[0]
-                what = self.description.health_urls[name] or "its process"
+                state = processes[name]["statename"]
                 raise self._failure(
-                    name, f"is not ready after {timeout_seconds:g} s ({what}, {processes[name]['statename']})"
+                    name,
+                    f"is not ready after {timeout_seconds:g} s ({state}; {self._health(name)})",
                 )
             time.sleep(0.05)
+
+    def _health(self, name: str) -> str:
+        """What its health URL says."""
+        url = self.description.health_urls[name]
+        if url is None or not url.startswith("http"):
+            return url or "its process"
+        try:
+            return f"{url}: {_ask(url)[1][:2000].decode(errors='replace')}"
+        except (OSError, http.client.HTTPException) as error:
+            return f"{url}: {error}"
 
     def _failure(self, name: str, reason: str) -> StackError:
         return StackError(
@@ -294,15 +305,22 @@ def _is_ready(state: str, health_url: str | None) -> bool:
 
 def _is_healthy(health_url: str) -> bool:
     url = urlsplit(health_url)
-    host, port = url.hostname or "", url.port or 0
     if url.scheme == "tcp":
-        return accepts_connections(host, port)
-    # http.client, unlike urllib, never goes through a proxy.
-    connection = http.client.HTTPConnection(host, port, timeout=2)
+        return accepts_connections(url.hostname or "", url.port or 0)
     try:
-        connection.request("GET", f"{url.path or '/'}{'?' if url.query else ''}{url.query}")
-        return connection.getresponse().status == http.client.OK
+        return _ask(health_url)[0] == http.client.OK
     except (OSError, http.client.HTTPException):
         return False
+
+
+def _ask(health_url: str) -> tuple[int, bytes]:
+    """Status and body. Raises OSError, HTTPException."""
+    url = urlsplit(health_url)
+    # http.client, unlike urllib, never goes through a proxy.
+    connection = http.client.HTTPConnection(url.hostname or "", url.port or 0, timeout=2)
+    try:
+        connection.request("GET", f"{url.path or '/'}{'?' if url.query else ''}{url.query}")
+        answer = connection.getresponse()
+        return answer.status, answer.read()
     finally:
         connection.close()

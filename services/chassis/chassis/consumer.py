@@ -65,6 +65,8 @@ Handler = Callable[[UnitOfWork, Sequence[Received]], Awaitable[None]]
 _MAX_POLL_SECONDS = 300
 _LOOK_MS = 1000
 _SECONDS_FOR_A_BATCH = _MAX_POLL_SECONDS / 2
+# a rebalance waits until every member has ended its batch; after that the attempt hangs
+_SECONDS_TO_JOIN = _MAX_POLL_SECONDS + 30
 _RETRY_MARGIN_SECONDS = 120.0
 """What a transaction may take beside its handler: retries of conflicts, and the commit."""
 _MAX_UNKNOWN_TYPES = 100
@@ -204,6 +206,20 @@ class BatchConsumer:
         self._subscriber(self._on_message, parser=self._parse, decoder=_undecoded)
         # FastStream's own waits, and then sleeps as long again without looking: short waits cost processor time, long ones time
         self._subscriber.get_msg = partial(_next_batch, max_records=settings.batch_max_records)  # type: ignore[method-assign]
+
+    async def start(self) -> None:
+        """Join the group and begin; nothing when that is done. Raises KafkaError, OSError, TimeoutError: nothing is left of the attempt.
+
+        A member that is half started would hold partitions that nobody reads.
+        """
+        if self._subscriber.running:
+            return
+        try:
+            async with asyncio.timeout(_SECONDS_TO_JOIN):
+                await self._subscriber.start()
+        except BaseException:
+            await self._subscriber.stop()
+            raise
 
     async def _parse(self, records: tuple[ConsumerRecord, ...]) -> KafkaMessage:
         # FastStream's own parser decodes headers and fails the whole batch on a non-UTF-8 one
@@ -566,7 +582,7 @@ class BatchConsumer:
     def stalled_seconds(self) -> float:
         """Since when the batch in hand does not succeed, or the group could not be joined; 0 when all is well."""
         since = self._in_hand_since
-        if self._subscriber.consumer is None:
+        if not self._subscriber.running:
             since = self._created_at
         return 0.0 if since is None else time.monotonic() - since
 

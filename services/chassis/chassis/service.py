@@ -177,7 +177,11 @@ async def _running(
                 await _until_available("kafka", relay.producer.start)
                 relay.loop.start()
                 bus_watch.loop.start()
-                await _until_available("kafka consumer groups", broker.start)
+                await broker.connect()
+                # each by itself: one that cannot join keeps no other from its work, and is tried again alone
+                await asyncio.gather(
+                    *(_until_available(f"consumer group {c.spec.name}", c.start) for c in runtime.consumers)
+                )
             except Exception:
                 log.exception("the bus cannot be joined; /readyz will say so")
 
