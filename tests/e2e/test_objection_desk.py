@@ -1,17 +1,20 @@
 """Objections at the review desk, as officers decide them in a browser and as their subjects hear of it."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, time, timedelta
 
 import pytest
 from e2e.browser import hire, open_browser, signed_in
 from e2e.people import Document, World
 from e2e.test_flow import until
 from e2e.test_materials import PDF, upload
-from e2e.test_objections import at_desk, objects, until_objection
+from e2e.test_objections import FOUR_EYES, at_desk, objects, until_objection
 from playwright.async_api import Browser
 
+from contracts.clock import china_date
 from contracts.errors import ProblemCode
 from contracts.tokens import Role
+from contracts.working_days import LIBRARY_CALENDAR
 from support import eventually
 
 SLUG = "hz-jxj"
@@ -142,3 +145,66 @@ async def test_objections_are_decided_at_the_desk_with_letters_and_can_be_withdr
         return bool(row["missing_year"] != year and told["decide_due_on"] == due > "2026-01-05")
 
     await eventually(counted, 60)
+
+
+async def test_a_second_officer_confirms_at_the_desk_and_the_credit_centre_sees_what_is_late(
+    world: World, browser: Browser
+) -> None:
+    await hire(world, "proposes", "冯提", [FOUR_EYES], [Role.OFFICER])
+    await hire(world, "confirms", "陈核", [FOUR_EYES], [Role.OFFICER, Role.APPROVER])
+    await hire(world, "centre", "沈督", [], [Role.SUPERVISOR])
+    company = await world.company(world.row(FOUR_EYES))
+    objection_id = (
+        await objects(world, company, record_id=company.ids[0], reason="该处罚不是对本公司作出的。")
+    ).ok()["objection_id"]
+    await at_desk(world, objection_id, slug=FOUR_EYES)
+    path = f"/desk/objections/{objection_id}"
+    # its last day was ten days ago: reminded of at once, up to the credit centre
+    today = china_date(datetime.now(UTC))
+    late = LIBRARY_CALENDAR.working_days_after(today - timedelta(days=14), 1).on
+    moved = {
+        "received_at": datetime.combine(late - timedelta(days=20), time(4), UTC).isoformat(),
+        **dict.fromkeys(("accept_due_on", "due_on", "deadline_on", "reminder_on"), late.isoformat()),
+    }
+    rows = world.database("dept-adapter")["objections"]
+    rows.update_one({"_id": objection_id}, {"$set": moved})
+
+    async def noticed() -> bool:
+        row = rows.find_one({"_id": objection_id}) or {}
+        return bool(row["overdue_told"] == late.isoformat())
+
+    await eventually(noticed, 30)
+    async with signed_in(world, browser, "proposes", path) as desk:
+        if LIBRARY_CALENDAR.is_working_day(today):
+            await desk.page.wait_for_selector("text=说明催办")
+            await desk.look("objection-reminded", whole=True)
+            await desk.page.fill("#reason", "等待调取案卷")
+            async with desk.page.expect_navigation():
+                await desk.page.click("text=说明催办 >> nth=-1")
+            assert "等待调取案卷" in await desk.text()
+        await desk.open(f"{path}?do=uphold")
+        await desk.page.check("[value=withdrawn]")
+        await desk.page.fill("#text", "经核查，主体认定有误。")
+        async with desk.page.expect_navigation():
+            await desk.page.click("#act button.primary")
+        assert "已提请复核" in await desk.text()
+        await desk.open(path)
+        assert "收回提请" in await desk.page.locator("aside").inner_text()
+    async with signed_in(world, browser, "confirms", "/desk/objections?view=confirm") as desk:
+        assert "待复核（" in await desk.text()
+        await desk.open(path)
+        assert "主体认定有误" in await desk.page.locator("#preview").inner_text()
+        await desk.look("objection-confirm", whole=True)
+        # nothing is sent back without a word
+        await desk.page.click("button[value=send_back]")
+        await desk.page.wait_for_selector("text=退回须说明理由")
+        desk.problems.clear()  # the browser notes the 422
+    async with signed_in(world, browser, "centre", "/desk/overdue") as desk:
+        assert "逾期异议" in await desk.text()
+        await desk.look("overdue-objections", whole=True)
+    async with signed_in(world, browser, "confirms", path) as desk:
+        async with desk.page.expect_navigation():
+            await desk.page.click("button[value=confirm]")
+        assert "复核已通过" in await desk.text()
+    told = await until_objection(world, company, objection_id, "upheld")
+    assert told["outcome_reason"] == "经核查，主体认定有误。"
