@@ -29,6 +29,8 @@ _LOAD_SHARE = 0.9
 """Of the window of faults; the rest of it is for what was filed last."""
 _LATE_SECONDS = 1200
 """For the applications that were not taken while faults went on: everybody is to be answered."""
+_READY_SECONDS = 300
+"""Until every process is ready once: with a thousand applications still at work, on a machine without a free moment."""
 _DRAIN_SECONDS = 1200
 _STALL_SECONDS = 200
 """Longer than any lease or pause, and than a clock was wrong."""
@@ -76,7 +78,7 @@ class Run:
             if isinstance(failure, Exception):
                 raise failure
             draining = time.monotonic()
-            await asyncio.to_thread(self._topology.stack.wait_ready, None, 120)
+            await asyncio.to_thread(self._topology.stack.wait_ready, None, _READY_SECONDS)
             result.drained = await self._drain()
             result.drain_seconds = time.monotonic() - draining
             await self.citizens.stop()

@@ -316,8 +316,8 @@ def _is_healthy(health_url: str) -> bool:
 def _ask(health_url: str) -> tuple[int, bytes]:
     """Status and body. Raises OSError, HTTPException."""
     url = urlsplit(health_url)
-    # http.client, unlike urllib, never goes through a proxy.
-    connection = http.client.HTTPConnection(url.hostname or "", url.port or 0, timeout=2)
+    # http.client, unlike urllib, never goes through a proxy. A health check may itself take some seconds (chassis: 3).
+    connection = http.client.HTTPConnection(url.hostname or "", url.port or 0, timeout=5)
     try:
         connection.request("GET", f"{url.path or '/'}{'?' if url.query else ''}{url.query}")
         answer = connection.getresponse()
