@@ -53,6 +53,7 @@ class ObjectionSummary(BaseModel):
     """An objection in a list. ``due_on``: the department's last day for what it owes now; ``overdue``: it has passed; ``due_provisional``: its year is not published yet.
 
     ``item_id``: the item whose result is objected to; null for an objection to the record. ``reason``: the department's.
+    ``proposal``: a decision that awaits a second officer.
     """
 
     objection_id: str
@@ -239,7 +240,10 @@ async def not_accept_objection(
 async def dismiss_objection(
     request: Request, officer: Officer, objection_id: str, body: Reasoned
 ) -> ObjectionSummary:
-    """The objection is not upheld. Repeating it changes nothing; after an upheld one it is a 409 problem."""
+    """The objection is not upheld. Repeating it changes nothing; after an upheld one it is a 409 problem.
+
+    Where the department has it confirmed by a second officer, it is only proposed: ``proposal`` in the answer.
+    """
     return await _rule(request, officer, objection_id, Said(ObjectionAction.DISMISS, body.reason))
 
 
@@ -249,6 +253,8 @@ async def uphold_objection(
 ) -> ObjectionSummary:
     """The objection is right. To a record: it is withdrawn or corrected. To a refusal: the item is reopened, here at the desk. To a
     revocation: the repair is granted again, and every target follows.
+
+    Where the department has it confirmed by a second officer, it is only proposed: ``proposal`` in the answer.
     """
     correction = Correction(body.remedy, body.decided_on, body.penalty_kinds) if body.remedy else None
     said = Said(ObjectionAction.UPHOLD, body.reason, correction=correction)
