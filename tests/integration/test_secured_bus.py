@@ -29,6 +29,7 @@ from e2e.test_kinds import EVENTS
 
 from contracts.catalogue import load_catalogue
 from contracts.topics import inbound_topic, review_topic
+from support import eventually
 from xinfu.acls import department_account, service_account
 from xinfu.compose import SERVICES, Endpoints, compose
 from xinfu_local import CACHE_DIR, Broker, Listener, Stack, free_port, kafka_tool
@@ -187,10 +188,13 @@ async def test_an_application_is_decided_and_shown(world: World) -> None:
     application_id = (await world.submit(company)).ok()["application_id"]
 
     items: dict[str, str] = {}
-    while DESK not in items:
+
+    async def routed() -> bool:
         found = (await world.application(company, application_id))["items"]
-        items = {item["department"]["slug"]: item["item_id"] for item in found if item["department"]}
-        await asyncio.sleep(0.1)
+        items.update((item["department"]["slug"], item["item_id"]) for item in found if item["department"])
+        return DESK in items
+
+    await eventually(routed, 30)
     (await world.desk(items[DESK], "accept")).ok()
     (await world.desk(items[DESK], "grant")).ok()
     done = await world.until_completed(company, application_id, 60)

@@ -1,6 +1,6 @@
 """Notices days: deadlines that have passed, provisional ones that can be counted for good, and reminders that are due; each once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 
 from chassis.background import Loop
@@ -157,51 +157,28 @@ class Reminding:
         now = datetime.now(CHINA_STANDARD_TIME)
         if now.hour < self._hour or not self._calendar.is_working_day(now.date()):
             return False
-        more = await self._remind_of_reviews(now.date())
-        return await self._remind_of_objections(now.date()) or more
+        more = await self._remind(self._reviews, now.date())
+        return await self._remind(self._objections, now.date()) or more
 
-    async def _remind_of_reviews(self, today: date) -> bool:
-        ids = await self._reviews.owed.reminders_due(self._codes, today, _BATCH)
+    async def _remind(self, book: Reviews | Objections, today: date) -> bool:
+        ids = await book.owed.reminders_due(self._codes, today, _BATCH)
 
-        async def work(unit: UnitOfWork) -> None:
-            changes = [
-                (stored, self._told(unit, stored.review, item_id, stored.reminders, stored.trace))
-                for item_id, stored in (await self._reviews.load(ids, unit.session)).items()
-            ]
-            await self._reviews.save_reminders(changes, unit.session)
-
-        if ids:
-            await self._outbox.run(work)
-            log.info("reminders are told", reviews=len(ids))
-        return len(ids) == _BATCH
-
-    async def _remind_of_objections(self, today: date) -> bool:
-        ids = await self._objections.owed.reminders_due(self._codes, today, _BATCH)
-
-        async def work(unit: UnitOfWork) -> None:
-            changes = [
-                (stored, self._told(unit, stored.objection, objection_id, stored.reminders, stored.trace))
-                for objection_id, stored in (await self._objections.load(ids, unit.session)).items()
-            ]
-            await self._objections.save_reminders(changes, unit.session)
+        async def work(unit: UnitOfWork) -> int:
+            changes: dict[str, tuple[Owing, tuple[Reminder, ...]]] = {}
+            told = 0
+            for id_, stored in (await book.load(ids, unit.session)).items():
+                owing, reminders = stored.owing, stored.reminders
+                reminder = remind(owing, reminders, self._schedule, unit.now)
+                if reminder is not None:
+                    told += 1
+                    reminders = (*reminders, reminder)
+                    cause = f"reminder:{id_}:{reminder.step}:{reminder.due_on}:{reminder.on}"
+                    unit.emit(reminded(owing, reminder), cause=cause, trace=stored.trace)
+                # without one the day is another one now: of a schedule that has changed
+                changes[id_] = owing, reminders
+            await book.owed.save_reminders(changes, unit.session)
+            return told
 
         if ids:
-            await self._outbox.run(work)
-            log.info("reminders are told", objections=len(ids))
+            log.info("reminders are told", of=type(book).__name__.lower(), told=await self._outbox.run(work))
         return len(ids) == _BATCH
-
-    def _told(
-        self,
-        unit: UnitOfWork,
-        owing: Owing,
-        identity: str,
-        reminders: tuple[Reminder, ...],
-        trace: Mapping[str, str],
-    ) -> tuple[Reminder, ...]:
-        """Its reminders, with the one that is told now. Without one the day is another one now: of a schedule that has changed."""
-        reminder = remind(owing, reminders, self._schedule, unit.now)
-        if reminder is None:
-            return reminders
-        cause = f"reminder:{identity}:{reminder.step}:{reminder.due_on}:{reminder.on}"
-        unit.emit(reminded(owing, reminder), cause=cause, trace=trace)
-        return (*reminders, reminder)

@@ -74,6 +74,11 @@ class StoredObjection:
     reminders: tuple[Reminder, ...] = ()
     proposal: ObjectionProposal | None = None
 
+    @property
+    def owing(self) -> Objection:
+        """What its department may owe a step of."""
+        return self.objection
+
 
 class ObjectionView(StrEnum):
     """What an officer lists. ``todo``: an officer has to act; ``confirm``: a second officer has."""
@@ -101,7 +106,7 @@ class Objections:
     def __init__(self, database: Database, schedule: Schedule = NO_REMINDERS) -> None:
         self._schedule = schedule
         self._objections = database.collection("objections")
-        self.owed = Owed(self._objections)
+        self.owed = Owed(self._objections, schedule)
         self._letters = database.collection("letters")
 
     async def add(
@@ -177,22 +182,6 @@ class Objections:
         await self._objections.update_one(
             {"_id": objection_id}, {**kept, "$push": {"history": noted}}, session=session
         )
-
-    async def save_reminders(
-        self,
-        changes: Sequence[tuple[StoredObjection, tuple[Reminder, ...]]],
-        session: Session,
-        noted: Document | None = None,
-    ) -> None:
-        """Store the reminders of objections, and when the next is due. ``noted``: what an officer did about them, for the history."""
-        writes = []
-        for stored, reminders in changes:
-            update: Document = {"$set": told_fields(stored.objection, reminders, self._schedule)}
-            if noted is not None:
-                update["$push"] = {"history": noted}
-            writes.append(UpdateOne({"_id": stored.objection.objection_id}, update))
-        if writes:
-            await self._objections.bulk_write(writes, session=session, ordered=False)
 
     async def overdue_page(
         self,

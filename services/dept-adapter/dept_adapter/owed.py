@@ -1,19 +1,22 @@
 """What departments owe, found by its days: of reviews and of objections alike, whose documents have the same fields for it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 
-from pymongo import ASCENDING
+from pymongo import ASCENDING, UpdateOne
 
-from chassis.db import Collection, Document
+from chassis.db import Collection, Document, Session
 from contracts.events import ReminderLevel
+from dept_adapter.reminder_fields import told_fields
+from dept_adapter.reminders import Owing, Reminder, Schedule
 
 
 class Owed:
-    """Looks through one collection, always at these departments (by code)."""
+    """Looks through one collection, always at these departments (by code). ``schedule``: of reminders."""
 
-    def __init__(self, collection: Collection) -> None:
+    def __init__(self, collection: Collection, schedule: Schedule) -> None:
         self._rows = collection
+        self._schedule = schedule
 
     async def overdue(self, department_codes: Sequence[str], today: date, limit: int) -> list[str]:
         """Ids whose deadline has passed without being noticed, the oldest first."""
@@ -49,6 +52,21 @@ class Owed:
             query["$or"] = [{"overdue_told": {"$gt": day}}, {"overdue_told": day, "_id": {"$gt": last}}]
         order = [("overdue_told", ASCENDING), ("_id", ASCENDING)]
         return await self._rows.find(query).sort(order).limit(limit).to_list(limit)
+
+    async def save_reminders(
+        self,
+        changes: Mapping[str, tuple[Owing, Sequence[Reminder]]],
+        session: Session,
+        noted: Document | None = None,
+    ) -> None:
+        """Store the reminders of what is owed, by id, and when the next is due. ``noted``: what an officer did about them, for the history."""
+        more = {"$push": {"history": noted}} if noted else {}
+        writes = [
+            UpdateOne({"_id": id_}, {"$set": told_fields(owing, reminders, self._schedule), **more})
+            for id_, (owing, reminders) in changes.items()
+        ]
+        if writes:
+            await self._rows.bulk_write(writes, session=session, ordered=False)
 
     async def _ids(
         self, department_codes: Sequence[str], query: Document, first: str | None, limit: int

@@ -51,7 +51,7 @@ async def acknowledge_reminder(
             noted = entry(
                 unit.now, stored.review.state, officer.sub, f"已知悉催办：{body.reason}", Act.ACKNOWLEDGE
             )
-            await reviews.save_reminders([(stored, reminders)], unit.session, noted)
+            await reviews.owed.save_reminders({item_id: (stored.review, reminders)}, unit.session, noted)
 
     await request.app.state.runtime.outbox.run(work)
     return summary(await find_review(request, officer, item_id))

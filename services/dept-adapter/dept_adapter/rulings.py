@@ -185,7 +185,8 @@ class Rulings:
             if reminders != stored.reminders:
                 state, words = stored.objection.state, f"已知悉催办：{reason}"
                 noted = objection_entry(unit.now, state, officer.sub, words, Act.ACKNOWLEDGE)
-                await self._objections.save_reminders([(stored, reminders)], unit.session, noted)
+                changes = {objection_id: (stored.objection, reminders)}
+                await self._objections.owed.save_reminders(changes, unit.session, noted)
 
         await self._outbox.run(work)
 

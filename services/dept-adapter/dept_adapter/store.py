@@ -24,7 +24,7 @@ from contracts.working_days import Count
 from dept_adapter.domain import Decision, Dispute, Proposal, Review, Supplement, is_provisional
 from dept_adapter.letters import decided_at, kind_of, letter_id, own_number
 from dept_adapter.owed import Owed
-from dept_adapter.reminder_fields import next_fields, reminders_of, told_fields
+from dept_adapter.reminder_fields import next_fields, reminders_of
 from dept_adapter.reminders import NO_REMINDERS, Reminder, Schedule
 from dept_adapter.states import AWAITS_OFFICER, ENDED, Act, Action, State, changed_by
 from dept_adapter.verification import asked_again
@@ -138,6 +138,11 @@ class StoredReview:
     reminders: tuple[Reminder, ...] = ()
     proposal: Proposal | None = None
 
+    @property
+    def owing(self) -> Review:
+        """What its department may owe a step of."""
+        return self.review
+
 
 @dataclass(frozen=True)
 class Change:
@@ -207,7 +212,7 @@ class Reviews:
 
     def __init__(self, database: Database, desk_codes: Bag[str], schedule: Schedule = NO_REMINDERS) -> None:
         self._reviews = database.collection("reviews")
-        self.owed = Owed(self._reviews)
+        self.owed = Owed(self._reviews, schedule)
         self._leasing = database.relaxed("reviews")
         self._numbers = database.collection("decision_numbers")
         self._letters = database.collection("letters")
@@ -300,22 +305,6 @@ class Reviews:
         elif act is Act.SEND_BACK:
             update["$unset"] = {"proposal": ""}
         await self._reviews.update_one({"_id": item_id}, update, session=session)
-
-    async def save_reminders(
-        self,
-        changes: Sequence[tuple[StoredReview, tuple[Reminder, ...]]],
-        session: Session,
-        entry: Document | None = None,
-    ) -> None:
-        """Store the reminders of reviews, and when the next is due. ``entry``: what an officer did about them, for the history."""
-        writes = []
-        for stored, reminders in changes:
-            update: Document = {"$set": told_fields(stored.review, reminders, self._schedule)}
-            if entry is not None:
-                update["$push"] = {"history": entry}
-            writes.append(UpdateOne({"_id": stored.review.item_id}, update))
-        if writes:
-            await self._reviews.bulk_write(writes, session=session, ordered=False)
 
     async def next_serial(
         self, department_code: str, year: int, session: Session, words: str | None = None, number: int = 1
