@@ -73,10 +73,22 @@ class RecordFacts(Shape):
         description="Not to go by system (涉密, or the law says so): handed over in person, nothing of its content is here",
     )
 
+    @property
+    def content(self) -> "RecordContent":
+        """What of it may have to be corrected."""
+        return RecordContent(decided_on=self.decided_on, penalty_kinds=self.penalty_kinds)
+
     def reduced(self) -> "RecordFacts":
         """The record as one that is handed over in person: a number to name it by, and who decided it; nothing of what it says."""
         number = f"{IN_PERSON}〔{self.record_id[4:12].upper()}〕"
         return self.model_copy(update={"document_number": number, "penalty_kinds": "", "in_person": True})
+
+
+class RecordContent(Shape):
+    """What the public sees of a record that its authority may have to correct (信用信息异议成立, or by itself), as it is corrected."""
+
+    decided_on: date = Field(description="Date of the decision document")
+    penalty_kinds: str = Field(description="处罚类别 as published", max_length=200)
 
 
 class DepartmentRef(Shape):

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pydantic import ValidationError
 
 from contracts.http.target import RecordKey, RepairPush, RepairResult, RepairStatus
+from contracts.records import RecordContent
 
 REPAIRS, RECEIPTS, TAKEN = "repairs", "receipts", "receipts/taken"
 DATA_SUFFIX, ACK_SUFFIX, ERROR_SUFFIX = ".csv", ".ack.csv", ".errors.csv"
@@ -25,8 +26,11 @@ COLUMNS = (
     "version",
     "decision_number",
     "decided_at",
+    "content_decided_on",
+    "content_penalty_kinds",
     "agent",
 )
+"""``content_…``: RepairPush.content, both empty where it is null."""
 ACK_COLUMNS = ("idempotency_key", "status")
 ERROR_COLUMNS = ("idempotency_key", "reason")
 
@@ -37,6 +41,8 @@ def write_pushes(pushes: Iterable[RepairPush]) -> bytes:
     for push in pushes:
         fields = push.model_dump(mode="json")
         fields |= fields.pop("record")
+        content = fields.pop("content") or dict.fromkeys(RecordContent.model_fields)
+        fields |= {f"content_{name}": value for name, value in content.items()}
         rows.append({column: fields[column] if fields[column] is not None else "" for column in COLUMNS})
     return _write(COLUMNS, rows)
 
@@ -45,7 +51,11 @@ def read_pushes(content: bytes) -> Iterator[RepairPush]:
     """What a data file says. Raises ValueError for a file that is not one."""
     for row in _read(COLUMNS, content):
         key = RecordKey(**{name: row[name] for name in RecordKey.model_fields})
-        yield RepairPush.model_validate({**row, "record": key, "agent": row["agent"] or None})
+        said = {name: row[f"content_{name}"] for name in RecordContent.model_fields}
+        corrected = said if said["decided_on"] else None
+        yield RepairPush.model_validate(
+            {**row, "record": key, "content": corrected, "agent": row["agent"] or None}
+        )
 
 
 def write_results(results: Iterable[RepairResult]) -> tuple[bytes, bytes]:

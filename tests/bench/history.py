@@ -18,7 +18,8 @@ from unit.target_samples import decided
 
 from chassis.db import Database, Session
 from contracts.history import Kind
-from sync.domain import Record, delivery_id, idempotency_key, redirect
+from sync.desired import Record, idempotency_key
+from sync.domain import delivery_id, redirect
 from sync.history import Fact
 from sync.store import Store, collections
 from xinfu_local import Broker, Stack

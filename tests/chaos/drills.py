@@ -1,8 +1,10 @@
 """What the drills share: a full stack of its own, applications that all end, waiting with patience, memory, printed tables."""
 
 import asyncio
+import inspect
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -10,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from aiohttp import ClientSession, ClientTimeout
 from chaos.population import API, Population
 from e2e.people import World, open_world
 from prometheus_client import Metric
@@ -18,13 +21,17 @@ from rich.console import Console
 from rich.table import Table
 
 from contracts.catalogue import Protocol, load_catalogue
+from contracts.http.operations import ServiceStatus
+from xinfu.client import Citizenry
 from xinfu.compose import SERVICES, compose
+from xinfu.operators import Services
 from xinfu_local import Broker, Stack
 
 STALL_SECONDS = 180.0
 """A drill that makes no progress for so long has failed."""
 LONGEST_SECONDS = 7_200
 _LOOK_SECONDS = 0.5
+_STATUS_SECONDS = 180
 
 console = Console(width=int(os.environ.get("COLUMNS", "150")), highlight=False)
 
@@ -101,10 +108,13 @@ def ended(world: World) -> int:
 async def until(
     measure: Callable[[], Any], done: Callable[[Any], bool], what: str, stall_seconds: float = STALL_SECONDS
 ) -> list[tuple[float, Any]]:
-    """Measure until it is done; returns (monotonic seconds, value) of each change. Raises DrillFailedError without progress."""
+    """Measure (in a thread, unless it is a coroutine function) until it is done; returns (monotonic seconds, value) of each change.
+    Raises DrillFailedError without progress.
+    """
     changes: list[tuple[float, Any]] = []
     while True:
-        value, now = await asyncio.to_thread(measure), time.monotonic()
+        waits = inspect.iscoroutinefunction(measure)
+        value, now = await (measure() if waits else asyncio.to_thread(measure)), time.monotonic()
         if not changes or changes[-1][1] != value:
             changes.append((now, value))
         if done(value):
@@ -125,6 +135,35 @@ def differing(world: World) -> dict[str, Any]:
     return {"differs_since": {"$type": "date"}, "target_id": {"$nin": by_letter}}
 
 
+@asynccontextmanager
+async def operators(world: World) -> AsyncIterator[Services]:
+    """The services as an operator asks them."""
+    async with ClientSession(timeout=ClientTimeout(total=_STATUS_SECONDS)) as session:
+        client = await Citizenry(session, world.endpoints).ops()
+        yield Services(client, world.endpoints.services)
+
+
+async def statuses(world: World) -> dict[str, ServiceStatus]:
+    """Service -> its status."""
+    async with operators(world) as services:
+        return {name: await services.ask(ServiceStatus, name, "status") for name in SERVICES}
+
+
+async def in_transit(world: World) -> dict[str, int]:
+    """What is nobody's yet: events on the bus that their consumers have not taken, callbacks without an answer."""
+    moving: Counter[str] = Counter()
+    for name, status in (await statuses(world)).items():
+        for consumer in status.consumers:
+            # None: the bus does not answer
+            moving[f"waiting for {name}"] += (
+                1 if consumer.bus_lag is None else sum(topic.lag for topic in consumer.bus_lag)
+            )
+    for slug in API:
+        url = world.url("sandbox", f"/departments/{slug}/sandbox/unsettled-callbacks")
+        moving[f"callbacks of {slug}"] = (await world.ask("GET", url)).ok()["unsettled"]
+    return {what: number for what, number in moving.items() if number}
+
+
 def left(world: World) -> dict[str, int]:
     """What the services still have to do by themselves."""
 
@@ -142,8 +181,19 @@ def left(world: World) -> dict[str, int]:
 
 
 async def until_quiet(world: World) -> None:
-    """Wait until the services have nothing left to do."""
-    await until(lambda: left(world), lambda work: not work, "all work done")
+    """Wait until the services have nothing left to do, and nothing is on its way to them. Twice in a row: what was on its way may have
+    become work meanwhile.
+    """
+    quiet = 0
+
+    async def work() -> dict[str, int]:
+        nonlocal quiet
+        # the second is dearer
+        found = await asyncio.to_thread(left, world) or await in_transit(world)
+        quiet = 0 if found else quiet + 1
+        return found
+
+    await until(work, lambda _: quiet > 1, "all work done")
 
 
 # --- measuring

@@ -32,6 +32,7 @@ from chaos.drills import (
     memory,
     metrics,
     population,
+    statuses,
     table,
     until_ended,
 )
@@ -319,12 +320,24 @@ async def genuine_messages(world: World, topics: Mapping[str, Topic]) -> dict[st
     return found
 
 
-async def until_taken(world: World, genuine: Mapping[str, Sequence[Genuine]]) -> None:
-    """Wait until every consumer of a topic has taken these messages."""
+Concerns = Mapping[str, frozenset[str]]
+"""Service -> event types that concern it; others of its topics it skips."""
+
+
+async def concerns(world: World) -> Concerns:
+    """As the services say."""
+    return {
+        name: frozenset(each for consumer in status.consumers for each in consumer.event_types)
+        for name, status in (await statuses(world)).items()
+    }
+
+
+async def until_taken(world: World, genuine: Mapping[str, Sequence[Genuine]], concerned: Concerns) -> None:
+    """Wait until every consumer of a topic has taken those of these messages that concern it."""
     for topic, messages in genuine.items():
         for service in consumers_of(topic):
             inbox = world.database(service)["inbox"]
-            ids = [f"{service}:{message.identity}" for message in messages]
+            ids = [f"{service}:{m.identity}" for m in messages if m.type in concerned[service]]
             deadline = time.monotonic() + _ACCOUNT_STALL_SECONDS
             while inbox.count_documents({"_id": {"$in": ids}}) < len(set(ids)):
                 if time.monotonic() > deadline:
@@ -339,9 +352,9 @@ def consumers_of(topic: str) -> tuple[str, ...]:
 
 @dataclass
 class Sent:
-    """What was sent: by topic and fate, and by kind."""
+    """What was sent: by topic, fate and, of replays, event type ("" of others); and by kind."""
 
-    fates: Counter[tuple[str, Fate]]
+    fates: Counter[tuple[str, Fate, str]]
     kinds: Counter[str]
     seconds: float = 0.0
 
@@ -363,7 +376,8 @@ async def send(world: World, hostile: Hostile, topics: Sequence[str], count: int
                 topic = rng.choice(reviews if rng.random() < 0.5 else shared)
                 kind, (key, headers, value), fate = hostile.make(topic)
                 futures.append(await producer.send(topic, value, key=key, headers=headers))
-                sent.fates[topic, fate] += 1
+                replayed = dict(headers)["ce_type"] if fate is Fate.DUPLICATE else None
+                sent.fates[topic, fate, (replayed or b"").decode()] += 1
                 sent.kinds[kind] += 1
             await asyncio.gather(*futures)
     finally:
@@ -395,15 +409,14 @@ async def account(world: World) -> Account:
     return done
 
 
-def expected(sent: Sent) -> Account:
-    """What the account must be."""
-    return Counter(
-        {
-            (topic, consumer, fate): number
-            for (topic, fate), number in sent.fates.items()
-            for consumer in consumers_of(topic)
-        }
-    )
+def expected(sent: Sent, concerned: Concerns) -> Account:
+    """What the account must be: a replay of what does not concern a consumer is skipped there, like the first of its kind."""
+    wanted: Account = Counter()
+    for (topic, fate, replayed), number in sent.fates.items():
+        for consumer in consumers_of(topic):
+            skips = fate is Fate.DUPLICATE and replayed not in concerned[consumer]
+            wanted[topic, consumer, Fate.SKIPPED if skips else fate] += number
+    return wanted
 
 
 async def until_accounted(world: World, before: Account, wanted: Account) -> tuple[Account, float]:
@@ -423,8 +436,12 @@ async def until_accounted(world: World, before: Account, wanted: Account) -> tup
 def account_rows(topics: Sequence[str], sent: Sent, done: Account) -> list[tuple[str | int, ...]]:
     """Rows of the table: shared topics one by one, the review topics together, and each with a difference by itself."""
 
+    by_topic: Counter[str] = Counter()
+    for (topic, _, _), number in sent.fates.items():
+        by_topic[topic] += number
+
     def row(name: str, consumer: str, members: Sequence[str]) -> tuple[str | int, ...]:
-        number = sum(sent.fates[topic, fate] for topic in members for fate in Fate)
+        number = sum(by_topic[topic] for topic in members)
         fates = [sum(done[topic, consumer, fate] for topic in members) for fate in Fate]
         return name, consumer, number, *fates, number - sum(fates)
 
@@ -432,8 +449,7 @@ def account_rows(topics: Sequence[str], sent: Sent, done: Account) -> list[tuple
     rows: list[tuple[str | int, ...]] = []
     for topic in [topic for topic in topics if topic in CONSUMERS]:
         if not consumers_of(topic):
-            number = sum(sent.fates[topic, fate] for fate in Fate)
-            rows.append((topic, "nobody", number, *("–" for _ in Fate), "–"))
+            rows.append((topic, "nobody", by_topic[topic], *("–" for _ in Fate), "–"))
         rows += [row(topic, consumer, [topic]) for consumer in consumers_of(topic)]
     for consumer in CONSUMERS[REVIEWS.name]:
         rows.append(row(f"{REVIEWS.name.format(department='*')} ({len(reviews)} topics)", consumer, reviews))
@@ -489,7 +505,8 @@ async def drill(count: int, good: int, seed: int, broker: Broker) -> None:
             await first.apply_all(0)
             await until_ended(world, len(first.acknowledged))
             genuine = await genuine_messages(world, topics)
-            await until_taken(world, genuine)
+            concerned = await concerns(world)
+            await until_taken(world, genuine, concerned)
             console.print(
                 f"seed {seed}: genuine events in {len(genuine)} of {len(topics)} topics; now {count:,} hostile ones"
             )
@@ -500,7 +517,7 @@ async def drill(count: int, good: int, seed: int, broker: Broker) -> None:
             started = time.monotonic()
             sent = await send(world, hostile, list(topics), count, seed)
             await applying
-            done, finished = await until_accounted(world, before, expected(sent))
+            done, finished = await until_accounted(world, before, expected(sent, concerned))
             with contextlib.suppress(DrillFailedError):  # the account is worth seeing all the same
                 await until_ended(world, good)
         rows = account_rows(list(topics), sent, done)

@@ -1,16 +1,19 @@
 """The view from outside, which trusts no service: what citizens, targets, departments and mailboxes hold, and whether it is right."""
 
 import asyncio
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from chaos.load import Citizens, Officers, Persistent, outcomes
 from chaos.population import API, Company, Population, Record
 from e2e.people import Document, World
 
-from contracts.catalogue import Protocol
+from contracts.catalogue import Catalogue, Protocol, load_catalogue
+from contracts.clock import china_date
 from contracts.events import (
     ApplicationCompleted,
     ApplicationSubmitted,
@@ -18,7 +21,7 @@ from contracts.events import (
     RepairRevoked,
     SupplementRequested,
 )
-from contracts.records import DisplayState
+from contracts.records import DisplayState, RecordContent
 
 _CITIZENS_AT_ONCE = 16
 _PAGE_ROWS = 2_000
@@ -28,6 +31,12 @@ _ONCE = (
     *("submitted", "referred", "routed", "accepted", "granted", "refused", "revoked", "completed"),
     *("supplement_requested", "supplemented", "supplement_received", "withdrawal_requested", "withdrawn"),
 )
+
+_REMINDED = re.compile(r"^- 事项 (itm_[0-9a-f]{32})：", re.MULTILINE)
+_CLOCK_JUMP = timedelta(minutes=3)
+"""How wrong the clock of a service may be during a run, and a little more."""
+
+_NOTHING_CORRECTED: Mapping[str, RecordContent] = {}
 
 Key = tuple[str, str]
 """Of a record at a target: subject code, 文号."""
@@ -110,12 +119,18 @@ class Judge:
     """Compares the evidence with what was acknowledged and decided."""
 
     def __init__(
-        self, population: Population, citizens: Citizens, officers: Officers, evidence: Evidence
+        self,
+        population: Population,
+        citizens: Citizens,
+        officers: Officers,
+        evidence: Evidence,
+        corrected: Mapping[str, RecordContent] = _NOTHING_CORRECTED,
     ) -> None:
         self.evidence = evidence
         self._population = population
         self._citizens = citizens
         self._officers = officers
+        self._corrected = corrected
         self._item_of = {record.record_id: item_id for item_id, record in citizens.items.items()}
         self._cases: dict[str, list[Document]] = defaultdict(list)
         for slug, cases in evidence.cases.items():
@@ -130,6 +145,7 @@ class Judge:
             self._nothing_lost(),
             self._as_decided(),
             self._targets_right(),
+            self._content_right(),
             self._one_effect(),
             self._never_back(),
             self._told_the_truth(),
@@ -250,6 +266,20 @@ class Judge:
         title = "every target shows of every record what was decided last"
         return Finding("targets-right", title, checked, broken)
 
+    def _content_right(self) -> Finding:
+        broken, checked = [], 0
+        for record_id, content in self._corrected.items():
+            key = self._at_target(self._population.records[record_id])
+            for target, shown in self.evidence.shown.items():
+                row = shown.get(key)
+                if row is None or row["state"] != DisplayState.PUBLISHED:
+                    continue
+                checked += 1
+                if row["content"] is None or RecordContent.model_validate_json(row["content"]) != content:
+                    broken.append(f"{target} {key}: reads {row['content']}, corrected to {content}")
+        title = "wherever a corrected record is shown, it reads as corrected"
+        return Finding("content-right", title, checked, broken)
+
     def _one_effect(self) -> Finding:
         broken, checked = [], 0
         for target, records in self._lines.items():
@@ -350,8 +380,18 @@ class Judge:
             for mail in self.evidence.mails
             for to in mail["recipients"]
         )
+        began = {
+            entry["item_id"]: datetime.fromisoformat(entry["at"])
+            for view in self.evidence.applications.values()
+            for entry in reversed(view["timeline"])
+        }
+        holders = {item_id: record.department for item_id, record in self._citizens.items.items()}
+        reminders = {each for each in found if _is_reminder(each[0])}
         broken = [f"{fact} to {to}: missing" for fact, to in expected - found.keys()]
-        broken += [f"{fact} to {to}: nobody should be told" for fact, to in found.keys() - expected]
+        broken += [
+            f"{fact} to {to}: nobody should be told" for fact, to in found.keys() - expected - reminders
+        ]
+        broken += misguided(self.evidence.mails, holders, began, load_catalogue())
         broken += [f"{fact} to {to}: {number} mails" for (fact, to), number in found.items() if number > 1]
         title = "every fact that is mailed is one mail to the right mailbox (repeats of its Message-ID apart)"
         return Finding("one-mail", title, len(expected), broken)
@@ -369,6 +409,36 @@ class Judge:
             for outcome in self.decided(item_id):
                 if outcome in mailed:
                     yield f"{mailed[outcome]}~{item_id}", email
+
+
+def _is_reminder(fact: str) -> bool:
+    return fact.startswith("reminders~")
+
+
+def misguided(
+    mails: Iterable[Document],
+    holders: Mapping[str, str | None],
+    began: Mapping[str, datetime],
+    catalogue: Catalogue,
+) -> Iterator[str]:
+    """What is wrong with reminders: they come to the department that has the item, on a later day (in China) than it ``began``, and once
+    a day. A run that lasts over midnight sees some.
+    """
+    named: Counter[tuple[str, str]] = Counter()
+    for mail in mails:
+        if not _is_reminder(mail["message_id"].strip("<>")):
+            continue
+        came = datetime.fromisoformat(mail["first_received_at"])
+        for item_id in _REMINDED.findall(mail["text"]) or ["nothing"]:
+            department = catalogue.by_slug(holders.get(item_id) or "")
+            named[item_id, china_date(came).isoformat()] += 1
+            if department is None or mail["recipients"] != [department.contact_email]:
+                yield f"{item_id}: {mail['recipients']} is reminded of what is not theirs"
+            elif china_date(began[item_id] - _CLOCK_JUMP) >= china_date(came + _CLOCK_JUMP):
+                yield f"{item_id}: {mail['recipients']} is reminded on the day it came"
+    for (item_id, day), times in named.items():
+        if times > 1:
+            yield f"{item_id}: reminded {times} times on {day}"
 
 
 def _by_record(lines: Iterable[Document]) -> dict[Key, Sequence[Document]]:

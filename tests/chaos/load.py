@@ -60,6 +60,7 @@ class Persistent:
         token: str | None = None,
         *,
         json: Any = None,
+        data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """The first answer that is neither a 5xx nor one of ``_AGAIN``."""
@@ -68,7 +69,9 @@ class Persistent:
             wait = pause * random.uniform(0.5, 1)
             try:
                 async with asyncio.timeout(_REQUEST_SECONDS):
-                    answer = await self._world.ask(method, self._any(url), token, json=json, headers=headers)
+                    answer = await self._world.ask(
+                        method, self._any(url), token, json=json, data=data, headers=headers
+                    )
                 if answer.status < 500 and answer.status not in _AGAIN:
                     return answer
                 self.again[str(answer.status)] += 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from e2e.people import STATEMENT, World, csv_bytes, uscc
+from e2e.people import STATEMENT, TELLS_NO_CONTENT, World, csv_bytes, uscc
 from rich.console import Console
 
 from contracts.catalogue import Catalogue
@@ -23,7 +23,7 @@ NO_DUTIES = "我公司希望尽快恢复信用，请予支持。"
 """A statement that says nothing of duties done: departments with systems of their own refuse it."""
 
 _UNKNOWN_AUTHORITY, _UNKNOWN_CODE = "杭州市示例无此机关", uscc(9_999_999)
-_TOKEN_SECONDS = 86_400
+TOKEN_SECONDS = 86_400
 _SEED_ROWS = 5_000
 _SIGN_INS_AT_ONCE = 16
 
@@ -75,6 +75,9 @@ class Population:
         self.companies = list(companies)
         self.records = {record.record_id: record for company in companies for record in company.records}
         self.owners = {record.record_id: company for company in companies for record in company.records}
+        self.corrected: set[str] = set()
+        self.rows: dict[str, dict[str, str]] = {}
+        """Record id -> its row of the file, once published."""
 
     @classmethod
     def draw(cls, seed: int, size: int, catalogue: Catalogue) -> "Population":
@@ -82,15 +85,18 @@ class Population:
 
         Seven in ten records belong to departments with systems of their own, two in a hundred to an authority nobody knows; one
         company in ten has three records, one in twenty has not done its duties. Of what comes to a desk by itself, a sixth is asked to
-        be supplemented and a tenth is to be withdrawn.
+        be supplemented and a tenth is to be withdrawn. Of all records a tenth is corrected by its department meanwhile.
         """
         rng = random.Random(seed)
-        return cls([_company(rng, number, catalogue) for number in range(1, size + 1)])
+        drawn = cls([_company(rng, number, catalogue) for number in range(1, size + 1)])
+        corrections = random.Random(f"corrections {seed}")
+        drawn.corrected = {each for each in drawn.records if corrections.random() < 0.1}
+        return drawn
 
     async def publish(self, world: World, directory: Path) -> None:
         """Make all records known to intake, by one import, and public at every target; sign everybody in."""
-        rows = [
-            world.row(
+        self.rows = {
+            record.record_id: world.row(
                 record.slug,
                 CF_XDR_MC=company.name,
                 CF_XDR_SHXYM=company.code,
@@ -100,9 +106,9 @@ class Population:
             )
             for company in self.companies
             for record in company.records
-        ]
+        }
         path = directory / "records.csv"
-        path.write_bytes(csv_bytes(rows))
+        path.write_bytes(csv_bytes(list(self.rows.values())))
         people = Citizenry(world.http, world.endpoints)
         report = await import_records(
             await people.ops(), world.endpoints.services["intake"], path, Console(quiet=True)
@@ -111,7 +117,9 @@ class Population:
             raise ValueError(f"intake refuses records of the population: {report['rejected'][:3]}")
         for target in world.catalogue.targets:
             url = world.url("sandbox", f"/targets/{target.id}/sandbox/records")
-            for part in _parts(list(self._published(world.catalogue)), _SEED_ROWS):
+            untold = {"content": None} if target.id == TELLS_NO_CONTENT else {}
+            published = [{**row, **untold} for row in self._published(world.catalogue)]
+            for part in _parts(published, _SEED_ROWS):
                 (await world.ask("POST", url, json={"records": part})).ok()
         await self._sign_in(world)
 
@@ -126,6 +134,10 @@ class Population:
                 },
                 "subject_name": company.name,
                 "category": catalogue.penalty_category(record.authority_code, record.authority_name),
+                "content": {
+                    "decided_on": self.rows[record.record_id]["CF_JDRQ"],
+                    "penalty_kinds": self.rows[record.record_id]["CF_CFLB"],
+                },
             }
 
     async def _sign_in(self, world: World) -> None:
@@ -139,7 +151,7 @@ class Population:
                     subject_code=company.code,
                     subject_name=company.name,
                     email=company.email,
-                    expires_in_seconds=_TOKEN_SECONDS,
+                    expires_in_seconds=TOKEN_SECONDS,
                 )
             return replace(company, token=token)
 

@@ -2,27 +2,23 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from aiohttp import ClientSession, ClientTimeout
-from chaos.drills import differing
+from chaos.drills import differing, in_transit, operators
 from chaos.faults import Saboteur, schedule
 from chaos.judge import Judge, gather_evidence
 from chaos.load import Citizens, Officers
-from chaos.population import API, Population
+from chaos.population import Population
 from chaos.report import Result
+from chaos.sources import Sources
 from chaos.topology import Topology
 from e2e.people import World
 from rich.console import Console
 
-from contracts.http.operations import ServiceStatus
-from xinfu.client import Citizenry
 from xinfu.compose import SERVICES
-from xinfu.operators import Services
 from xinfu.verify import show, verify
 
 _LOAD_SHARE = 0.9
@@ -53,6 +49,7 @@ class Run:
         self.population = Population.draw(result.seed, result.applications, world.catalogue)
         self.citizens = Citizens(world, self.population, result.seed, topology.replicas)
         self.officers = Officers(world, self.population, self.citizens, result.seed, topology.replicas)
+        self.sources = Sources(world, self.population, topology.replicas)
 
     async def go(self) -> None:
         """All of it; fills in the result."""
@@ -67,7 +64,10 @@ class Run:
         saboteur = Saboteur(self._topology, self._world, console.print)
         started = time.monotonic()
         async with self.officers.working(), _watching(self._progress):
-            load = asyncio.create_task(self.citizens.apply_all(window * _LOAD_SHARE))
+            share = window * _LOAD_SHARE
+            load = asyncio.ensure_future(
+                asyncio.gather(self.citizens.apply_all(share), self.sources.correct_all(share))
+            )
             try:
                 await saboteur.run(faults)
                 console.print(f"{time.monotonic() - started:6.1f} s  all faults ended")
@@ -114,8 +114,13 @@ class Run:
             )
         since, moved_at = time.time(), time.monotonic()
         before: dict[str, int] = {}
-        while left := await self._left(since):
-            now = time.monotonic()
+        quiet = 0
+        while True:
+            left, now = await self._left(since), time.monotonic()
+            quiet = 0 if left else quiet + 1
+            # twice: what was on its way may have become work while we looked
+            if quiet > 1:
+                return True
             if left.get(_UNSEEN):
                 await asyncio.to_thread(self._look_again, since)
             if left != before:
@@ -124,33 +129,14 @@ class Run:
                 console.print(f"not done, and nothing moves for {now - moved_at:.0f} s: {left}", style="red")
                 return False
             await asyncio.sleep(_LOOK_SECONDS)
-        return True
 
     async def _left(self, since: float) -> dict[str, int]:
         """What is left to do. ``since``: epoch seconds after which sync has to have looked at every target once."""
         left = await asyncio.to_thread(self._left_at_services, since)
-        for slug in API:
-            url = self._world.url("sandbox", f"/departments/{slug}/sandbox/unsettled-callbacks")
-            left[f"callbacks of {slug}"] = (await self._world.ask("GET", url)).ok()["unsettled"]
-        # dear, so only when all else is done: what is on the bus and nowhere else yet
+        # dear, so only when all else is done: what is on the way and nowhere yet
         if not any(left.values()):
-            left |= await self._behind()
+            left |= await in_transit(self._world)
         return {what: number for what, number in left.items() if number}
-
-    async def _behind(self) -> dict[str, int]:
-        behind: Counter[str] = Counter()
-        async with self._operators() as services:
-            for name in SERVICES:
-                for consumer in (await services.ask(ServiceStatus, name, "status")).consumers:
-                    topics = consumer.bus_lag
-                    behind[f"waiting for {name}"] += 1 if topics is None else sum(t.lag for t in topics)
-        return behind
-
-    @asynccontextmanager
-    async def _operators(self) -> AsyncIterator[Services]:
-        async with ClientSession(timeout=ClientTimeout(total=_VERIFY_SECONDS)) as session:
-            client = await Citizenry(session, self._topology.endpoints).ops()
-            yield Services(client, self._topology.endpoints.services)
 
     def _left_at_services(self, since: float) -> dict[str, int]:
         count = self._documents
@@ -189,7 +175,7 @@ class Run:
     async def _judge(self) -> None:
         result = self._result
         evidence = await gather_evidence(self._world, self.citizens)
-        judge = Judge(self.population, self.citizens, self.officers, evidence)
+        judge = Judge(self.population, self.citizens, self.officers, evidence, self.sources.corrected)
         findings = judge.findings()
         for finding in findings:
             console.print(str(finding), style=None if not finding.broken else "red", markup=False)
@@ -220,7 +206,7 @@ class Run:
 
     async def _verify(self) -> None:
         """The services' own invariants."""
-        async with self._operators() as services:
+        async with operators(self._world) as services:
             verification = await verify(services, settle_seconds=0)
         show(verification, console)
         self._result.broken |= verification.violated

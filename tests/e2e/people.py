@@ -28,6 +28,8 @@ from xinfu_local import Stack
 
 STATEMENT = "已足额缴纳罚款并完成整改，经复查合格。"
 DESK, OTHER_DESK, API, OTHER_API = "hz-jyj", "hz-kjj", "hz-sthj", "hz-samr"
+TELLS_NO_CONTENT = "tianyancha"
+"""A target that does not say what is read of a record."""
 """Departments of the catalogue: two that decide at the desk, two with systems of their own."""
 
 # Not of the sample feed (numbers below 10,000 and 9,000,001), and different in every session of one database.
@@ -223,12 +225,15 @@ class World:
                 },
                 "subject_name": name,
                 "category": self.catalogue.penalty_category(row["CF_CFJGDM"], row["CF_CFJG"]),
+                "content": {"decided_on": row["CF_JDRQ"], "penalty_kinds": row["CF_CFLB"]},
             }
             for row in own
         ]
         for target in self.catalogue.targets:
             url = self.url("sandbox", f"/targets/{target.id}/sandbox/records")
-            (await self.ask("POST", url, json={"records": published})).ok()
+            untold = {"content": None} if target.id == TELLS_NO_CONTENT else {}
+            records = [{**record, **untold} for record in published]
+            (await self.ask("POST", url, json={"records": records})).ok()
         report = await self.import_csv(csv_bytes(own))
         assert report["rejected"] == [], report
         company = Company(name, code, email, token, own)
@@ -259,8 +264,12 @@ class World:
 
     async def public(self, target_id: str, company: Company) -> set[str]:
         """The 文号 a visitor of the target sees of a company."""
+        return {record["document_number"] for record in await self.page(target_id, company)}
+
+    async def page(self, target_id: str, company: Company) -> list[Document]:
+        """The records of a company that a visitor of the target sees, with what is read of them."""
         url = self.url("sandbox", f"/targets/{target_id}/public?subject_code={company.code}")
-        return {record["document_number"] for record in (await self.ask("GET", url)).ok()["records"]}
+        return list((await self.ask("GET", url)).ok()["records"])
 
     def told(self, company: Company) -> list[Target]:
         """The targets that are told of a company's records, and not by letter."""

@@ -3,12 +3,13 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from e2e.people import DESK, OTHER_API, OTHER_DESK, Company, World, csv_bytes
+from e2e.people import DESK, OTHER_API, OTHER_DESK, TELLS_NO_CONTENT, Company, World, csv_bytes
 from e2e.test_flow import item_of, kinds, listing, until
 
 from contracts.clock import china_date
 from contracts.errors import ProblemCode
 from contracts.events import RecordPublished, RecordShielded, RecordWithdrawn
+from contracts.identifiers import normalise_document_number
 from contracts.topics import RECORDS
 from support import eventually, message, produce
 
@@ -188,3 +189,68 @@ async def test_the_subject_of_a_record_gets_the_repair_notice_once(world: World)
     await eventually(mailed, 30)
     notices = [each for each in await messages(world, company) if each["title"].startswith("信用修复告知")]
     assert len(notices) == 2
+
+
+async def test_what_is_corrected_is_read_so_wherever_it_is_shown_and_nowhere_shown_for_that(
+    world: World,
+) -> None:
+    company = await world.company(world.row(DESK))
+    (record_id,) = company.ids
+    told = [target for target in world.told(company) if target.read_back]
+    names = [target.id for target in told]
+    # one has ended its publication by itself, one says what is right already
+    hidden, ready, *others = names
+    (row,) = company.rows
+    right = {"decided_on": row["CF_JDRQ"], "penalty_kinds": "罚款"}
+    key = {
+        "subject_code": company.code,
+        "document_number": normalise_document_number(row["CF_WSH"]),
+        "authority_name": row["CF_CFJG"],
+    }
+    category = world.catalogue.penalty_category(row["CF_CFJGDM"], row["CF_CFJG"])
+    about = {"record": key, "subject_name": company.name, "category": category}
+    for target, more in ((hidden, {"state": "publication_ended"}), (ready, {"content": right})):
+        url = world.url("sandbox", f"/targets/{target}/sandbox/records")
+        (await world.ask("POST", url, json={"records": [{**about, **more}]})).ok()
+
+    for _ in range(2):
+        assert (await world.import_csv(csv_bytes([{**row, "CF_CFLB": "罚款"}])))["rejected"] == []
+    at_targets = await until_shown(world, record_id, "published")
+    assert (at_targets["version"], at_targets["item_id"], at_targets["content"]) == (1, None, right)
+    assert await world.public(hidden, company) == set()
+    for target in (ready, *others):
+        (shown,) = await world.page(target, company)
+        assert (shown["decided_on"], shown["penalty_kinds"]) == (right["decided_on"], "罚款"), target
+    for target in (hidden, ready):
+        assert await world.pushes(target, company) == [], "nothing there was wrong"
+    assert TELLS_NO_CONTENT in others
+    (message_,) = [m for m in await messages(world, company) if "已更正" in m["title"]]
+    assert "处罚类别“罚款”" in message_["text"]
+
+    # a vendor that loads its old copy is told again
+    forgets = world.url("sandbox", f"/targets/{others[0]}/sandbox/forget")
+    assert (await world.ask("POST", forgets, json={"subject_code": company.code})).ok() == {"forgotten": 1}
+    (shown,) = await world.page(others[0], company)
+    assert shown["penalty_kinds"] == row["CF_CFLB"]
+    world.database("sync")["deliveries"].update_one(
+        {"_id": f"{others[0]}|{record_id}"}, {"$set": {"next_action_at": datetime.now(UTC)}}
+    )
+
+    async def corrected_again() -> bool:
+        (found,) = await world.page(others[0], company)
+        return bool(found["penalty_kinds"] == "罚款")
+
+    await eventually(corrected_again, 30)
+
+    # repaired, it is shown nowhere; the repair revoked, it is shown as corrected, where its publication had ended too
+    application = (await world.submit(company, world.body([record_id]))).ok()
+    application_id, item_id = application["application_id"], application["items"][0]["item_id"]
+    (await world.desk(item_id, "grant")).ok()
+    await until(world, company, application_id, item_id, "repaired")
+    assert not any((await public(world, company)).values())
+    (await world.desk(item_id, "revoke", {"reason": "材料虚假"})).ok()
+    again = await until_shown(world, record_id, "published", 3)
+    assert again["content"] == right
+    for target in names:
+        (shown,) = await world.page(target, company)
+        assert shown["penalty_kinds"] == "罚款", target

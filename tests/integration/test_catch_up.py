@@ -16,7 +16,8 @@ from contracts.records import DisplayState, SubjectType
 from support import settings_for
 from sync import catch_up, letter_store
 from sync.catch_up import CatchUp
-from sync.domain import Record, redirect
+from sync.desired import Record
+from sync.domain import redirect
 from sync.store import Store, collections
 from xinfu_local import Broker, Stack
 

@@ -13,7 +13,8 @@ from unit.target_samples import decided
 from chassis.db import Database, Session
 from contracts.records import DisplayState
 from support import settings_for
-from sync.domain import Reading, Record, redirect
+from sync.desired import Record
+from sync.domain import Reading, redirect
 from sync.quota import Grant, Limits, Quota, give_back, take
 from sync.store import READINGS_OF_DRIFTS, Attempt, AttemptRow, Store, collections
 from xinfu_local import Broker, Stack

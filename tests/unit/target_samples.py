@@ -5,8 +5,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from contracts.http.target import RecordKey, RecordView, RepairStatus
-from contracts.records import DisplayState, RecordFacts, SubjectType
-from sync.domain import Policy, Record
+from contracts.records import DisplayState, RecordContent, RecordFacts, SubjectType
+from sync.desired import Record
+from sync.policy import Policy
 
 KEY = RecordKey(
     subject_code="91330100MA27XF1Q0T", document_number="杭测罚〔2026〕1号", authority_name="杭州市教育局"
@@ -61,18 +62,24 @@ def decided(
 
 @dataclass
 class Site:
-    """A target outside, by contracts.http.target: it applies what is newer, and may lose it again."""
+    """A target outside, by contracts.http.target: it applies what is newer, and may lose it again. ``content``: what is read of the
+    record, which it ``tells`` or not.
+    """
 
     state: DisplayState | None = DisplayState.PUBLISHED
     version: int = 0
+    content: RecordContent | None = None
+    tells: bool = False
 
     def take(self, record: Record) -> RepairStatus:
         """A push."""
         if record.version < self.version:
             return RepairStatus.SUPERSEDED
         self.state, self.version = record.state, record.version
+        self.content = record.content or self.content
         return RepairStatus.APPLIED
 
     def view(self) -> RecordView:
         """A read-back."""
-        return RecordView(record=KEY, state=self.state, version=self.version or None)
+        told = self.content if self.tells else None
+        return RecordView(record=KEY, state=self.state, version=self.version or None, content=told)

@@ -14,7 +14,8 @@ from contracts.http.intake import Subject
 from contracts.records import DisplayState, RecordFacts, SubjectType
 from contracts.signatures import SigningKey, UnverifiedError, key_set, new_secret
 from sync.certificate import code_of, compose, normal_code, standing, targets_now
-from sync.domain import Delivery, Record
+from sync.desired import Record
+from sync.domain import Delivery
 
 NOW = datetime(2026, 11, 25, 4, tzinfo=UTC)
 ID_NUMBER = "330102199001011234"

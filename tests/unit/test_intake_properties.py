@@ -77,6 +77,7 @@ def facts(record: int, number: int = 0) -> RecordFacts:
         authority_code=DEPARTMENT.code,
         authority_name=DEPARTMENT.name,
         decided_on=date(2026, 8, 31),
+        penalty_kinds=f"罚款{number}",
     )
 
 
@@ -541,7 +542,7 @@ def test_any_delivery_of_publications_ends_in_the_same_records(
         # what was withdrawn before anybody looked is not told
         assert all(number == 1 for number in served.values())
         assert set(served) == {r.record_id for r in documents.kept_records.values() if r.notice_served_at}
-        apart = {"notice_served_at": None, "publication_revision": 0}
+        apart = {"notice_served_at": None, "publication_revision": 0, "corrected": False}
         return {i: record.model_copy(update=apart) for i, record in documents.kept_records.items()}
 
     records = run(data.draw(batches(streams)), inbox=inbox)

@@ -54,6 +54,9 @@ def told(kind: str, minutes: int) -> Told:
     match kind:
         case "publish":
             return RecordPublished(record_id=record_id, record=FACTS, published_at=at)
+        case "correct":
+            other = FACTS.model_copy(update={"penalty_kinds": f"警告{minutes}"})
+            return RecordPublished(record_id=record_id, record=other, published_at=at)
         case "withdraw":
             return RecordWithdrawn(record_id=record_id, reason="复议撤销", withdrawn_at=at)
         case "elsewhere":
@@ -81,7 +84,7 @@ def after(record: Record, event: Told) -> Record:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["publish", "withdraw", "shield", "performed", "failed", "elsewhere"]),
+            st.sampled_from(["publish", "correct", "withdraw", "shield", "performed", "failed", "elsewhere"]),
             st.integers(1, 9),
         )
     )
@@ -97,11 +100,18 @@ def test_each_change_is_told_once_and_the_last_one_is_what_the_record_says(
             heard += [event] if event else []
     assert [event.revision for event in heard] == list(range(1, len(heard) + 1))
     assert all(
-        one.state is not two.state or one.number != two.number for one, two in itertools.pairwise(heard)
+        one.state is not two.state or one.number != two.number or one.content != two.content
+        for one, two in itertools.pairwise(heard)
     )
     state, change, number = publication(record)
     if heard:
-        assert (heard[-1].state, heard[-1].change, heard[-1].number) == (state, change, number)
+        assert heard[-1].state is state
+        if heard[-1].change is not PublicationChange.CORRECTED:
+            assert (heard[-1].change, heard[-1].number) == (change, number)
+    if state is DisplayState.PUBLISHED:
+        # what is to be read is what was heard last, or what it said from the beginning
+        content = heard[-1].content if heard else None
+        assert (content or RECORD.facts.content) == record.facts.content
     assert (state is DisplayState.SHIELDED) == (
         record.status == "published"
         and record.shield is not None
@@ -112,6 +122,21 @@ def test_each_change_is_told_once_and_the_last_one_is_what_the_record_says(
         assert state is DisplayState.PUBLICATION_ENDED, (
             "a plan that fails brings back nothing that is repaired"
         )
+
+
+def test_what_goes_by_no_system_is_not_corrected_and_what_is_not_shown_is_told_once_it_is() -> None:
+    reduced = RECORD.facts.reduced().model_copy(update={"decided_on": date(2026, 4, 1)})
+    by_hand = RecordPublished(
+        record_id=FACTS.record_id, record=reduced, published_at=START + timedelta(minutes=1)
+    )
+    record, event = publication_changed(RECORD, after(RECORD, by_hand), START)
+    assert (event, record.corrected) == (None, False)
+    shielded, _ = publication_changed(RECORD, after(RECORD, told("shield", 1)), START)
+    corrected, event = publication_changed(shielded, after(shielded, told("correct", 2)), START)
+    assert (event, corrected.corrected) == (None, True)
+    _, event = publication_changed(corrected, after(corrected, told("failed", 3)), START)
+    assert event is not None
+    assert (event.change, event.content) == (PublicationChange.PLAN_FAILED, corrected.facts.content)
 
 
 def test_a_shield_waives_the_minimum_period_as_advice_and_its_end_repairs() -> None:

@@ -22,18 +22,16 @@ from contracts.events import (
 from contracts.history import Kind
 from contracts.http.target import RecordView, RepairResult, RepairStatus
 from contracts.records import DepartmentRef, DisplayState, RecordFacts, SubjectType
+from sync.desired import Record, idempotency_key, on_decision
 from sync.domain import (
     Action,
     Delivery,
     Failure,
-    Record,
     after_push,
     after_read_back,
     cause_of,
     complete,
-    idempotency_key,
     next_action,
-    on_decision,
     redirect,
     settled,
 )
@@ -87,12 +85,10 @@ class World:
     def decide(
         self, event: RepairGranted | RepairRevoked, targets: tuple[str, ...] = ("alpha", "beta")
     ) -> None:
-        record, events = on_decision(self.record, event, targets, POLICIES, {}, self.now)
+        record = on_decision(self.record, event, targets, POLICIES, {})
         if record is None:
-            assert not events
             return
         self.record = record
-        self.told += [(event.item_id, each) for each in events]
         for target in record.targets:
             before = self.deliveries.get(target)
             after = self.deliveries[target] = redirect(before, record, target, self.now)
@@ -199,20 +195,10 @@ def test_a_decision_that_arrives_during_a_push_is_neither_lost_nor_marked_done()
     assert not world.told
 
 
-def test_a_record_without_targets_is_complete_at_once_and_once() -> None:
-    world = World()
-    world.decide(granted(0), ())
-    world.decide(granted(0), ())
-    (told,) = [event for _, event in world.told]
-    assert isinstance(told, PropagationCompleted)
-    assert told.target_ids == ()
-    assert not world.deliveries
-
-
 def test_a_target_told_once_is_told_every_later_decision_while_it_is_in_the_catalogue() -> None:
-    first, _ = on_decision(None, granted(0), ["alpha", "gone"], POLICIES, {}, START)
+    first = on_decision(None, granted(0), ["alpha", "gone"], POLICIES, {})
     assert first is not None
-    second, _ = on_decision(first, granted(1), ["beta"], POLICIES, {}, START)
+    second = on_decision(first, granted(1), ["beta"], POLICIES, {})
     assert second is not None
     assert second.targets == ("beta", "alpha")
 

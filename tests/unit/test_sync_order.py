@@ -19,10 +19,10 @@ from contracts.events import (
 from contracts.http.target import RecordView, RepairResult, RepairStatus
 from contracts.records import DisplayState
 from contracts.working_days import LIBRARY_CALENDAR
+from sync.desired import Record, idempotency_key, on_change, on_decision, on_expiry, parse_idempotency_key
 from sync.domain import (
     Action,
     Delivery,
-    Record,
     after_letter,
     after_push,
     after_read_back,
@@ -31,13 +31,8 @@ from sync.domain import (
     clocked,
     complete,
     hold,
-    idempotency_key,
     join,
     next_action,
-    on_change,
-    on_decision,
-    on_expiry,
-    parse_idempotency_key,
     reading_of,
     redirect,
     release,
@@ -56,7 +51,7 @@ POLICIES = {
 
 def decided(*targets: str, before: Record | None = None, revoke: bool = False) -> Record:
     event = revoked(1) if revoke else granted(1)
-    record, _ = on_decision(before, event, targets, POLICIES, {}, START)
+    record = on_decision(before, event, targets, POLICIES, {})
     assert record is not None
     return record
 

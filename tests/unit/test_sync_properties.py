@@ -33,11 +33,11 @@ from contracts.events import (
 from contracts.http.target import RecordView, RepairResult, RepairStatus
 from contracts.records import DepartmentRef, DisplayState, RecordFacts, SubjectType
 from contracts.working_days import LIBRARY_CALENDAR
+from sync.desired import Record, on_decision, on_expiry
 from sync.domain import (
     Action,
     Delivery,
     Failure,
-    Record,
     after_push,
     after_read_back,
     cause_of,
@@ -46,8 +46,6 @@ from sync.domain import (
     delivery_id,
     next_action,
     notice_day,
-    on_decision,
-    on_expiry,
     redirect,
     settled,
 )
@@ -105,6 +103,7 @@ CHANGES = {
     PublicationChange.PLAN_PERFORMED: DisplayState.PUBLICATION_ENDED,
     PublicationChange.PLAN_FAILED: DisplayState.PUBLISHED,
     PublicationChange.REPAIRED_ELSEWHERE: DisplayState.PUBLICATION_ENDED,
+    PublicationChange.CORRECTED: DisplayState.PUBLISHED,
 }
 
 
@@ -186,13 +185,14 @@ class Propagating(RuleBasedStateMachine):
 
     def decide(self, event: Ruling, shown_at: Iterable[str]) -> None:
         before = self.record
-        after, events = on_decision(before, event, sorted(shown_at), POLICIES, {}, self.now)
+        after = on_decision(before, event, sorted(shown_at), POLICIES, {})
         if after is None:
-            assert not events
             return
         assert after.version == (before.version + 1 if before else 1)
         self.record, self.decided[after.version] = after, event
-        self.told += [(f"{event.item_id} {type(event)}", each) for each in events]
+        if not after.targets:
+            self.record, done = complete(after, [], POLICIES, self.now)
+            self.told += [(f"{event.item_id} {type(event)}", each) for each in done]
         for target in after.targets:
             turned = redirect(self.deliveries.get(target), after, target, self.now)
             delivery = clocked(turned, POLICIES[target], self.now)
@@ -469,6 +469,18 @@ def histories(draw: st.DrawFn) -> list[list[Received]]:
         if told := draw(changes(record)):
             streams.append([received(event) for event in told])
     return streams
+
+
+def test_what_no_target_shows_is_complete_at_once_and_once() -> None:
+    granted = ruling(RepairGranted, 1, 0, 0)
+    by_hand = granted.model_copy(update={"record": granted.record.reduced()})
+    handler = DecisionHandler(CATALOGUE, CATALOGUE_POLICIES, cast(Store, Documents()), {})
+    consumer = Consumer(handler)
+    for event_id in ("1", "2"):
+        consumer.take([received(by_hand, event_id)], inbox=True)
+    (told,) = consumer.told
+    assert isinstance(told, PropagationCompleted)
+    assert told.target_ids == ()
 
 
 @given(data=st.data(), streams=histories(), inbox=st.booleans())

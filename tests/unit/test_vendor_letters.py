@@ -5,15 +5,18 @@ from datetime import UTC, date, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
+from unit.target_samples import KEY
 from unit.test_certificate import ID_NUMBER, RECORD, SUBJECT
 
 from contracts.catalogue import LetterOffice, load_catalogue
 from contracts.clock import china_date
 from contracts.events import LetterChannel, PublicationChange
 from contracts.http.intake import Subject
-from contracts.records import DisplayState, SubjectType
+from contracts.http.target import RecordView
+from contracts.records import DisplayState, RecordContent, SubjectType
 from contracts.working_days import LIBRARY_CALENDAR
-from sync.domain import Delivery, Ruling
+from sync.desired import Ruling
+from sync.domain import Delivery
 from sync.vendor_letters import (
     Answer,
     Dispatch,
@@ -30,6 +33,7 @@ from sync.vendor_letters import (
     finding_id,
     letter_id,
     next_step,
+    still_wrong,
 )
 
 POLICY = LetterPolicy("杭州平台", "0571-1", "信复函", 5, 5)
@@ -216,20 +220,73 @@ def test_what_becomes_of_a_record_on_its_own_account_is_told_by_letter_alone_and
     texts = set()
     for change in PublicationChange:
         for state, words in asked.items():
-            word = Ruling(state, SINCE, own.decision_number, revision=1, change=change)
+            content = RecordContent(decided_on=date(2026, 2, 3), penalty_kinds="警告")
+            word = Ruling(state, SINCE, own.decision_number, revision=1, change=change, content=content)
             record = replace(own, state=state, word=word)
             assert next_step(DELIVERY, record, PAPER, {}, POLICY, china_date(SINCE)) is LetterStep.FIRST
             assert next_step(DELIVERY, record, VENDOR, {}, POLICY, date(2027, 1, 1)) is None
             made = compose(told, record, PAPER, PAPER.letters, subject, None, {}, POLICY, date(2026, 10, 1))
-            assert words in made.closing[0]
+            corrected = change is PublicationChange.CORRECTED and state is DisplayState.PUBLISHED
+            assert ("照更正后的内容展示该记录" if corrected else words) in made.closing[0]
             assert "修复决定" not in made.model_dump_json()
             assert own.decision_number in made.paragraphs[0]
+            assert "2026年2月3日" in made.paragraphs[0]
+            assert ("处罚类别“警告”" in made.paragraphs[1]) == (state is DisplayState.PUBLISHED)
             assert "公示变动" in made.title
             texts.add(made.paragraphs[0])
     assert len(texts) == len(PublicationChange), "each says what happened"
     expired = replace(own, state=DisplayState.PUBLICATION_ENDED, expired=True)
     made = compose(told, expired, PAPER, PAPER.letters, subject, None, {}, POLICY, date(2026, 10, 1))
     assert "公示期已届满" in made.paragraphs[0]
+
+
+def test_a_vendor_that_shows_a_record_as_it_was_before_its_correction_is_written_to_and_asked_for_that_alone() -> (
+    None
+):
+    said = RecordContent(decided_on=date(2026, 2, 3), penalty_kinds="")
+    word = Ruling(
+        DisplayState.PUBLISHED,
+        SINCE,
+        "来源更正",
+        revision=1,
+        change=PublicationChange.CORRECTED,
+        content=said,
+    )
+    record = replace(
+        GRANTED, state=DisplayState.PUBLISHED, application_id=None, item_id=None, decided_at=SINCE, word=word
+    )
+    differs, later = replace(DELIVERY, seen_outdated=True), date(2027, 1, 1)
+    assert next_step(differs, record, VENDOR, {}, POLICY, later) is LetterStep.FIRST
+    assert next_step(DELIVERY, record, VENDOR, {}, POLICY, later) is None, "it was not seen"
+    withdrawn = replace(record, state=DisplayState.PUBLICATION_ENDED)
+    assert next_step(differs, withdrawn, VENDOR, {}, POLICY, later) is None, (
+        "what was seen before is no word on it"
+    )
+    old = RecordView(record=KEY, state=DisplayState.PUBLISHED, content=RECORD.facts.content)
+    for view, state in (
+        (old, DisplayState.PUBLISHED),
+        (RecordView(record=KEY, state=DisplayState.PUBLISHED, content=said), DisplayState.PUBLICATION_ENDED),
+    ):
+        assert still_wrong(view, replace(record, state=state))
+    for view in (RecordView(record=KEY, state=None), old.model_copy(update={"content": said})):
+        assert not still_wrong(view, record)
+    subject = Subject(
+        subject_id=SUBJECT, subject_type=SubjectType.LEGAL_PERSON, code="91330100MA27XF1Q0T", name="某公司"
+    )
+    first = replace(
+        letter(LetterStep.FIRST, LetterState.DRAFT),
+        seen=replace(SEEN, outdated=True),
+        official=replace(SEEN, evidence="sha256:" + "b" * 64),
+        item_id=None,
+    )
+    made = compose(first, record, VENDOR, OFFICE, subject, "信用中国", {}, POLICY, date(2026, 10, 1))
+    assert made.title == "关于商请更正失信记录展示内容的函"
+    assert "照更正后的内容展示该记录" in made.closing[0]
+    assert made.table is not None
+    assert [row[2] for row in made.table.rows] == ["更正后的内容", "更正前的内容"]
+    text = made.model_dump_json()
+    assert "认定日期2026年2月3日，处罚类别“无”" in text
+    assert not any(word in text for word in ("已修复", "修复结果", "停止展示", "仍在公示"))
 
 
 def test_a_second_letter_is_copied_to_its_supervisor_and_a_report_goes_to_nobody() -> None:

@@ -19,7 +19,8 @@ from contracts.http.verification import ItemStanding, RecordStanding
 from contracts.records import DepartmentRef, DisplayState
 from intake.domain import Application, Item, Referral, TargetProgress, TargetState
 from support import published
-from sync.domain import Delivery, Record, delivery_id
+from sync.desired import Record
+from sync.domain import Delivery, delivery_id
 from sync.history import LastEntry
 from xinfu.verify import item_fault
 

@@ -50,6 +50,9 @@ class TargetDrifted(TargetEvent):
     KEY = "record_id"
 
     seen_state: DisplayState
+    outdated: bool = Field(
+        default=False, description="It is shown with its content as it was before a correction"
+    )
     drifted_at: Timestamp
 
 

@@ -6,7 +6,14 @@ from enum import StrEnum
 from pydantic import Field
 
 from contracts.events.base import Event
-from contracts.records import DisplayState, RecordFacts, RecordId, SubjectId, Timestamp
+from contracts.records import (
+    DisplayState,
+    RecordContent,
+    RecordFacts,
+    RecordId,
+    SubjectId,
+    Timestamp,
+)
 
 
 class RecordPublished(Event):
@@ -135,11 +142,12 @@ class PublicationChange(StrEnum):
     PLAN_PERFORMED = "plan_performed"
     PLAN_FAILED = "plan_failed"
     REPAIRED_ELSEWHERE = "repaired_elsewhere"
+    CORRECTED = "corrected"
 
 
 class PublicationChanged(Event):
-    """What the public is to see of a record changed on the record's own account: withdrawn, published again, shielded, and what
-    ends a shield. The targets follow; a repair that was granted stands over it.
+    """What the public is to see of a record changed on the record's own account: withdrawn, published again, shielded, what ends a
+    shield, and its content corrected. The targets follow; a repair that was granted stands over it.
     """
 
     TYPE = "cn.xinfu.publication.changed.v1"
@@ -153,4 +161,8 @@ class PublicationChanged(Event):
     state: DisplayState
     number: str = Field(max_length=128, description="文号 of what it rests on, or in words what that is")
     revision: int = Field(ge=1, description="Which change of this record it is: later ones have higher ones")
+    content: RecordContent | None = Field(
+        default=None,
+        description="What has to be read where the record is shown, as it was corrected; null: it never was",
+    )
     changed_at: Timestamp

@@ -19,7 +19,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from contracts.records import DisplayState, Shape, Timestamp
+from contracts.records import DisplayState, RecordContent, Shape, Timestamp
 
 
 class RecordKey(Shape):
@@ -40,6 +40,10 @@ class RepairPush(Shape):
     version: int = Field(ge=1)
     decision_number: str
     decided_at: Timestamp
+    content: RecordContent | None = Field(
+        default=None,
+        description="What has to be read where the record is shown: it was corrected; null: leave it as it is",
+    )
     agent: str | None = Field(
         default=None,
         description="The city department that acts for the applicant at this platform (代办), when there is one",
@@ -112,6 +116,11 @@ class RecordView(Shape):
     record: RecordKey
     state: DisplayState | None
     version: int | None = Field(default=None, description="Version of the last push applied, if any")
+    content: RecordContent | None = Field(
+        default=None,
+        description="What is read of it where it is shown; null: not told, and a correction is taken for "
+        "shown where ``version`` is that of its push",
+    )
 
 
 class RecordQueryResult(Shape):

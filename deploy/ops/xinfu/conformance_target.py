@@ -25,7 +25,7 @@ from contracts.http.target import (
     RepairResult,
     RepairStatus,
 )
-from contracts.records import DisplayState
+from contracts.records import DisplayState, RecordContent
 from xinfu.terminal import console, fail, plain
 
 PUBLISHED, SHIELDED, ENDED = DisplayState.PUBLISHED, DisplayState.SHIELDED, DisplayState.PUBLICATION_ENDED
@@ -89,7 +89,12 @@ class Kit:
             raise NotConformingError(f"{path} 没有应答：{type(error).__name__} {error}") from None
 
     def push(
-        self, version: int, state: DisplayState, record: RecordKey | None = None, row: int = 0
+        self,
+        version: int,
+        state: DisplayState,
+        record: RecordKey | None = None,
+        row: int = 0,
+        content: RecordContent | None = None,
     ) -> RepairPush:
         """A push of this run."""
         return RepairPush(
@@ -100,6 +105,7 @@ class Kit:
             version=version,
             decision_number="对接自检",
             decided_at=datetime.now(UTC),
+            content=content,
         )
 
     async def tell(self, *pushes: RepairPush) -> dict[str, RepairResult]:
@@ -240,6 +246,28 @@ class Kit:
         await self.expect(RepairStatus.APPLIED, self.push(self.first_version + 2, PUBLISHED))
         await self.shows(PUBLISHED)
 
+    async def corrects(self) -> None:
+        """What is read is corrected, and read as before at the end; of a target that does not tell it, its version has to do."""
+        before = (await self.look()).content
+        if before is None:
+            return
+        other = before.model_copy(update={"decided_on": before.decided_on + timedelta(days=1)})
+        for version, content in ((3, other), (4, before)):
+            push = self.push(self.first_version + version, PUBLISHED, content=content)
+            await self.expect(RepairStatus.APPLIED, push)
+            await self.reads(content)
+
+    async def reads(self, content: RecordContent) -> None:
+        """This is read of the record, at once or a little later."""
+        deadline = time.monotonic() + self.wait_seconds
+        while (view := await self.look()).content != content:
+            if time.monotonic() > deadline:
+                raise NotConformingError(
+                    f"{self.wait_seconds:g} 秒后 content 应为推送的 {content.model_dump(mode='json')}，"
+                    f"实为 {view.content and view.content.model_dump(mode='json')}"
+                )
+            await asyncio.sleep(_LOOK_SECONDS)
+
     def checks(self) -> Sequence[tuple[str, Callable[[], Awaitable[None]]]]:
         """In order: the record ends as it was found, published."""
         return (
@@ -254,6 +282,7 @@ class Kit:
             ("拒绝读不懂的正文", self.refuses_nonsense),
             ("临时屏蔽，查询与之一致", self.shields),
             ("恢复公示，查询与之一致", self.publishes_again),
+            ("更正内容，查询与之一致（查询中告知 content 的平台）", self.corrects),
         )
 
 

@@ -170,6 +170,7 @@ class Demo:
                 },
                 "subject_name": row["CF_XDR_MC"],
                 "category": self._catalogue.penalty_category(row["CF_CFJGDM"], row["CF_CFJG"]),
+                "content": {"decided_on": row["CF_JDRQ"], "penalty_kinds": row["CF_CFLB"]},
             }
             for row in rows
             if row["CF_XDR_SHXYM"]

@@ -213,6 +213,13 @@ def seen(
             help="所见：none 查无此记录、published 仍在公示、shielded 临时屏蔽、publication_ended 已终止公示"
         ),
     ] = "none",
+    content_right: Annotated[
+        bool | None,
+        typer.Option(
+            "--content-right/--content-old",
+            help="内容更正过、仍在公示的记录：所见是更正后的内容，还是更正前的",
+        ),
+    ] = None,
     at: At = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
@@ -223,6 +230,7 @@ def seen(
             "shown": None if shown == "none" else shown,
             "looked_at": _moment(at),
             "reference": reference,
+            "content_right": content_right,
         }
         url = f"{services.urls['sync']}/v1/records/{record}/targets/{target}/visits"
         found = await services.client.call("POST", url, body)

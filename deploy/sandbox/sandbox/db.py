@@ -9,7 +9,7 @@ from typing import Any
 
 Row = dict[str, Any]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raise it with every change of a table: a file of another version is refused, not misread."""
 
 

@@ -27,7 +27,7 @@ from contracts.http.target import (
     RepairStatus,
 )
 from contracts.identifiers import normalise_document_number, normalise_uscc
-from contracts.records import DisplayState
+from contracts.records import DisplayState, RecordContent
 from sandbox.catalogue import Target
 from sandbox.db import Database, Row
 from sandbox.faults import TARGET_OUTAGES, Fault, Faults, Mode
@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS target_record (
   seq INTEGER PRIMARY KEY,
   target_id TEXT NOT NULL, subject_code TEXT NOT NULL, document_key TEXT NOT NULL, authority_name TEXT NOT NULL,
   document_number TEXT NOT NULL, subject_name TEXT NOT NULL, category TEXT NOT NULL,
-  state TEXT NOT NULL, version INTEGER, decision_number TEXT,
+  state TEXT NOT NULL, version INTEGER, decision_number TEXT, content TEXT, corrected TEXT,
   UNIQUE (target_id, subject_code, document_key, authority_name)
 );
 CREATE INDEX IF NOT EXISTS target_record_page ON target_record (target_id, seq);
@@ -87,12 +87,15 @@ class Cause(StrEnum):
 
 
 class PublishedRecord(BaseModel):
-    """A record as its department publishes it. ``state``: what the target decided by itself, without a push of ours."""
+    """A record as its department publishes it. ``state``: what the target decided by itself, without a push of ours; ``content``: None:
+    the target does not tell what is read of it, until a push says what that has to be.
+    """
 
     record: RecordKey
     subject_name: str
     category: str
     state: DisplayState | None = None
+    content: RecordContent | None = None
 
 
 class Seed(BaseModel):
@@ -183,9 +186,14 @@ def _decide(
 
 def _change(connection: sqlite3.Connection, record_seq: int, push: RepairPush) -> None:
     connection.execute(
-        "UPDATE target_record SET state = ?, version = ?, decision_number = ? WHERE seq = ?",
-        (push.state, push.version, push.decision_number, record_seq),
+        "UPDATE target_record SET state = ?, version = ?, decision_number = ?, corrected = coalesce(?, corrected)"
+        " WHERE seq = ?",
+        (push.state, push.version, push.decision_number, _text(push.content), record_seq),
     )
+
+
+def _text(content: RecordContent | None) -> str | None:
+    return None if content is None else content.model_dump_json()
 
 
 def _log(
@@ -293,7 +301,7 @@ def _forget(connection: sqlite3.Connection, record_seqs: Sequence[int]) -> int:
         (datetime.now(UTC).isoformat(), Cause.FORGOTTEN, DisplayState.PUBLISHED, chosen),
     )
     return connection.execute(
-        "UPDATE target_record SET state = ?, version = NULL, decision_number = NULL"
+        "UPDATE target_record SET state = ?, version = NULL, decision_number = NULL, corrected = NULL"
         " WHERE version IS NOT NULL AND seq IN (SELECT value FROM json_each(?))",
         (DisplayState.PUBLISHED, chosen),
     ).rowcount
@@ -304,15 +312,21 @@ def _view(db: Database, target: Target, key: RecordKey) -> RecordView:
         where = _where(target, key)
     except ValueError:
         return RecordView(record=key, state=None)
-    stored = db.one(f"SELECT state, version FROM target_record WHERE {_AT}", where)  # noqa: S608
+    stored = db.one(
+        f"SELECT state, version, coalesce(corrected, content) AS content FROM target_record WHERE {_AT}",  # noqa: S608
+        where,
+    )
     if stored is None:
         return RecordView(record=key, state=None)
-    return RecordView(record=key, state=stored["state"], version=stored["version"])
+    content = stored["content"] and RecordContent.model_validate_json(stored["content"])
+    return RecordView(record=key, state=stored["state"], version=stored["version"], content=content)
 
 
 def _public(db: Database, target: Target, subject_code: str) -> list[Row]:
     return db.rows(
-        "SELECT subject_name, document_number, authority_name, category FROM target_record"
+        "SELECT subject_name, document_number, authority_name, category,"
+        " json_extract(coalesce(corrected, content), '$.decided_on') AS decided_on,"
+        " json_extract(coalesce(corrected, content), '$.penalty_kinds') AS penalty_kinds FROM target_record"
         " WHERE target_id = ? AND subject_code = ? AND state = ? ORDER BY authority_name, document_key LIMIT 1000",
         (target.id, subject_code, DisplayState.PUBLISHED),
     )
@@ -320,11 +334,13 @@ def _public(db: Database, target: Target, subject_code: str) -> list[Row]:
 
 def _page(target: Target, subject_code: str, records: list[Row]) -> str:
     rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(value))}</td>" for value in record.values()) + "</tr>"
+        "<tr>" + "".join(f"<td>{escape(str(value or '—'))}</td>" for value in record.values()) + "</tr>"
         for record in records
     )
     if rows:
-        found = f"<table><tr><th>主体名称<th>文号<th>认定单位<th>类别</tr>{rows}</table>"
+        found = (
+            f"<table><tr><th>主体名称<th>文号<th>认定单位<th>类别<th>认定日期<th>处罚类别</tr>{rows}</table>"
+        )
     else:
         found = "<p>未查到公示中的失信记录。</p>" if subject_code else ""
     name = escape(target.name)
@@ -414,15 +430,16 @@ def router(
                         raise Problem(422, ProblemCode.VALIDATION, str(error)) from None
                     connection.execute(
                         "INSERT INTO target_record (target_id, subject_code, document_key, authority_name,"
-                        " document_number, subject_name, category, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+                        " document_number, subject_name, category, state, content) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
                         " ON CONFLICT DO UPDATE SET subject_name = excluded.subject_name, category = excluded.category,"
-                        " state = coalesce(?, state)",
+                        " content = coalesce(excluded.content, content), state = coalesce(?, state)",
                         (
                             *where,
                             key.document_number,
                             entry.subject_name,
                             entry.category,
                             entry.state or DisplayState.PUBLISHED,
+                            _text(entry.content),
                             entry.state,
                         ),
                     )
@@ -436,8 +453,8 @@ def router(
         target = find(target_id)
         release_due(db, target)
         found = db.rows(
-            "SELECT seq, subject_code, document_number, authority_name, category, state, version, decision_number"
-            " FROM target_record WHERE target_id = ? AND seq > ? ORDER BY seq LIMIT ?",
+            "SELECT seq, subject_code, document_number, authority_name, category, state, version, decision_number,"
+            " coalesce(corrected, content) AS content FROM target_record WHERE target_id = ? AND seq > ? ORDER BY seq LIMIT ?",
             (target.id, after, limit),
         )
         return {"records": found, "next": found[-1]["seq"] if len(found) == limit else None}

@@ -131,7 +131,7 @@ class Record(Shape):
     ``repaired_at``: its publication ended (``repaired_by``: the platform that says so, where it was not us); ``revoked_at``: that repair was revoked, so it is shown again.
     ``objection_id``: the open objection to it; ``result_objection_id``: that to the result of its last item.
     ``withdrawal_reason``: of the last withdrawal. ``publication_revision`` counts the changes of what is shown that nobody decided on a
-    repair (``publication``). ``notice_served_at``: its subject got the repair notice.
+    repair (``publication``); ``corrected``: its content is not what was first published. ``notice_served_at``: its subject got the repair notice.
     ``refused_at``: the department refused to repair it; ``expired_on``: from this day on it is not shown, its period having passed.
     """
 
@@ -145,6 +145,7 @@ class Record(Shape):
     withdrawal_reason: str | None = None
     shield: Shield | None = None
     publication_revision: int = 0
+    corrected: bool = False
     notice_served_at: Timestamp | None = None
     content_hash: str | None = None
     revision: int = 0
@@ -273,11 +274,20 @@ def publication_changed(
 ) -> tuple[Record, PublicationChanged | None]:
     """``after`` with its revision, and what everybody is told; None when nothing that is shown has changed.
 
-    A record that is new is published by its source, at every target: nothing has changed.
+    A record that is new is published by its source, at every target: nothing has changed. What goes by no system has no content here.
     """
-    if before is None or publication(before) == publication(after):
+    if before is None:
         return after, None
+    shown = publication(before) != publication(after)
+    corrects = before.facts.content != after.facts.content
+    if corrects and not (before.facts.in_person or after.facts.in_person):
+        after = after.model_copy(update={"corrected": True})
     state, change, number = publication(after)
+    if not shown:
+        # what is not shown now is told with what shows it again
+        if not (corrects and after.corrected and state is DisplayState.PUBLISHED):
+            return after, None
+        change, number = PublicationChange.CORRECTED, "来源更正"
     after = after.model_copy(update={"publication_revision": after.publication_revision + 1})
     event = PublicationChanged(
         record_id=after.record_id,
@@ -287,6 +297,7 @@ def publication_changed(
         state=state,
         number=number[:_MAX_NUMBER],
         revision=after.publication_revision,
+        content=after.facts.content if after.corrected else None,
         changed_at=at,
     )
     return after, event

@@ -109,6 +109,7 @@ _CHANGE = {
     PublicationChange.PLAN_PERFORMED: "重整计划、和解协议执行完毕（{number}），各平台随之终止公示",
     PublicationChange.REPAIRED_ELSEWHERE: "屏蔽期间{number}，各平台随之终止公示",
     PublicationChange.PLAN_FAILED: "重整计划、和解协议未能执行（{number}），恢复公示；本事项照常办理",
+    PublicationChange.CORRECTED: "记录已更正（认定日期{decided_on}，处罚类别{penalty_kinds}），各平台随之更正；本事项照常办理",
 }
 
 
@@ -152,7 +153,13 @@ def repaired_elsewhere(document_number: str, platform_name: str) -> str:
 
 def publication_changed(document_number: str, event: PublicationChanged) -> str:
     """The line of an open item whose record is shown otherwise from now on."""
-    return f"{document_number}：{_CHANGE[event.change].format(number=event.number)}。"
+    said = event.record.content
+    line = _CHANGE[event.change].format(
+        number=event.number,
+        decided_on=said.decided_on.isoformat(),
+        penalty_kinds=f"“{said.penalty_kinds}”" if said.penalty_kinds else "无",
+    )
+    return f"{document_number}：{line}。"
 
 
 def nothing_left(event: PublicationChanged) -> str:
@@ -361,7 +368,8 @@ def progress(document_number: str, event: ItemEvent, *, was_revoked: bool = Fals
             text = f"{event.target_name}已核验：{_SHOWN[event.state]}。"
         case TargetDrifted():
             kind = "target_drifted"
-            text = f"{event.target_name}实际展示“{_SHOWN[event.seen_state]}”，与决定不一致，将重新同步。"
+            shown = "更正前的内容" if event.outdated else f"“{_SHOWN[event.seen_state]}”"
+            text = f"{event.target_name}实际展示{shown}，与决定不一致，将重新同步。"
         case TargetOverdue():
             kind = "target_overdue"
             text = f"{event.target_name}应于{event.due_on.isoformat()}前更新展示，现已超期，继续推送并核验。"

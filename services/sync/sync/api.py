@@ -15,12 +15,13 @@ from chassis.problems import Problem
 from contracts.catalogue import Target
 from contracts.clock import CHINA_STANDARD_TIME, china_date
 from contracts.errors import ProblemCode
-from contracts.records import DisplayState, RecordId, Timestamp
+from contracts.records import DisplayState, RecordContent, RecordId, Timestamp
 from contracts.tokens import Claims, Scope
-from sync.domain import Delivery, Policy, due, is_overdue, settled
+from sync.domain import Delivery, due, is_overdue, settled
 from sync.driver import Driver
 from sync.letter_desk import LetterDesk
 from sync.letter_store import Waiting, WaitsFor
+from sync.policy import Policy
 from sync.store import Store
 from sync.time_limits import TimeLimits
 from sync.vendor_letters import LetterState
@@ -116,6 +117,7 @@ class DeliveryView(BaseModel):
     seen_version: int
     seen_state: DisplayState | None
     seen_at: datetime | None
+    seen_outdated: bool = Field(description="Shown with its content as it was before a correction")
     next_action_at: datetime | None
     attempts: int
     drifts: int
@@ -137,6 +139,9 @@ class VisitBody(BaseModel):
     shown: DisplayState | None = Field(description="null: the record is not shown at all")
     looked_at: Timestamp | None = Field(None, description="null: now")
     reference: str = Field(min_length=1, max_length=500)
+    content_right: bool | None = Field(
+        None, description="Of a record whose content was corrected, and that is shown: whether it reads so"
+    )
 
 
 class AttemptView(BaseModel):
@@ -172,6 +177,9 @@ class RecordView(BaseModel):
     state: DisplayState
     decision_number: str
     decided_at: datetime
+    content: RecordContent | None = Field(
+        description="What has to be read where it is shown, as corrected; null: it never was"
+    )
     completed: bool
     targets: list[DeliveryView]
 
@@ -320,6 +328,7 @@ async def record_view(state: State, record_id: str) -> RecordView:
         state=found.state,
         decision_number=found.decision_number,
         decided_at=found.decided_at,
+        content=found.content,
         completed=found.completed_version == found.version,
         targets=[_delivery_view(delivery, policies) for delivery in deliveries.values()],
     )
@@ -349,7 +358,13 @@ async def visit(
     """由人查看公开页面后登记：谁、何时、凭什么可查，写入历史。与决定一致的，即为确认并见到；不一致的，重新告知。"""
     visits: Visits = request.app.state.visits
     after = await visits.note(
-        target_id, record_id, body.shown, body.looked_at or datetime.now(UTC), operator.sub, body.reference
+        target_id,
+        record_id,
+        body.shown,
+        body.looked_at or datetime.now(UTC),
+        operator.sub,
+        body.reference,
+        body.content_right,
     )
     return _delivery_view(after, request.app.state.policies)
 

@@ -34,7 +34,6 @@ from sync import invariants as checks
 from sync.api import router
 from sync.catch_up import CatchUp
 from sync.certificates import Certificates, Issuer
-from sync.domain import Policy
 from sync.driver import Driver
 from sync.exchange import Counterpart
 from sync.exchange import router as exchange
@@ -48,6 +47,7 @@ from sync.list_target import ListTarget
 from sync.lists import TargetList
 from sync.metrics import HEAD_AGE, OLDEST_DIFFERENCE, UNCOVERED
 from sync.page_sessions import PageSessions
+from sync.policy import Policy
 from sync.receipts import Receipts, receipt_files_loop
 from sync.sending import Sending
 from sync.settings import SyncSettings, check_targets

@@ -12,7 +12,9 @@ from chassis.logs import get_logger
 from chassis.outbox import Outbox
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Catalogue, Target
-from sync.domain import Delivery, Policy, Record, join
+from sync.desired import Record
+from sync.domain import Delivery, join
+from sync.policy import Policy
 from sync.store import Store
 
 log = get_logger(__name__)

@@ -20,8 +20,10 @@ from contracts.http.certificate import (
 )
 from contracts.http.intake import Subject
 from contracts.records import DisplayState, SubjectType
-from sync.domain import Delivery, Policy, Record, delivery_id, shows
+from sync.desired import Record, shows
+from sync.domain import Delivery, delivery_id
 from sync.history import rfc3339
+from sync.policy import Policy
 
 STATE_TEXT = {
     DisplayState.PUBLISHED: "公示",
@@ -54,12 +56,13 @@ def standing(record: Record, delivery: Delivery | None, policy: Policy | None) -
         return Standing.LEFT
     if delivery is None or delivery.desired_version != record.version:
         return Standing.PENDING
-    if delivery.seen_version == record.version and shows(delivery.seen_state, record.state):
+    right = shows(delivery.seen_state, record, outdated=delivery.seen_outdated)
+    if delivery.seen_version == record.version and right:
         return Standing.RIGHT if policy.reads_back else Standing.SEEN_BY_PERSON
     if not policy.reads_back and delivery.acknowledged_version == record.version:
         return Standing.ACKNOWLEDGED
     looked = delivery.seen_at is not None and delivery.seen_at > record.decided_at
-    if looked and not shows(delivery.seen_state, record.state):
+    if looked and not right:
         return Standing.DIFFERENT
     if policy.by_letter:
         return Standing.LETTER_SENT if delivery.sent_version == record.version else Standing.BY_LETTER

@@ -29,8 +29,10 @@ from contracts.http.certificate import (
 from contracts.records import DisplayState
 from contracts.signatures import KeySet, SigningKey, UnverifiedError
 from sync.certificate import as_letter, code_of, compose, normal_code, same_claim, standings, targets_now
-from sync.domain import Policy, Record, delivery_id, withdrawn
+from sync.desired import Record, withdrawn
+from sync.domain import delivery_id
 from sync.history import Fact, rfc3339
+from sync.policy import Policy
 from sync.store import Store
 
 COLLECTIONS = [

@@ -1,8 +1,10 @@
-"""Pure decisions of sync: what a target has to show, what it acknowledged, what was seen, and what to do about the difference."""
+"""Pure decisions of sync about a record at a target: what it acknowledged, what was seen there, and what to do about the difference to
+what has to be shown (``sync.desired``).
+"""
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Any
@@ -11,69 +13,19 @@ from contracts.clock import CHINA_STANDARD_TIME, china_date
 from contracts.events import (
     Event,
     PropagationCompleted,
-    PublicationChange,
-    PublicationChanged,
-    PublicationExpired,
-    RepairGranted,
-    RepairRecognised,
-    RepairRevoked,
     TargetAcknowledged,
     TargetDrifted,
     TargetEvent,
     TargetOverdue,
     TargetVerified,
 )
-from contracts.http.intake import Subject
-from contracts.http.target import RecordKey, RecordView, RepairPush, RepairResult, RepairStatus
-from contracts.records import DisplayState, RecordFacts
-from contracts.working_days import LIBRARY_CALENDAR, Count, Deadline, WorkCalendar
+from contracts.http.target import RecordView, RepairResult, RepairStatus
+from contracts.records import DisplayState
+from contracts.working_days import Count, Deadline
+from sync.desired import Record, idempotency_key, is_outdated, shows
+from sync.policy import Policy
 
 _MAX_ERROR_LENGTH = 500
-_MAX_NUMBER_LENGTH = 128
-
-
-@dataclass(frozen=True)
-class Ruling:
-    """Whose word it is that a record is to be shown so: a decision on a repair, or without an item what was told of the record
-    itself (``contracts.events.PublicationChanged``, in order of its ``revision``), or the passing of its period.
-    """
-
-    state: DisplayState
-    decided_at: datetime
-    decision_number: str
-    application_id: str | None = None
-    item_id: str | None = None
-    revision: int = 0
-    change: PublicationChange | None = None
-
-
-@dataclass(frozen=True)
-class Record:
-    """What has to be shown of one record, and by whose word. ``version`` rises by one whenever that changes; ``source``: the target
-    that told it (互认): nothing is pushed there unless it shows something else; ``trace``: trace headers.
-    Where nobody decided it belongs to no item, so no event tells of it. ``expired``: its publication period has passed, and of the
-    targets that can be looked at only those that still show it are told (``look_first``).
-    ``word``: what was last told of the record itself; ``decision``: the last decision on a repair or the passing of the period,
-    kept beside it (``decision_on``), whichever of the two prevails.
-    """
-
-    record_id: str
-    version: int
-    state: DisplayState
-    facts: RecordFacts
-    application_id: str | None
-    item_id: str | None
-    subject_id: str
-    decided_at: datetime
-    decision_number: str
-    targets: tuple[str, ...]
-    completed_version: int = 0
-    source: str | None = None
-    expired: bool = False
-    look_first: tuple[str, ...] = ()
-    trace: Mapping[str, str] = field(default_factory=dict)
-    word: Ruling | None = None
-    decision: Ruling | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +34,8 @@ class Delivery:
 
     ``acknowledged_version``: the target answered that it took it over. ``seen_version``: the public sees it; both fall back
     to 0 when a read-back shows something else, so that it is told as TargetVerified once more after each drift.
-    ``seen_at``: the last look, with ``seen_state`` and ``shown_version``, the target's last word on the push it applied last.
+    ``seen_at``: the last look, with ``seen_state`` and ``shown_version``, the target's last word on the push it applied last;
+    ``seen_outdated``: shown with its content as it was before a correction.
     ``superseded``: the target says it has a newer version, so only what it shows can tell. ``attempts``: failures since it was
     last seen right. ``checks``: times it was seen right in a row. ``drifts``: findings so far. ``differs_since``: None while
     right. ``next_action_at`` None: nothing more to do until the next decision, or until the target says something.
@@ -101,6 +54,7 @@ class Delivery:
     seen_version: int = 0
     seen_state: DisplayState | None = None
     seen_at: datetime | None = None
+    seen_outdated: bool = False
     superseded: bool = False
     attempts: int = 0
     checks: int = 0
@@ -120,32 +74,6 @@ class Delivery:
 
 
 @dataclass(frozen=True)
-class Policy:
-    """How one target is treated. ``recheck``: pauses between read-backs that see it right; the last one repeats for ever.
-
-    ``reads_back`` false: nobody can look, so an acknowledgement has to do and TargetVerified is never told. ``receipt_wait``:
-    how long after a push that is only taken (RepairStatus.RECEIVED) it is pushed again; None: that is no answer of this target.
-    ``fetches``: what is pushed lies in its list until it asks. ``by_letter``: never pushed; letters tell it, and nobody waits for it. ``after``:
-    told once these have acknowledged, at the latest when their time limit has passed. ``time_limit_working_days``: by when it has to
-    show a decision, or show it again, of the catalogue.
-    """
-
-    target_id: str
-    target_name: str
-    reads_back: bool
-    read_back_delay: timedelta
-    recheck: tuple[timedelta, ...]
-    backoff_base: timedelta
-    backoff_max: timedelta
-    time_limit_working_days: int = 3
-    calendar: WorkCalendar = LIBRARY_CALENDAR
-    receipt_wait: timedelta | None = None
-    fetches: bool = False
-    by_letter: bool = False
-    after: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Reading:
     """Evidence of what the public saw: the first time it was right, and every drift.
 
@@ -160,6 +88,7 @@ class Reading:
     seen_state: DisplayState | None
     answer_sha256: str
     at: datetime
+    seen_outdated: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,216 +112,6 @@ Step = tuple[Delivery, tuple[Event, ...]]
 def delivery_id(target_id: str, record_id: str) -> str:
     """``<target>|<record>``."""
     return f"{target_id}|{record_id}"
-
-
-def idempotency_key(target_id: str, record_id: str, version: int) -> str:
-    """Of one push: the same for every repetition (architecture, section 4)."""
-    return f"{target_id}:{record_id}:{version}"
-
-
-def parse_idempotency_key(key: str) -> tuple[str, str, int]:
-    """(target, record, version). Raises ValueError for what is no key of ours."""
-    target_id, record_id, version = key.rsplit(":", 2)
-    if not version.isdecimal() or not version.isascii():
-        raise ValueError(f"no idempotency key: {key[:200]}")
-    return target_id, record_id, int(version)
-
-
-def key_of(record: Record, subject: Subject) -> RecordKey:
-    """How a record is recognised outside."""
-    return RecordKey(
-        subject_code=subject.code,
-        document_number=record.facts.document_number,
-        authority_name=record.facts.authority_name,
-    )
-
-
-def push_of(record: Record, subject: Subject, target_id: str, agent: str | None) -> RepairPush:
-    """What a target is told. ``agent``: the department that acts for the applicant there (代办)."""
-    return RepairPush(
-        idempotency_key=idempotency_key(target_id, record.record_id, record.version),
-        record=key_of(record, subject),
-        subject_name=subject.name,
-        state=record.state,
-        version=record.version,
-        decision_number=record.decision_number,
-        decided_at=record.decided_at,
-        agent=agent,
-    )
-
-
-# --- decisions
-
-
-def decision_on(record: Record | None) -> Ruling | None:
-    """The last decision on a repair of a record, or the passing of its period; None: there is none."""
-    if record is None:
-        return None
-    return record.decision if record.word is not None else _ruling(record)
-
-
-def prevails(decision: Ruling | None, word: Ruling | None) -> Ruling | None:
-    """By whose word a record is shown. What is repaired, or has expired, stays so, whatever is told of the record; what is not, or is
-    revoked, follows the record: withdrawn it is not published again, shielded it stays hidden.
-    """
-    if decision is None or word is None:
-        return decision or word
-    ended = decision.state is DisplayState.PUBLICATION_ENDED
-    return decision if ended or word.state is DisplayState.PUBLISHED else word
-
-
-def on_decision(
-    record: Record | None,
-    event: RepairGranted | RepairRecognised | RepairRevoked,
-    targets: Sequence[str],
-    policies: Mapping[str, Policy],
-    trace: Mapping[str, str],
-    now: datetime,
-) -> tuple[Record | None, tuple[Event, ...]]:
-    """The record after a decision, or None when an equal or newer one is known.
-
-    ``targets``: ids of those that show such records; ``policies``: of all targets of the catalogue.
-    Decisions are ordered by the time they were made, then by item, and a revocation comes after the grant it revokes, so
-    their order of arrival does not matter. A record that no target shows is complete at once.
-    The version stays the same where the decision changes nothing that is shown (``prevails``).
-    """
-    revokes = isinstance(event, RepairRevoked)
-    known = decision_on(record)
-    # what a department decides stands over the mere passing of time
-    if (
-        known is not None
-        and known.item_id is not None
-        and (event.decided_at, event.item_id, revokes)
-        <= (known.decided_at, known.item_id, known.state is DisplayState.PUBLISHED)
-    ):
-        return None, ()
-    made = Ruling(
-        state=DisplayState.PUBLISHED if revokes else DisplayState.PUBLICATION_ENDED,
-        decided_at=event.decided_at,
-        decision_number=event.decision_number,
-        application_id=event.application_id,
-        item_id=event.item_id,
-    )
-    decided = _follow(
-        record,
-        made,
-        record.word if record else None,
-        event.record,
-        event.subject_id,
-        targets,
-        policies,
-        trace,
-    )
-    if decided is None or (record is not None and decided.version == record.version):
-        return decided, ()
-    if decided.item_id == event.item_id:
-        decided = replace(decided, source=_source(event, policies))
-    return complete(decided, [], policies, now) if not decided.targets else (decided, ())
-
-
-def on_expiry(
-    record: Record | None,
-    event: PublicationExpired,
-    targets: Sequence[str],
-    policies: Mapping[str, Policy],
-    trace: Mapping[str, str],
-) -> Record | None:
-    """The record when its publication has ended by itself; None when something was decided about it, or this is known."""
-    # whoever counts the period by the record itself needs no letter about its end
-    targets = [target for target in targets if not policies[target].by_letter]
-    if decision_on(record) is not None or (record is None and not targets):
-        return None
-    passed = Ruling(
-        state=DisplayState.PUBLICATION_ENDED,
-        decided_at=datetime.combine(event.ended_on, time(), CHINA_STANDARD_TIME),
-        decision_number=f"公示期满：{event.source}"[:_MAX_NUMBER_LENGTH],
-    )
-    subject_id, word = event.record.subject_id, record.word if record else None
-    after = _follow(record, passed, word, event.record, subject_id, targets, policies, trace)
-    looked_at = tuple(t for t in after.targets if policies[t].reads_back) if after else ()
-    return after and replace(after, expired=True, look_first=looked_at)
-
-
-def on_change(
-    record: Record | None,
-    event: PublicationChanged,
-    targets: Sequence[str],
-    policies: Mapping[str, Policy],
-    trace: Mapping[str, str],
-) -> Record | None:
-    """The record after something was told of it that is no decision; None when that is known, or nobody has to do anything.
-
-    The version stays the same where nothing that is shown changes: it is remembered for the day a repair is revoked.
-    """
-    known = record.word if record else None
-    if known is not None and event.revision <= known.revision:
-        return None
-    # nobody was ever told to show anything else
-    if record is None and (event.state is DisplayState.PUBLISHED or not targets):
-        return None
-    word = Ruling(event.state, event.changed_at, event.number, revision=event.revision, change=event.change)
-    decision = decision_on(record)
-    return _follow(record, decision, word, event.record, event.subject_id, targets, policies, trace)
-
-
-def _follow(
-    record: Record | None,
-    decision: Ruling | None,
-    word: Ruling | None,
-    facts: RecordFacts,
-    subject_id: str,
-    targets: Sequence[str],
-    policies: Mapping[str, Policy],
-    trace: Mapping[str, str],
-) -> Record | None:
-    """The record by whichever of both prevails: in a new version unless that is what is shown already."""
-    ruling = prevails(decision, word)
-    if ruling is None:
-        return None
-    if record is not None and ruling == replace(
-        _ruling(record), revision=ruling.revision, change=ruling.change
-    ):
-        return replace(record, word=word, decision=decision)
-    told = record.targets if record else ()
-    return Record(
-        record_id=facts.record_id,
-        version=record.version + 1 if record else 1,
-        state=ruling.state,
-        facts=facts,
-        application_id=ruling.application_id,
-        item_id=ruling.item_id,
-        subject_id=subject_id,
-        decided_at=ruling.decided_at,
-        decision_number=ruling.decision_number,
-        # a target that was told an earlier decision has to be told this one, even if the record's category was corrected
-        targets=tuple(dict.fromkeys([*targets, *(t for t in told if t in policies)])),
-        trace=trace,
-        word=word,
-        decision=decision,
-    )
-
-
-def _ruling(record: Record) -> Ruling:
-    """By whose word a record is shown now."""
-    return Ruling(
-        record.state, record.decided_at, record.decision_number, record.application_id, record.item_id
-    )
-
-
-def withdrawn(record: Record) -> bool:
-    """It is not shown because its source withdrew it: nothing was repaired."""
-    own = record.item_id is None and not record.expired
-    return own and record.word is not None and record.word.change is PublicationChange.WITHDRAWN
-
-
-def _source(
-    event: RepairGranted | RepairRecognised | RepairRevoked, policies: Mapping[str, Policy]
-) -> str | None:
-    """The target a repair comes from, if one can look whether it shows it; else it is told like all others."""
-    if not isinstance(event, RepairRecognised):
-        return None
-    policy = policies.get(event.platform_id)
-    return policy.target_id if policy and policy.reads_back else None
 
 
 def redirect(delivery: Delivery | None, record: Record, target_id: str, now: datetime) -> Delivery:
@@ -435,20 +154,21 @@ def join(
     if known and not (anew and current is not None and current.differs_since is not None):
         return None
     # nobody decided, and it shows the record or counts its period: there is nothing to write a letter about
-    published = record.state is DisplayState.PUBLISHED
-    if policy.by_letter and record.item_id is None and (record.expired or published):
+    as_ever = record.state is DisplayState.PUBLISHED and record.content is None
+    if policy.by_letter and record.item_id is None and (record.expired or as_ever):
         return None
-    looked_at = record.look_first + ((target_id,) if record.expired and policy.reads_back else ())
+    first = (record.expired or record.only_corrected) and policy.reads_back
+    looked_at = record.look_first + ((target_id,) if first else ())
     joined = replace(
         record,
         targets=tuple(dict.fromkeys((*record.targets, target_id))),
         look_first=tuple(dict.fromkeys(looked_at)),
     )
     held = hold(clocked(redirect(current, joined, target_id, now), policy, now), joined, policies, now)
-    for first in held.waits_for:
-        other = deliveries.get(delivery_id(first, record.record_id))
+    for earlier in held.waits_for:
+        other = deliveries.get(delivery_id(earlier, record.record_id))
         if other is not None and other.acknowledged_version == record.version:
-            held = release(held, first, record.version, now) or held
+            held = release(held, earlier, record.version, now) or held
     # it waits for nobody: its time limit counts from now
     return joined, held if held.waits_for or policy.by_letter else clocked(held, policy, now)
 
@@ -609,14 +329,18 @@ def after_visit(
     looked_at: datetime,
     policy: Policy,
     now: datetime,
+    *,
+    outdated: bool = False,
 ) -> Step:
-    """A person has looked at a target that cannot be read back, and saw ``shown`` (None: nothing). A newer look counts."""
+    """A person has looked at a target that cannot be read back, and saw ``shown`` (None: nothing), ``outdated`` with its content as it
+    was before a correction. A newer look counts.
+    """
     if policy.reads_back or record.version != delivery.desired_version:
         return delivery, ()
     if delivery.seen_at is not None and looked_at <= delivery.seen_at:
         return delivery, ()
-    seen = replace(delivery, seen_state=shown, seen_at=looked_at)
-    if shows(shown, record.state):
+    seen = replace(delivery, seen_state=shown, seen_at=looked_at, seen_outdated=outdated)
+    if shows(shown, record, outdated=outdated):
         right = replace(
             seen,
             acknowledged_version=record.version,
@@ -639,13 +363,13 @@ def after_visit(
         sent_version=0,
         drifts=seen.drifts + 1,
         differs_since=now,
-        last_error=f"drifted: shows {shown or 'nothing'}",
+        last_error=f"drifted: shows {_seen(shown, outdated=outdated)}",
         next_action_at=now,
     )
     if not policy.by_letter:
         drifted = clocked(drifted, policy, now)
     told = shown or DisplayState.PUBLICATION_ENDED
-    return drifted, _told(record, TargetDrifted, policy, seen_state=told, drifted_at=now)
+    return drifted, _told(record, TargetDrifted, policy, seen_state=told, outdated=outdated, drifted_at=now)
 
 
 def after_read_back(
@@ -656,10 +380,18 @@ def after_read_back(
         return delivery, ()
     if isinstance(view, Failure):
         return _failed(delivery, view, policy, now), ()
-    seen = replace(delivery, seen_state=view.state, shown_version=view.version, seen_at=now, superseded=False)
-    if shows(view.state, record.state):
+    outdated = is_outdated(view, record)
+    seen = replace(
+        delivery,
+        seen_state=view.state,
+        shown_version=view.version,
+        seen_at=now,
+        seen_outdated=outdated,
+        superseded=False,
+    )
+    if shows(view.state, record, outdated=outdated):
         return _seen_right(seen, record, policy, now)
-    shown = view.state or "nothing"
+    shown = _seen(view.state, outdated=outdated)
     if delivery.superseded:
         error = f"superseded: the target has a newer version, yet shows {shown}"
         return _failed(replace(seen, acknowledged_version=0, seen_version=0), Failure(error), policy, now), ()
@@ -676,7 +408,7 @@ def after_read_back(
         drifted = clocked(drifted, policy, now)
     # what is not shown at all is told as what it means to the public (see shows)
     told = view.state or DisplayState.PUBLICATION_ENDED
-    return drifted, _told(record, TargetDrifted, policy, seen_state=told, drifted_at=now)
+    return drifted, _told(record, TargetDrifted, policy, seen_state=told, outdated=outdated, drifted_at=now)
 
 
 def reading_of(delivery: Delivery, events: Sequence[Event], answer_sha256: str) -> Reading | None:
@@ -693,6 +425,7 @@ def reading_of(delivery: Delivery, events: Sequence[Event], answer_sha256: str) 
         seen_state=delivery.seen_state,
         answer_sha256=answer_sha256,
         at=delivery.seen_at,
+        seen_outdated=delivery.seen_outdated,
     )
 
 
@@ -702,12 +435,8 @@ def found_the_same(before: Delivery, after: Delivery) -> bool:
     return again == after
 
 
-def shows(seen: DisplayState | None, desired: DisplayState) -> bool:
-    """Whether the public sees what was decided. A record that is not shown at all is not published either.
-
-    So it is right where publication has ended or is suspended, and a difference where the record has to be shown (again).
-    """
-    return seen is desired or (seen is None and desired is not DisplayState.PUBLISHED)
+def _seen(shown: DisplayState | None, *, outdated: bool) -> str:
+    return "its content as it was before the correction" if outdated else shown or "nothing"
 
 
 def settled(delivery: Delivery, policy: Policy) -> bool:

@@ -22,26 +22,23 @@ from contracts.catalogue import Target as CatalogueTarget
 from contracts.http.intake import Subject
 from contracts.http.target import RecordView, RepairResult
 from contracts.records import SubjectType
+from sync.desired import Record, is_outdated, key_of, push_of, shows
 from sync.domain import (
     Action,
     Delivery,
     Failure,
-    Policy,
-    Record,
     Step,
     after_push,
     after_read_back,
     clocked,
     delivery_id,
-    key_of,
     next_action,
-    push_of,
     reading_of,
     redirect,
-    shows,
 )
 from sync.facts import step_fact
 from sync.metrics import BREAKER, DRIFTS, PUSHES, READ_BACKS
+from sync.policy import Policy
 from sync.quota import Grant, Limits, Quota, give_back, take
 from sync.settings import SyncSettings
 from sync.settlement import Change, Settlement
@@ -335,7 +332,8 @@ class Driver:
                     metric, result = PUSHES, answer.status.value
                 case RecordView():
                     metric = READ_BACKS
-                    result = "right" if shows(answer.state, record.state) else "wrong"
+                    right = shows(answer.state, record, outdated=is_outdated(answer, record))
+                    result = "right" if right else "wrong"
             metric.labels(self.target.id, result).inc()
 
 

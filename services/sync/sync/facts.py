@@ -7,7 +7,8 @@ from contracts.canonical import Digest
 from contracts.history import Kind
 from contracts.http.target import RecordView, RepairResult
 from contracts.records import DisplayState
-from sync.domain import Action, Delivery, Failure, Record, found_the_same, idempotency_key, shows
+from sync.desired import Record, idempotency_key, is_outdated, shows
+from sync.domain import Action, Delivery, Failure, found_the_same
 from sync.history import Fact, rfc3339
 from sync.vendor_letters import VendorLetter
 
@@ -16,7 +17,7 @@ _MAX_REASON = 500
 
 def decision_fact(record: Record) -> Fact:
     """A decision that changed what has to be shown."""
-    facts = {
+    facts: dict[str, Any] = {
         "application_id": record.application_id,
         "authority_name": record.facts.authority_name,
         "category": record.facts.category,
@@ -29,6 +30,8 @@ def decision_fact(record: Record) -> Fact:
         "targets": list(record.targets),
         "version": record.version,
     }
+    if record.content is not None:
+        facts["content"] = record.content.model_dump(mode="json")
     return Fact(record.record_id, record.record_id, Kind.DECISION, facts)
 
 
@@ -58,11 +61,14 @@ def answer_fact(
     elif isinstance(answer, RepairResult):
         facts = {"answer": answer.status.value, "reason": _plain(answer.reason) if answer.reason else None}
     else:
+        outdated = is_outdated(answer, record)
         facts = {
-            "right": shows(answer.state, record.state),
+            "right": shows(answer.state, record, outdated=outdated),
             "shown": answer.state.value if answer.state else None,
             "shown_version": answer.version,
         }
+        if outdated:
+            facts["outdated"] = True
     if action is Action.PUSH:
         facts["idempotency_key"] = idempotency_key(before.target_id, record.record_id, record.version)
         kind = Kind.PUSH
@@ -103,19 +109,28 @@ def answered_fact(delivery: Delivery, record: Record, letter: VendorLetter, by: 
 
 
 def visit_fact(
-    delivery: Delivery, record: Record, shown: DisplayState | None, looked_at: datetime, by: str, words: str
+    delivery: Delivery,
+    record: Record,
+    shown: DisplayState | None,
+    looked_at: datetime,
+    by: str,
+    words: str,
+    *,
+    outdated: bool,
 ) -> Fact:
     """What a person saw at a target that cannot be read back. ``words``: what it refers to; its digest alone is told."""
-    facts = {
+    facts: dict[str, Any] = {
         "by": by,
         "desired": record.state.value,
         "looked_at": rfc3339(looked_at),
-        "right": shows(shown, record.state),
+        "right": shows(shown, record, outdated=outdated),
         "shown": shown.value if shown else None,
         "shown_version": None,
         "version": record.version,
         "words": Digest.SHA256.of(words.encode()),
     }
+    if outdated:
+        facts["outdated"] = True
     return Fact(delivery.id, record.record_id, Kind.READING, facts)
 
 

@@ -15,19 +15,11 @@ from contracts.events import (
     RepairRecognised,
     RepairRevoked,
 )
-from sync.domain import (
-    Policy,
-    Record,
-    clocked,
-    delivery_id,
-    hold,
-    on_change,
-    on_decision,
-    on_expiry,
-    redirect,
-)
+from sync.desired import Record, on_change, on_decision, on_expiry
+from sync.domain import clocked, complete, delivery_id, hold, redirect
 from sync.facts import decision_fact
 from sync.history import Fact
+from sync.policy import Policy
 from sync.settlement import wake
 from sync.store import Store
 
@@ -74,17 +66,21 @@ class DecisionHandler:
         for received, event in decisions:
             shown = self._catalogue.targets_of(event.record)
             targets, before = [target.id for target in shown], records.get(event.record_id)
-            events: tuple[Event, ...] = ()
             if isinstance(event, PublicationExpired):
                 record = on_expiry(before, event, targets, self._policies, received.trace)
             elif isinstance(event, PublicationChanged):
                 record = on_change(before, event, targets, self._policies, received.trace)
             else:
-                record, events = on_decision(before, event, targets, self._policies, received.trace, unit.now)
+                record = on_decision(before, event, targets, self._policies, received.trace)
             if record is None:
                 continue
+            again = before is not None and record.version == before.version
+            events: tuple[Event, ...] = ()
+            if not again and not record.targets:
+                # no target shows such records
+                record, events = complete(record, [], self._policies, unit.now)
             records[record.record_id] = kept[record.record_id] = record
-            if before is not None and record.version == before.version:
+            if again:
                 # nothing that is shown changes
                 if record.record_id in changed:
                     changed[record.record_id] = record

@@ -11,7 +11,8 @@ from chassis.invariants import PAGE, Findings, Invariant, Operator
 from contracts.canonical import matches
 from contracts.history import HistoryEntry, Kind
 from contracts.http.verification import RecordQuestion, RecordStanding, RecordStandings
-from sync.domain import Delivery, Record, delivery_id, shows
+from sync.desired import Record, shows
+from sync.domain import Delivery, delivery_id
 from sync.history import LastEntry
 from sync.store import Store
 
@@ -38,7 +39,9 @@ def record_faults(record: Record, deliveries: Mapping[str, Delivery]) -> Iterato
             )
         if delivery.seen_version > record.version:
             yield delivery.id, f"已核验版本 {delivery.seen_version} 超过决定的版本 {record.version}"
-        if delivery.seen_version == record.version and not shows(delivery.seen_state, record.state):
+        if delivery.seen_version == record.version and not shows(
+            delivery.seen_state, record, outdated=delivery.seen_outdated
+        ):
             yield delivery.id, f"记为已按决定展示，实际见到的是 {delivery.seen_state}"
 
 

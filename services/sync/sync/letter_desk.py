@@ -26,13 +26,14 @@ from contracts.events import IssuedLetter, RecordLetterIssued, VendorLetterIssue
 from contracts.history import HistoryEntry
 from contracts.http.intake import Subject
 from contracts.http.target import RecordView
-from contracts.records import DisplayState
-from sync.domain import Action, Delivery, Policy, Record, after_letter, delivery_id, settled
+from sync.desired import Record, is_outdated
+from sync.domain import Action, Delivery, after_letter, delivery_id, settled
 from sync.driver import Driver
 from sync.facts import answer_fact, answered_fact, letter_fact
 from sync.letter_store import LetterStore, WaitsFor
 from sync.metrics import LETTER_AGE, LETTERS
 from sync.notices import PAGE, Notices, close
+from sync.policy import Policy
 from sync.sending import Sending, Word
 from sync.settlement import Change, Settlement
 from sync.store import Store
@@ -52,6 +53,7 @@ from sync.vendor_letters import (
     finding_id,
     letter_id,
     next_step,
+    still_wrong,
 )
 
 log = get_logger(__name__)
@@ -221,7 +223,7 @@ class LetterDesk:
             letters = (await self.letters.of_findings([finding], unit.session)).get(finding, {})
             step = next_step(now_at, current, target, letters, self._policy, today)
             official = await self._official(current, deliveries)
-            if step is None or official is None or view.state is not DisplayState.PUBLISHED:
+            if step is None or official is None or not still_wrong(view, current):
                 return None
             letter = VendorLetter(
                 id=letter_id(finding, step),
@@ -251,7 +253,7 @@ class LetterDesk:
         fact = answer_fact(Action.READ_BACK, delivery, record, view)
         assert fact is not None  # noqa: S101 (only a failure may tell nothing)
         (entry,) = await self._store.history.append([fact], unit.now, unit.session)
-        return Sighting(view.state, unit.now, entry.hash)
+        return Sighting(view.state, unit.now, entry.hash, is_outdated(view, record))
 
     async def _official(self, record: Record, deliveries: Mapping[str, Delivery]) -> Sighting | None:
         """What the national site was last seen showing, if that is what was decided: vendors have to agree with it."""
@@ -296,7 +298,7 @@ class LetterDesk:
             if latest is None or at is None or ended(current, at, latest):
                 return None
             seen = await self._sighting(unit, at, latest, view) if view else None
-            if view and view.state is not DisplayState.PUBLISHED:
+            if view and not still_wrong(view, latest):
                 return None
             day = china_date(unit.now)
             number = await self.letters.next_number(day.year, unit.session)

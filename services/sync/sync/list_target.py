@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from chassis.db import Database, Session
 from contracts.http.target import RecordKey, RecordView, RepairPush, RepairResult
-from sync.domain import parse_idempotency_key
+from sync.desired import parse_idempotency_key
 from sync.http_target import received
 from sync.store import Store
 from sync.target import Target

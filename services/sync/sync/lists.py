@@ -10,7 +10,7 @@ from chassis.problems import Problem
 from chassis.unit_of_work import UnitOfWork
 from contracts.errors import ProblemCode
 from contracts.http.target import RepairList, RepairPush, RepairResult, RepairStatus
-from sync.domain import Record, idempotency_key, push_of
+from sync.desired import Record, idempotency_key, push_of
 from sync.receipts import Channel, Receipts
 from sync.settlement import Change
 from sync.store import ListEntry, Store

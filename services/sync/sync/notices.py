@@ -10,9 +10,11 @@ from chassis.outbox import Outbox
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Target
 from contracts.clock import china_date
-from sync.domain import Delivery, Policy, Record, hold, redirect
+from sync.desired import Record
+from sync.domain import Delivery, hold, redirect
 from sync.facts import letter_fact
 from sync.letter_store import LetterStore
+from sync.policy import Policy
 from sync.store import Store
 from sync.vendor_letters import (
     LetterPolicy,

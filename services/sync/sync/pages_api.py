@@ -54,6 +54,7 @@ FACT_TEXT = {
     "desired": "应展示",
     "shown": "所见",
     "right": "一致",
+    "outdated": "内容未更正",
     "version": "版本",
     "state": "应展示",
     "decision_number": "决定",

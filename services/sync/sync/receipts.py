@@ -13,10 +13,12 @@ from chassis.unit_of_work import UnitOfWork
 from contracts.errors import ProblemCode
 from contracts.http.target import ReceiptAnswer, RepairReceipt, RepairResult, RepairStatus
 from contracts.records import SubjectType
-from sync.domain import Action, Delivery, Policy, Record, after_push, delivery_id, parse_idempotency_key
+from sync.desired import Record, parse_idempotency_key
+from sync.domain import Action, Delivery, after_push, delivery_id
 from sync.facts import answer_fact
 from sync.files_target import FilesTarget
 from sync.metrics import PUSHES
+from sync.policy import Policy
 from sync.settlement import Change, Settlement
 from sync.store import Attempt, AttemptRow, Store, masked
 from sync.target import UnavailableError

@@ -9,10 +9,12 @@ from chassis.inbox import Received
 from chassis.logs import get_logger
 from chassis.unit_of_work import UnitOfWork
 from contracts.events import Event, VendorLetterSent, VendorLetterUndelivered
-from sync.domain import Delivery, Policy, Record, after_sending, delivery_id
+from sync.desired import Record
+from sync.domain import Delivery, after_sending, delivery_id
 from sync.facts import letter_fact
 from sync.history import Fact
 from sync.letter_store import LetterStore
+from sync.policy import Policy
 from sync.store import Store
 from sync.vendor_letters import Dispatch, LetterPolicy, VendorLetter, again_at
 

@@ -26,7 +26,7 @@ from contracts.canonical import Digest
 from contracts.catalogue import Protocol, Target
 from contracts.signatures import KeySet, PublicKey, SigningKey, key_set
 from contracts.working_days import WorkCalendar
-from sync.domain import Policy
+from sync.policy import Policy
 from sync.vendor_letters import LetterPolicy
 
 

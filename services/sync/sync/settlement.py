@@ -11,18 +11,10 @@ from dataclasses import dataclass
 from chassis.outbox import Outbox
 from chassis.unit_of_work import UnitOfWork
 from contracts.events import Event
-from sync.domain import (
-    Delivery,
-    Policy,
-    Reading,
-    Record,
-    cause_of,
-    complete,
-    delivery_id,
-    release,
-    settled,
-)
+from sync.desired import Record
+from sync.domain import Delivery, Reading, cause_of, complete, delivery_id, release, settled
 from sync.history import Fact
+from sync.policy import Policy
 from sync.store import Store
 
 SWEEP = 500

@@ -17,7 +17,8 @@ from chassis.db import CollectionSpec, Database, Document, Session
 from contracts.canonical import Digest
 from contracts.records import DisplayState
 from sync import history
-from sync.domain import Delivery, Reading, Record, delivery_id
+from sync.desired import Record
+from sync.domain import Delivery, Reading, delivery_id
 from sync.history import History
 from sync.quota import Quota
 

@@ -8,8 +8,9 @@ from chassis.logs import get_logger
 from chassis.outbox import Outbox
 from chassis.unit_of_work import UnitOfWork
 from contracts.clock import china_date
-from sync.domain import Delivery, Policy, is_overdue, notice_day
+from sync.domain import Delivery, is_overdue, notice_day
 from sync.metrics import OVERDUE
+from sync.policy import Policy
 from sync.store import Store
 
 log = get_logger(__name__)

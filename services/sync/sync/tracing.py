@@ -7,7 +7,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context, use_span
 
 from chassis.telemetry import links, remote_context, trace_headers, tracer
-from sync.domain import Action, Delivery, Failure, Record
+from sync.desired import Record
+from sync.domain import Action, Delivery, Failure
 
 
 @contextlib.contextmanager

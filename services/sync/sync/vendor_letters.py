@@ -1,4 +1,5 @@
-"""函告: when a vendor that still shows a repaired record is written to, and what the letters say. Pure.
+"""函告: when a vendor that still shows a repaired record, or one as it was before its correction, is written to, and what the letters
+say. Pure.
 
 A finding is one stretch of time in which a vendor shows something else than what was decided; a later drift is another finding. A
 finding has at most one letter of each step. A letter asks; it never threatens (domain notes, section 7).
@@ -18,9 +19,11 @@ from contracts.catalogue import LetterOffice, Protocol, Target
 from contracts.clock import CHINA_STANDARD_TIME, china_date
 from contracts.events import LetterChannel, PublicationChange
 from contracts.http.intake import Subject
+from contracts.http.target import RecordView
 from contracts.records import DisplayState, SubjectType
 from contracts.working_days import LIBRARY_CALENDAR, WorkCalendar
-from sync.domain import Delivery, Record
+from sync.desired import Record, is_outdated
+from sync.domain import Delivery
 
 
 class LetterStep(IntEnum):
@@ -41,6 +44,11 @@ _TITLES = {
     LetterStep.SECOND: "关于再次商请停止展示已修复失信记录的函",
     LetterStep.REPORT: "关于是否暂停共享信用信息的建议报告",
 }
+_CORRECTION_TITLES = {
+    LetterStep.FIRST: "关于商请更正失信记录展示内容的函",
+    LetterStep.SECOND: "关于再次商请更正失信记录展示内容的函",
+    LetterStep.REPORT: _TITLES[LetterStep.REPORT],
+}
 _NOTICE_TITLES = {
     LetterStep.FIRST: "关于告知信用修复决定的函",
     LetterStep.SECOND: "关于再次告知信用修复决定的函",
@@ -57,6 +65,7 @@ _CHANGED = {
     PublicationChange.PLAN_PERFORMED: "因重整计划、和解协议已执行完毕，应当终止公示",
     PublicationChange.PLAN_FAILED: "因重整计划、和解协议未能执行，临时屏蔽结束，可以恢复展示",
     PublicationChange.REPAIRED_ELSEWHERE: "已在别处修复，应当终止公示",
+    PublicationChange.CORRECTED: "内容已经更正，应当照更正后的内容展示",
 }
 _ASKED = {
     DisplayState.PUBLICATION_ENDED: "停止展示该记录（或将其标注为已修复）",
@@ -81,11 +90,14 @@ class LetterState(StrEnum):
 
 @dataclass(frozen=True)
 class Sighting:
-    """What the public was seen being shown, when; ``evidence``: hash of the reading's entry in the history."""
+    """What the public was seen being shown, when; ``evidence``: hash of the reading's entry in the history; ``outdated``: with its
+    content as it was before a correction.
+    """
 
     shown: DisplayState | None
     at: datetime
     evidence: str
+    outdated: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,6 +180,13 @@ def finding_id(delivery: Delivery, record: Record) -> str:
     return f"{delivery.id}|v{record.version}|{since:%Y%m%dT%H%M%S%f}"
 
 
+def still_wrong(view: RecordView, record: Record) -> bool:
+    """Whether a letter has something to say of what is seen: the record is shown, or shown as it was before its correction."""
+    if view.state is not DisplayState.PUBLISHED:
+        return False
+    return record.state is not DisplayState.PUBLISHED or is_outdated(view, record)
+
+
 def letter_id(finding: str, step: LetterStep) -> str:
     """``vlt_`` and 32 hex digits: there is one letter of each step of a finding."""
     return "vlt_" + hashlib.sha256(f"{finding}#{step.value}".encode()).hexdigest()[:32]
@@ -188,9 +207,11 @@ def next_step(
     if delivery.differs_since is None:
         return None
     notice = target.protocol is Protocol.LETTER
-    # one that can be looked at is asked to follow a decision; a record that was never applied for has none
+    # one that can be looked at is asked to follow a decision, or to correct what it shows; of what a record's source told otherwise
+    # nobody decided
     repaired = record.item_id is not None and record.state is DisplayState.PUBLICATION_ENDED
-    if not repaired and not notice:
+    outdated = delivery.seen_outdated and record.state is DisplayState.PUBLISHED
+    if not (repaired or outdated or notice):
         return None
     if not letters:
         if notice:
@@ -261,13 +282,19 @@ def compose(
     report = letter.step is LetterStep.REPORT
     due = letter.due_on or answer_by(letter.step, policy, today)
     paragraphs = [_decided(record, subject)]
+    if record.content is not None and record.state is DisplayState.PUBLISHED:
+        paragraphs.append(
+            f"该记录的内容经更正为：认定日期{_day(record.content.decided_on)}，"
+            f"处罚类别“{record.content.penalty_kinds or '无'}”。请以此为准。"
+        )
     what = "决定" if record.item_id else "变动"
     if letter.seen is None:
         paragraphs.append(f"贵单位（{target.name}）目前没有与我平台相连的接口，谨以函告知上述{what}。")
     else:
+        pushed, seen = ("更正", "更正前的内容") if letter.seen.outdated else ("修复结果", "该记录")
         paragraphs.append(
-            f"自{_time(max(letter.since, record.decided_at))}起，{target.name}的展示与上述决定不一致，我平台持续推送修复结果；"
-            f"截至{_time(letter.seen.at)}查看，{target.name}仍向公众展示该记录。"
+            f"自{_time(max(letter.since, record.decided_at))}起，{target.name}的展示与上述{what}不一致，我平台持续推送{pushed}；"
+            f"截至{_time(letter.seen.at)}查看，{target.name}仍向公众展示{seen}。"
         )
     written = [before[step] for step in sorted(before) if step < letter.step]
     if written:
@@ -283,13 +310,17 @@ def compose(
         )
     elif letter.notice:
         asked = (_ASKED if record.item_id else _ASKED_OF_CHANGED).get(record.state, "按上述决定展示")
+        if record.state is DisplayState.PUBLISHED and change_of(record) is PublicationChange.CORRECTED:
+            asked = "照更正后的内容展示该记录"
         closing = (
             f"为使公众所见与上述{what}一致，商请贵单位于{_day(due)}前{asked}，将办理结果函复我平台，并写明本函文号。"
             "如所述与贵单位掌握的情况不符，也请函告，以便共同核实。"
         )
     else:
+        corrected = letter.seen is not None and letter.seen.outdated
+        asked = "照更正后的内容展示该记录" if corrected else "停止展示该记录（或将其标注为已修复）"
         closing = (
-            f"为使公众所见与“信用中国”网站一致，商请贵单位核对，并于{_day(due)}前停止展示该记录（或将其标注为已修复），"
+            f"为使公众所见与“信用中国”网站一致，商请贵单位核对，并于{_day(due)}前{asked}，"
             "将处理结果函复我平台。如所述与贵单位掌握的情况不符，也请函告，以便共同核实。"
         )
     return Letter(
@@ -313,8 +344,8 @@ def compose(
 
 
 def _title(letter: VendorLetter) -> str:
-    if not letter.notice:
-        return _TITLES[letter.step]
+    if letter.seen is not None:
+        return (_CORRECTION_TITLES if letter.seen.outdated else _TITLES)[letter.step]
     return (_NOTICE_TITLES if letter.item_id else _CHANGE_TITLES)[letter.step]
 
 
@@ -337,8 +368,9 @@ def answer_by(step: LetterStep, policy: LetterPolicy, released_on: date) -> date
 def _decided(record: Record, subject: Subject) -> str:
     # a vendor is never told of natural persons (catalogue), and no ID number is ever written
     code = "" if subject.subject_type is SubjectType.NATURAL_PERSON else f"（统一社会信用代码{subject.code}）"
+    decided_on = record.content.decided_on if record.content else record.facts.decided_on
     recorded = (
-        f"{subject.name}{code}因{record.facts.authority_name}{_day(record.facts.decided_on)}作出的"
+        f"{subject.name}{code}因{record.facts.authority_name}{_day(decided_on)}作出的"
         f"{record.facts.document_number}被记入失信记录，"
     )
     if record.item_id is None:
@@ -358,13 +390,20 @@ def change_of(record: Record) -> PublicationChange | None:
 def _evidence(letter: VendorLetter, target: Target, official_name: str | None) -> LetterTable | None:
     if letter.seen is None:
         return None
-    rows = [] if letter.official is None else [_row(official_name or "信用中国", letter.official)]
-    rows.append(_row(target.name, letter.seen))
+    corrected = letter.seen.outdated
+    rows = (
+        []
+        if letter.official is None
+        else [_row(official_name or "信用中国", letter.official, corrected=corrected)]
+    )
+    rows.append(_row(target.name, letter.seen, corrected=corrected))
     return LetterTable(head=("网站", "查看时间", "所见", "证据摘要"), rows=tuple(rows))
 
 
-def _row(name: str, sighting: Sighting) -> tuple[str, str, str, str]:
-    shown = "仍在公示" if sighting.shown is DisplayState.PUBLISHED else "已不公示"
+def _row(name: str, sighting: Sighting, *, corrected: bool) -> tuple[str, str, str, str]:
+    content = "更正前的内容" if sighting.outdated else "更正后的内容"
+    published = content if corrected else "仍在公示"
+    shown = published if sighting.shown is DisplayState.PUBLISHED else "已不公示"
     return name, _time(sighting.at), shown, sighting.evidence.rpartition(":")[2][:16]
 
 

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from pydantic import TypeAdapter
 from pymongo import ASCENDING, IndexModel
@@ -15,11 +16,13 @@ from chassis.unit_of_work import UnitOfWork
 from contracts.canonical import canonical
 from contracts.errors import ProblemCode
 from contracts.records import DisplayState
-from sync.domain import Delivery, Policy, after_visit, delivery_id, reading_of
+from sync.desired import Record
+from sync.domain import Delivery, after_visit, delivery_id, reading_of
 from sync.facts import visit_fact
 from sync.history import rfc3339
 from sync.letter_store import LetterStore
 from sync.notices import close
+from sync.policy import Policy
 from sync.settlement import Change, Settlement
 from sync.store import Store
 
@@ -32,7 +35,7 @@ COLLECTIONS = [
 
 @dataclass(frozen=True)
 class Visit:
-    """``shown`` None: the record is not shown at all. ``reference``: a page, a screenshot, a phone call: where it can be looked up."""
+    """``shown`` None: the record is not shown at all; ``outdated``: with its content as it was before a correction. ``reference``: a page, a screenshot, a phone call: where it can be looked up."""
 
     target_id: str
     record_id: str
@@ -41,10 +44,11 @@ class Visit:
     looked_at: datetime
     by: str
     reference: str
+    outdated: bool = False
 
     def digest(self) -> str:
         """SHA-256 of the visit, 64 hex digits: also its document's id, so that the same visit is noted once."""
-        told = {
+        told: dict[str, Any] = {
             "by": self.by,
             "looked_at": rfc3339(self.looked_at),
             "record_id": self.record_id,
@@ -53,6 +57,8 @@ class Visit:
             "target_id": self.target_id,
             "version": self.version,
         }
+        if self.outdated:
+            told["outdated"] = True
         return hashlib.sha256(canonical(told)).hexdigest()
 
 
@@ -86,8 +92,11 @@ class Visits:
         looked_at: datetime,
         by: str,
         reference: str,
+        content_right: bool | None = None,
     ) -> Delivery:
-        """Take a visit in; repeated, it changes nothing. The delivery as it is then. Raises Problem."""
+        """Take a visit in; repeated, it changes nothing. ``content_right``: of a corrected record that is shown. The delivery as it is
+        then. Raises Problem.
+        """
         policy = self._policies.get(target_id)
         if policy is not None and policy.reads_back:
             raise Problem(
@@ -108,15 +117,18 @@ class Visits:
                 raise Problem(
                     ProblemCode.VALIDATION, "查看的时间应在作出决定之后，且不晚于现在：请核对 looked_at。"
                 )
-            visit = Visit(target_id, record_id, record.version, shown, looked_at, by, reference)
+            outdated = _outdated(record, shown, content_right)
+            visit = Visit(target_id, record_id, record.version, shown, looked_at, by, reference, outdated)
             id_ = visit.digest()
             if await self._visits.find_one({"_id": id_}, {"_id": 1}, session=unit.session):
                 return delivery, []
             await self._visits.insert_one(
                 {"_id": id_, **_VISIT.dump_python(visit, mode="json")}, session=unit.session
             )
-            after, events = after_visit(delivery, record, shown, looked_at, policy, unit.now)
-            fact = visit_fact(delivery, record, shown, looked_at, by, reference)
+            after, events = after_visit(
+                delivery, record, shown, looked_at, policy, unit.now, outdated=outdated
+            )
+            fact = visit_fact(delivery, record, shown, looked_at, by, reference, outdated=outdated)
             change = Change(
                 delivery, after, events, record, record.trace, fact, reading_of(after, events, id_)
             )
@@ -133,3 +145,17 @@ class Visits:
         after, changes = await self._outbox.run(work)
         await self._settlement.complete(changes)
         return after
+
+
+def _outdated(record: Record, shown: DisplayState | None, content_right: bool | None) -> bool:
+    """Whether it was seen with its content as it was before a correction. Raises Problem where that has to be said and is not."""
+    if record.content is None or shown is not DisplayState.PUBLISHED:
+        return False
+    if content_right is None:
+        said = record.content
+        raise Problem(
+            ProblemCode.VALIDATION,
+            f"该记录的内容已更正（认定日期 {said.decided_on}，处罚类别“{said.penalty_kinds or '无'}”）："
+            "请在 content_right 中写明所见是否已是更正后的内容。",
+        )
+    return not content_right

@@ -78,8 +78,9 @@ def _offset_first() -> None:
 
 def _without_versions() -> None:
     """Sync takes an answer about an older decision for one about the newest, and any decision for newer than the last."""
+    desired: Any = importlib.import_module("sync.desired")
     domain: Any = importlib.import_module("sync.domain")
-    on_decision, after_push, after_read_back = domain.on_decision, domain.after_push, domain.after_read_back
+    on_decision, after_push, after_read_back = desired.on_decision, domain.after_push, domain.after_read_back
     long_ago = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
 
     def any_decision(record: Any, *rest: Any) -> Any:
@@ -91,7 +92,7 @@ def _without_versions() -> None:
     def any_read_back(delivery: Any, record: Any, *rest: Any) -> Any:
         return after_read_back(delivery, replace(record, version=delivery.desired_version), *rest)
 
-    domain.on_decision, domain.after_push, domain.after_read_back = any_decision, any_push, any_read_back
+    desired.on_decision, domain.after_push, domain.after_read_back = any_decision, any_push, any_read_back
 
 
 SABOTAGE = {"inbox": _without_inbox, "offset": _offset_first, "version": _without_versions}
