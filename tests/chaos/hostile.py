@@ -392,14 +392,24 @@ Account = Counter[tuple[str, str, Fate]]
 """Number by (topic, consumer, fate)."""
 
 
-async def account(world: World) -> Account:
-    """What every consumer has done so far with what it could not let take effect."""
+async def account(world: World, concerned: Concerns) -> Account:
+    """What every consumer has done so far with what it could not let take effect; what the services told each other, and a consumer
+    skipped because it does not concern it, apart.
+    """
     done: Account = Counter()
+    by_type: list[dict[str, Any]] = [
+        {"$match": {"pending": {"$ne": True}}},
+        {"$group": {"_id": {"topic": "$topic", "type": "$headers.ce_type"}, "n": {"$sum": 1}}},
+    ]
     counted = {"xinfu_events_skipped": Fate.SKIPPED, "xinfu_events_duplicate": Fate.DUPLICATE}
     for service in SERVICES:
         by_topic = [{"$group": {"_id": {"topic": "$topic", "consumer": "$consumer"}, "n": {"$sum": 1}}}]
         for group in world.database(service)["dead_letters"].aggregate(by_topic):
             done[group["_id"]["topic"], group["_id"]["consumer"], Fate.DEAD] += group["n"]
+        for group in world.database(service)["outbox"].aggregate(by_type):
+            for consumer in consumers_of(group["_id"]["topic"]):
+                if group["_id"]["type"] not in concerned[consumer]:
+                    done[group["_id"]["topic"], consumer, Fate.SKIPPED] -= group["n"]
         for metric in await metrics(world, service):
             if fate := counted.get(metric.name):
                 for sample in metric.samples:
@@ -419,11 +429,13 @@ def expected(sent: Sent, concerned: Concerns) -> Account:
     return wanted
 
 
-async def until_accounted(world: World, before: Account, wanted: Account) -> tuple[Account, float]:
+async def until_accounted(
+    world: World, before: Account, wanted: Account, concerned: Concerns
+) -> tuple[Account, float]:
     """Wait for the account; returns it, right or not, and since when it has not come nearer."""
     nearest, since = sys.maxsize, time.monotonic()
     while True:
-        now = await account(world)
+        now = await account(world, concerned)
         now.subtract(before)
         difference = sum(abs(now[each] - wanted[each]) for each in now.keys() | wanted.keys())
         if difference < nearest:
@@ -511,13 +523,13 @@ async def drill(count: int, good: int, seed: int, broker: Broker) -> None:
                 f"seed {seed}: genuine events in {len(genuine)} of {len(topics)} topics; now {count:,} hostile ones"
             )
             seen.before = world.stack.memory()
-            pids, before = world.stack.pids(), await account(world)
+            pids, before = world.stack.pids(), await account(world, concerned)
             hostile = Hostile(seed, world.catalogue, genuine)
             applying = asyncio.create_task(rest.apply_all(count / 4_000))
             started = time.monotonic()
             sent = await send(world, hostile, list(topics), count, seed)
             await applying
-            done, finished = await until_accounted(world, before, expected(sent, concerned))
+            done, finished = await until_accounted(world, before, expected(sent, concerned), concerned)
             with contextlib.suppress(DrillFailedError):  # the account is worth seeing all the same
                 await until_ended(world, good)
         rows = account_rows(list(topics), sent, done)

@@ -174,9 +174,10 @@ def _push(key: dict[str, str], version: int, state: str = "publication_ended") -
     }
 
 
-async def _seed(http: aiohttp.ClientSession, target: str, *keys: dict[str, str]) -> Any:
+async def _seed(http: aiohttp.ClientSession, target: str, *keys: dict[str, str], **more: Any) -> Any:
     records = [
-        {"record": key, "subject_name": "示例公司", "category": "samr_administrative_penalty"} for key in keys
+        {"record": key, "subject_name": "示例公司", "category": "samr_administrative_penalty", **more}
+        for key in keys
     ]
     return await _command(http, f"/targets/{target}/sandbox/records", {"records": records})
 
@@ -878,11 +879,14 @@ async def test_the_conformance_kit_passes_a_good_target_and_fails_a_wrong_one(
     http: aiohttp.ClientSession, shared: Sandbox
 ) -> None:
     key = _key("91330100XD0000777" + "A")
-    await _seed(http, "qichacha", key)
+    content = {"decided_on": "2026-01-05", "penalty_kinds": "罚款"}
+    await _seed(http, "qichacha", key, content=content)
     good = await asyncio.to_thread(_conformance, shared.url, "qichacha", key, "--batch-size=50")
     assert good.returncode == 0, good.stdout + good.stderr
-    assert (good.stdout.count("✓"), good.stdout.count("✗")) == (11, 0), good.stdout
-    assert await _seen(http, "qichacha", key) == ("published", 12), "as it was found"
+    assert (good.stdout.count("✓"), good.stdout.count("✗")) == (12, 0), good.stdout
+    assert await _seen(http, "qichacha", key) == ("published", 14), "as it was found"
+    page = await _get(http, "/targets/qichacha/public", subject_code=key["subject_code"])
+    assert {name: page["records"][0][name] for name in content} == content
     # a second run goes on above the version it finds
     assert (
         await asyncio.to_thread(_conformance, shared.url, "qichacha", key, "--batch-size=50")
@@ -900,6 +904,7 @@ async def test_the_conformance_kit_passes_a_good_target_and_fails_a_wrong_one(
 
     ignored = await failing({"mode": "ignore"})
     assert "终止公示，查询与之一致" in ignored
+    assert any(name.startswith("更正内容") for name in ignored)
     assert not any("签名" in name for name in ignored)
     assert "不认识的记录应答 rejected，其余照办" in await failing({"mode": "partial"})
     assert await failing({"mode": "redirect"}) == {"查得到测试记录"}, "then nothing else is tried"
