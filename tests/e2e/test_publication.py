@@ -224,6 +224,14 @@ async def test_what_is_corrected_is_read_so_wherever_it_is_shown_and_nowhere_sho
     for target in (hidden, ready):
         assert await world.pushes(target, company) == [], "nothing there was wrong"
     assert TELLS_NO_CONTENT in others
+    pages = world.url("sync", "/v1/pages")
+    link = (await world.ask("POST", f"{pages}/links", await world.ops())).ok()["url"]
+    async with world.http.get(link, allow_redirects=False) as answer:
+        own = {"cookie": answer.headers["set-cookie"].partition(";")[0]}
+    page = str((await world.ask("GET", f"{pages}/records/{record_id}", headers=own)).ok())
+    assert f"认定日期 {right['decided_on']}，处罚类别“罚款”" in page
+    assert "没有在展示的平台也算一致" in page
+    assert "None" not in page
     (message_,) = [m for m in await messages(world, company) if "已更正" in m["title"]]
     assert "处罚类别“罚款”" in message_["text"]
 

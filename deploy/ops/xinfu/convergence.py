@@ -92,7 +92,7 @@ def _record(record: dict[str, Any]) -> None:
         table.add_row(
             plain(each["target_name"] or f"{each['target_id']}（已不在目录）"),
             *(str(each[f"{what}_version"]) for what in ("desired", "acknowledged", "seen")),
-            each["seen_state"] or "—",
+            f"{each['seen_state'] or '—'}{'（内容未更正）' if each['seen_outdated'] else ''}",
             _clock(each["seen_at"]),
             _clock(each["differs_since"]),
             str(each["attempts"]),

@@ -180,6 +180,9 @@ class RecordView(BaseModel):
     content: RecordContent | None = Field(
         description="What has to be read where it is shown, as corrected; null: it never was"
     )
+    only_corrected: bool = Field(
+        description="Nothing but its content was corrected: a target that does not show it is right"
+    )
     completed: bool
     targets: list[DeliveryView]
 
@@ -329,6 +332,7 @@ async def record_view(state: State, record_id: str) -> RecordView:
         decision_number=found.decision_number,
         decided_at=found.decided_at,
         content=found.content,
+        only_corrected=found.only_corrected,
         completed=found.completed_version == found.version,
         targets=[_delivery_view(delivery, policies) for delivery in deliveries.values()],
     )
