@@ -149,11 +149,18 @@ class Kit:
 
     async def shows(self, state: DisplayState) -> None:
         """The public sees this, at once or a little later."""
+        await self._until(lambda view: view.state, state, "应展示")
+
+    async def reads(self, content: RecordContent) -> None:
+        """This is read of the record, at once or a little later."""
+        await self._until(lambda view: view.content, content, "content 应为")
+
+    async def _until(self, part: Callable[[RecordView], object], wanted: object, what: str) -> None:
         deadline = time.monotonic() + self.wait_seconds
-        while (view := await self.look()).state is not state:
+        while (seen := part(await self.look())) != wanted:
             if time.monotonic() > deadline:
                 raise NotConformingError(
-                    f"{self.wait_seconds:g} 秒后应展示 {state.value}，实为 {view.state and view.state.value}"
+                    f"{self.wait_seconds:g} 秒后{what} {_said(wanted)}，实为 {_said(seen)}"
                 )
             await asyncio.sleep(_LOOK_SECONDS)
 
@@ -257,17 +264,6 @@ class Kit:
             await self.expect(RepairStatus.APPLIED, push)
             await self.reads(content)
 
-    async def reads(self, content: RecordContent) -> None:
-        """This is read of the record, at once or a little later."""
-        deadline = time.monotonic() + self.wait_seconds
-        while (view := await self.look()).content != content:
-            if time.monotonic() > deadline:
-                raise NotConformingError(
-                    f"{self.wait_seconds:g} 秒后 content 应为推送的 {content.model_dump(mode='json')}，"
-                    f"实为 {view.content and view.content.model_dump(mode='json')}"
-                )
-            await asyncio.sleep(_LOOK_SECONDS)
-
     def checks(self) -> Sequence[tuple[str, Callable[[], Awaitable[None]]]]:
         """In order: the record ends as it was found, published."""
         return (
@@ -284,6 +280,10 @@ class Kit:
             ("恢复公示，查询与之一致", self.publishes_again),
             ("更正内容，查询与之一致（查询中告知 content 的平台）", self.corrects),
         )
+
+
+def _said(value: object) -> str:
+    return value.model_dump_json() if isinstance(value, RecordContent) else str(value)
 
 
 async def run_checks(kit: Kit) -> list[tuple[str, str]]:
