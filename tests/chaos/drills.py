@@ -6,13 +6,12 @@ import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from aiohttp import ClientSession, ClientTimeout
 from chaos.population import API, Population
 from e2e.people import World, open_world
 from prometheus_client import Metric
@@ -22,9 +21,8 @@ from rich.table import Table
 
 from contracts.catalogue import Protocol, load_catalogue
 from contracts.http.operations import ServiceStatus
-from xinfu.client import Citizenry
 from xinfu.compose import SERVICES, compose
-from xinfu.operators import Services
+from xinfu.operators import Services, as_operator
 from xinfu_local import Broker, Stack
 
 STALL_SECONDS = 180.0
@@ -32,6 +30,7 @@ STALL_SECONDS = 180.0
 LONGEST_SECONDS = 7_200
 _LOOK_SECONDS = 0.5
 _STATUS_SECONDS = 180
+_PATIENCE_SECONDS = 30
 
 console = Console(width=int(os.environ.get("COLUMNS", "150")), highlight=False)
 
@@ -135,12 +134,9 @@ def differing(world: World) -> dict[str, Any]:
     return {"differs_since": {"$type": "date"}, "target_id": {"$nin": by_letter}}
 
 
-@asynccontextmanager
-async def operators(world: World) -> AsyncIterator[Services]:
-    """The services as an operator asks them."""
-    async with ClientSession(timeout=ClientTimeout(total=_STATUS_SECONDS)) as session:
-        client = await Citizenry(session, world.endpoints).ops()
-        yield Services(client, world.endpoints.services)
+def operators(world: World) -> AbstractAsyncContextManager[Services]:
+    """The services as an operator asks them, with patience."""
+    return as_operator(world.endpoints, _STATUS_SECONDS, _PATIENCE_SECONDS)
 
 
 async def statuses(world: World) -> dict[str, ServiceStatus]:

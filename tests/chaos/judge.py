@@ -434,7 +434,7 @@ def misguided(
             named[item_id, china_date(came).isoformat()] += 1
             if department is None or mail["recipients"] != [department.contact_email]:
                 yield f"{item_id}: {mail['recipients']} is reminded of what is not theirs"
-            elif china_date(began[item_id] - _CLOCK_JUMP) >= china_date(came + _CLOCK_JUMP):
+            elif china_date(began.get(item_id, came) - _CLOCK_JUMP) >= china_date(came + _CLOCK_JUMP):
                 yield f"{item_id}: {mail['recipients']} is reminded on the day it came"
     for (item_id, day), times in named.items():
         if times > 1:

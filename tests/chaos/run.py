@@ -65,9 +65,7 @@ class Run:
         started = time.monotonic()
         async with self.officers.working(), _watching(self._progress):
             share = window * _LOAD_SHARE
-            load = asyncio.ensure_future(
-                asyncio.gather(self.citizens.apply_all(share), self.sources.correct_all(share))
-            )
+            load = asyncio.gather(self.citizens.apply_all(share), self.sources.correct_all(share))
             try:
                 await saboteur.run(faults)
                 console.print(f"{time.monotonic() - started:6.1f} s  all faults ended")

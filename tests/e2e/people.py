@@ -28,9 +28,9 @@ from xinfu_local import Stack
 
 STATEMENT = "已足额缴纳罚款并完成整改，经复查合格。"
 DESK, OTHER_DESK, API, OTHER_API = "hz-jyj", "hz-kjj", "hz-sthj", "hz-samr"
+"""Departments of the catalogue: two that decide at the desk, two with systems of their own."""
 TELLS_NO_CONTENT = "tianyancha"
 """A target that does not say what is read of a record."""
-"""Departments of the catalogue: two that decide at the desk, two with systems of their own."""
 
 # Not of the sample feed (numbers below 10,000 and 9,000,001), and different in every session of one database.
 _numbers = itertools.count(1_000_000 + secrets.randbelow(7_000_000))

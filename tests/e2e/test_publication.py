@@ -13,6 +13,7 @@ from contracts.identifiers import normalise_document_number
 from contracts.topics import RECORDS
 from support import eventually, message, produce
 
+BY_LETTER = "shili-zhengxin"
 COURT = "浙江省杭州市中级人民法院"
 SUBJECT = ("CF_XDR_MC", "CF_XDR_LB", "CF_XDR_SHXYM")
 TODAY = china_date(datetime.now(UTC))
@@ -234,6 +235,17 @@ async def test_what_is_corrected_is_read_so_wherever_it_is_shown_and_nowhere_sho
     assert "None" not in page
     (message_,) = [m for m in await messages(world, company) if "已更正" in m["title"]]
     assert "处罚类别“罚款”" in message_["text"]
+
+    # whoever is told by letter has a draft; a person who looks there has to say what is read
+    paper = world.url("sync", f"/v1/records/{record_id}/targets/{BY_LETTER}/visits")
+    seen = {"shown": "published", "reference": "截图 1"}
+    (await world.ask("POST", paper, await world.ops(), json=seen)).problem(
+        ProblemCode.VALIDATION, "content_right"
+    )
+    for content_right in (False, True):
+        said = {**seen, "content_right": content_right}
+        noted = (await world.ask("POST", paper, await world.ops(), json=said)).ok()
+        assert (noted["seen_outdated"], noted["settled"]) == (not content_right, content_right)
 
     # a vendor that loads its old copy is told again
     forgets = world.url("sandbox", f"/targets/{others[0]}/sandbox/forget")

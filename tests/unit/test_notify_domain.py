@@ -30,6 +30,8 @@ from contracts.events import (
     ObjectionDecided,
     ObjectionKind,
     PropagationCompleted,
+    PublicationChange,
+    RecordLetterIssued,
     RepairNoticeServed,
     RepairRefused,
     RepairRevoked,
@@ -183,6 +185,24 @@ def test_a_vendor_letter_is_told_to_the_applicant_and_mailed_to_the_vendor_or_ta
     assert text.title.startswith("抄送：再次函告企查查")
     notice = event.model_copy(update={"notice": True})
     assert not [words for words in TEXTS.render(notice) if "仍" in words], "nobody has looked"
+
+
+@pytest.mark.parametrize("cls", [VendorLetterIssued, RecordLetterIssued])
+def test_a_letter_about_old_content_asks_for_the_correction_and_speaks_of_no_repair(
+    cls: type[VendorLetterIssued | RecordLetterIssued],
+) -> None:
+    about = {"notice": False, "state": DisplayState.PUBLISHED, "channel": LetterChannel.EMAIL}
+    changed = {"change": PublicationChange.CORRECTED} if cls is RecordLetterIssued else {}
+    event = _example(cls.TYPE).model_copy(update={**about, **changed})
+    assert isinstance(event, VendorLetterIssued | RecordLetterIssued)
+    told, mailed = (TEXTS.render(event, channel) for channel in (Channel.IN_APP, Channel.EMAIL))
+    assert "仍展示更正前的内容" in told.text
+    assert "商请更正失信记录的展示内容" in mailed.title
+    for text in (told.text, mailed.text):
+        assert "照更正后的内容展示" in text
+        assert not [
+            words for words in ("已修复", "准予修复", "停止展示", "恢复展示", "只能以函") if words in text
+        ]
 
 
 def test_other_events_tell_nothing() -> None:

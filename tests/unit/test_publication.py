@@ -131,6 +131,15 @@ def test_what_goes_by_no_system_is_not_corrected_and_what_is_not_shown_is_told_o
     )
     record, event = publication_changed(RECORD, after(RECORD, by_hand), START)
     assert (event, record.corrected) == (None, False)
+    # nor is what was corrected before, and goes by no system from now on
+    corrected, event = publication_changed(RECORD, after(RECORD, told("correct", 1)), START)
+    assert event is not None
+    later = by_hand.model_copy(update={"published_at": START + timedelta(minutes=2)})
+    handed, event = publication_changed(corrected, after(corrected, later), START)
+    assert event is None
+    _, event = publication_changed(handed, after(handed, told("withdraw", 3)), START)
+    assert event is not None
+    assert event.content is None
     shielded, _ = publication_changed(RECORD, after(RECORD, told("shield", 1)), START)
     corrected, event = publication_changed(shielded, after(shielded, told("correct", 2)), START)
     assert (event, corrected.corrected) == (None, True)

@@ -13,6 +13,7 @@ from unit.test_sync_http_target import push
 from chassis.file_store import open_files
 from contracts.batch_files import Manifest
 from contracts.http.target import RepairPush, RepairResult, RepairStatus
+from contracts.records import RecordContent
 from contracts.target_files import read_pushes, read_results, write_pushes, write_results
 from sync.files_target import FilesTarget
 from sync.target import UnavailableError
@@ -20,11 +21,18 @@ from sync.target import UnavailableError
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), min_size=1, max_size=30)
 
 
-@given(st.lists(st.tuples(TEXT, TEXT, st.none() | TEXT), max_size=5))
-def test_pushes_come_out_as_they_went_in(texts: list[tuple[str, str, str | None]]) -> None:
+CONTENT = st.builds(RecordContent, decided_on=st.dates(), penalty_kinds=st.just("") | TEXT)
+
+
+@given(st.lists(st.tuples(TEXT, TEXT, st.none() | CONTENT, st.none() | TEXT), max_size=5))
+def test_pushes_come_out_as_they_went_in(
+    texts: list[tuple[str, str, RecordContent | None, str | None]],
+) -> None:
     pushes = [
-        push(n).model_copy(update={"subject_name": name, "decision_number": number, "agent": agent})
-        for n, (name, number, agent) in enumerate(texts)
+        push(n).model_copy(
+            update={"subject_name": name, "decision_number": number, "content": content, "agent": agent}
+        )
+        for n, (name, number, content, agent) in enumerate(texts)
     ]
     assert list(read_pushes(write_pushes(pushes))) == pushes
 

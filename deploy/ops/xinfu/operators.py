@@ -1,7 +1,8 @@
 """Asking services as an operator: whoever does not answer is named, and the others are asked all the same."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
@@ -54,16 +55,23 @@ def _words(text: str) -> str:
 Reason = Annotated[str, typer.Option(callback=_words, help="为什么；与操作人、时间一起记入操作记录")]
 
 
+@asynccontextmanager
+async def as_operator(
+    endpoints: Endpoints, timeout_seconds: float, patience_seconds: float = PATIENCE_SECONDS
+) -> AsyncIterator[Services]:
+    """The services, asked with the operator's token. ``timeout_seconds``: of one call; ``patience_seconds``: see Client."""
+    async with ClientSession(timeout=ClientTimeout(total=timeout_seconds)) as session:
+        yield Services(await Citizenry(session, endpoints).ops(patience_seconds), endpoints.services)
+
+
 def operate(
     data_dir: Path, work: Callable[[Services], Awaitable[bool]], timeout_seconds: float = _TIMEOUT_SECONDS
 ) -> None:
     """Do ``work`` as the operator; exit with status 1 unless it returns True. ``timeout_seconds``: of one call."""
 
     async def main() -> bool:
-        endpoints = Endpoints.read(data_dir)
-        async with ClientSession(timeout=ClientTimeout(total=timeout_seconds)) as session:
-            client = await Citizenry(session, endpoints).ops(PATIENCE_SECONDS)
-            return await work(Services(client, endpoints.services))
+        async with as_operator(Endpoints.read(data_dir), timeout_seconds) as services:
+            return await work(services)
 
     try:
         good = asyncio.run(main())

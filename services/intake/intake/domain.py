@@ -279,13 +279,14 @@ def publication_changed(
     if before is None:
         return after, None
     shown = publication(before) != publication(after)
-    corrects = before.facts.content != after.facts.content
-    if corrects and not (before.facts.in_person or after.facts.in_person):
+    by_system = not (before.facts.in_person or after.facts.in_person)
+    corrects = by_system and before.facts.content != after.facts.content
+    if corrects:
         after = after.model_copy(update={"corrected": True})
     state, change, number = publication(after)
     if not shown:
         # what is not shown now is told with what shows it again
-        if not (corrects and after.corrected and state is DisplayState.PUBLISHED):
+        if not (corrects and state is DisplayState.PUBLISHED):
             return after, None
         change, number = PublicationChange.CORRECTED, "来源更正"
     after = after.model_copy(update={"publication_revision": after.publication_revision + 1})
@@ -297,7 +298,7 @@ def publication_changed(
         state=state,
         number=number[:_MAX_NUMBER],
         revision=after.publication_revision,
-        content=after.facts.content if after.corrected else None,
+        content=after.facts.content if after.corrected and not after.facts.in_person else None,
         changed_at=at,
     )
     return after, event

@@ -159,16 +159,8 @@ def on_decision(
         application_id=event.application_id,
         item_id=event.item_id,
     )
-    decided = _follow(
-        record,
-        made,
-        record.word if record else None,
-        event.record,
-        event.subject_id,
-        targets,
-        policies,
-        trace,
-    )
+    word = record.word if record else None
+    decided = _follow(record, made, word, event.record, targets, policies, trace)
     if decided is None or (record is not None and decided.version == record.version):
         return decided
     return replace(decided, source=_source(event, policies)) if decided.item_id == event.item_id else decided
@@ -191,8 +183,8 @@ def on_expiry(
         decided_at=datetime.combine(event.ended_on, time(), CHINA_STANDARD_TIME),
         decision_number=f"公示期满：{event.source}"[:_MAX_NUMBER_LENGTH],
     )
-    subject_id, word = event.record.subject_id, record.word if record else None
-    after = _follow(record, passed, word, event.record, subject_id, targets, policies, trace)
+    word = record.word if record else None
+    after = _follow(record, passed, word, event.record, targets, policies, trace)
     return after and replace(after, expired=True, look_first=_readable(after, policies))
 
 
@@ -223,7 +215,7 @@ def on_change(
         content=event.content,
     )
     decision = decision_on(record)
-    after = _follow(record, decision, word, event.record, event.subject_id, targets, policies, trace)
+    after = _follow(record, decision, word, event.record, targets, policies, trace)
     told_nothing_else = decision is None and (record is None or record.only_corrected)
     if after is None or not told_nothing_else or word.state is not DisplayState.PUBLISHED:
         return after
@@ -235,7 +227,6 @@ def _follow(
     decision: Ruling | None,
     word: Ruling | None,
     facts: RecordFacts,
-    subject_id: str,
     targets: Sequence[str],
     policies: Mapping[str, Policy],
     trace: Mapping[str, str],
@@ -260,7 +251,7 @@ def _follow(
         facts=facts,
         application_id=ruling.application_id,
         item_id=ruling.item_id,
-        subject_id=subject_id,
+        subject_id=facts.subject_id,
         decided_at=ruling.decided_at,
         decision_number=ruling.decision_number,
         # a target that was told an earlier decision has to be told this one, even if the record's category was corrected
@@ -319,3 +310,8 @@ def is_outdated(view: RecordView, record: Record) -> bool:
     if record.content is None or not view.state is record.state is DisplayState.PUBLISHED:
         return False
     return (view.version or 0) < record.version if view.content is None else view.content != record.content
+
+
+def is_right(view: RecordView, record: Record) -> bool:
+    """Whether a target that was looked at shows what was decided, as it was corrected."""
+    return shows(view.state, record, outdated=is_outdated(view, record))

@@ -22,7 +22,7 @@ from contracts.catalogue import Target as CatalogueTarget
 from contracts.http.intake import Subject
 from contracts.http.target import RecordView, RepairResult
 from contracts.records import SubjectType
-from sync.desired import Record, is_outdated, key_of, push_of, shows
+from sync.desired import Record, is_right, key_of, push_of
 from sync.domain import (
     Action,
     Delivery,
@@ -332,8 +332,7 @@ class Driver:
                     metric, result = PUSHES, answer.status.value
                 case RecordView():
                     metric = READ_BACKS
-                    right = shows(answer.state, record, outdated=is_outdated(answer, record))
-                    result = "right" if right else "wrong"
+                    result = "right" if is_right(answer, record) else "wrong"
             metric.labels(self.target.id, result).inc()
 
 

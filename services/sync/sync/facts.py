@@ -7,7 +7,7 @@ from contracts.canonical import Digest
 from contracts.history import Kind
 from contracts.http.target import RecordView, RepairResult
 from contracts.records import DisplayState
-from sync.desired import Record, idempotency_key, is_outdated, shows
+from sync.desired import Record, idempotency_key, is_outdated, is_right, shows
 from sync.domain import Action, Delivery, Failure, found_the_same
 from sync.history import Fact, rfc3339
 from sync.vendor_letters import VendorLetter
@@ -61,13 +61,12 @@ def answer_fact(
     elif isinstance(answer, RepairResult):
         facts = {"answer": answer.status.value, "reason": _plain(answer.reason) if answer.reason else None}
     else:
-        outdated = is_outdated(answer, record)
         facts = {
-            "right": shows(answer.state, record, outdated=outdated),
+            "right": is_right(answer, record),
             "shown": answer.state.value if answer.state else None,
             "shown_version": answer.version,
         }
-        if outdated:
+        if is_outdated(answer, record):
             facts["outdated"] = True
     if action is Action.PUSH:
         facts["idempotency_key"] = idempotency_key(before.target_id, record.record_id, record.version)

@@ -22,7 +22,7 @@ from contracts.http.intake import Subject
 from contracts.http.target import RecordView
 from contracts.records import DisplayState, SubjectType
 from contracts.working_days import LIBRARY_CALENDAR, WorkCalendar
-from sync.desired import Record, is_outdated
+from sync.desired import Record, is_right
 from sync.domain import Delivery
 
 
@@ -182,9 +182,7 @@ def finding_id(delivery: Delivery, record: Record) -> str:
 
 def still_wrong(view: RecordView, record: Record) -> bool:
     """Whether a letter has something to say of what is seen: the record is shown, or shown as it was before its correction."""
-    if view.state is not DisplayState.PUBLISHED:
-        return False
-    return record.state is not DisplayState.PUBLISHED or is_outdated(view, record)
+    return view.state is DisplayState.PUBLISHED and not is_right(view, record)
 
 
 def letter_id(finding: str, step: LetterStep) -> str:

@@ -35,7 +35,9 @@ COLLECTIONS = [
 
 @dataclass(frozen=True)
 class Visit:
-    """``shown`` None: the record is not shown at all; ``outdated``: with its content as it was before a correction. ``reference``: a page, a screenshot, a phone call: where it can be looked up."""
+    """``shown`` None: the record is not shown at all; ``outdated``: with its content as it was before a correction. ``reference``: a page,
+    a screenshot, a phone call: where it can be looked up.
+    """
 
     target_id: str
     record_id: str
