@@ -4,6 +4,8 @@ BROKER=embedded (default) or apache chooses the broker; KAFKA_BOOTSTRAP_SERVERS 
 """
 
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +19,8 @@ settings.register_profile(
     "xinfu", parent=settings.get_profile(settings.get_current_profile_name()), deadline=None
 )
 settings.load_profile("xinfu")
+
+_FAILED_STEP = re.compile(r'"loop": "([^"]+)".*"background step failed"')
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +51,10 @@ def full_stack(
         ready_timeout_seconds=120,
     ) as stack:
         yield stack, endpoints
+        for log in (data_dir / "logs").glob("*.log"):
+            stuck = [
+                loop
+                for loop, failed in Counter(_FAILED_STEP.findall(log.read_text(errors="replace"))).items()
+                if failed >= 3
+            ]
+            assert not stuck, f"background loops that kept failing, see {log}: {stuck}"

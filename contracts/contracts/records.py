@@ -17,6 +17,10 @@ ApplicationId = Annotated[str, Field(pattern=r"^app_[0-9a-f]{32}$", examples=["a
 MaterialId = Annotated[str, Field(pattern=r"^mat_[0-9a-f]{32}$", examples=["mat_" + "0" * 31 + "1"])]
 LetterId = Annotated[str, Field(pattern=r"^let_[0-9a-f]{32}$", examples=["let_" + "0" * 31 + "1"])]
 MandateId = Annotated[str, Field(pattern=r"^man_[0-9a-f]{32}$", examples=["man_" + "0" * 31 + "1"])]
+# what stands as the item of an objection: the item whose result it is about, or of an objection to a record its own id
+ItemOrObjectionId = Annotated[
+    str, Field(pattern=r"^(itm|obj)_[0-9a-f]{32}$", examples=["itm_" + "0" * 31 + "1"])
+]
 ObjectionId = Annotated[str, Field(pattern=r"^obj_[0-9a-f]{32}$", examples=["obj_" + "0" * 31 + "1"])]
 # near the ends of the calendar a conversion to UTC overflows
 Timestamp = Annotated[

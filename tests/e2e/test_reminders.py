@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -193,6 +194,12 @@ async def test_an_objection_is_reminded_of_until_it_moves(world: World) -> None:
     due_on(today)
     await eventually(lambda: reminded(1), 30)
     await eventually(lambda: mailed(world.department(DESK).contact_email), 30)
+
+    async def told() -> bool:
+        events = [json.loads(bytes(row["value"])) for row in emitted(world, "notify", OfficeNotified.TYPE)]
+        return [objection_id in event["item_ids"] for event in events].count(True) == 1
+
+    await eventually(told, 30)
     (await at_desk(world, objection_id, "acknowledge-reminder", {"reason": " "})).problem(
         ProblemCode.VALIDATION
     )
@@ -223,3 +230,43 @@ async def test_an_objection_is_reminded_of_until_it_moves(world: World) -> None:
         ProblemCode.INVALID_TRANSITION, "没有待确认的催办"
     )
     (await at_desk(world, objection_id, "dismiss", {"reason": "查明属实"})).ok()
+
+
+async def test_a_mail_whose_end_cannot_be_told_leaves_once_and_holds_up_no_other(world: World) -> None:
+    emails = world.database("notify")["emails"]
+    now = datetime.now(UTC)
+    office = {"office_id": world.catalogue.human_queue.id, "office_name": "x", "level": "supervisor"}
+    mails = [
+        {
+            "_id": f"{number}-{now.timestamp()}~email",
+            "fact": f"{number}-{now.timestamp()}",
+            "subject_id": None,
+            "application_id": None,
+            "office": {**office, "item_ids": item_ids},
+            "created_at": now,
+            "subject_line": "催办",
+            "text": "催办",
+            "state": "pending",
+            "attempts": 0,
+            "lease": None,
+            "last_error": None,
+            "next_attempt_at": now,
+            "trace": {},
+        }
+        for number, item_ids in enumerate([["no such item"], ["itm_" + "0" * 32]])
+    ]
+    emails.insert_many(mails)
+    ids = [mail["_id"] for mail in mails]
+
+    async def ended() -> bool:
+        return emails.count_documents({"_id": {"$in": ids}, "state": "sent", "attempts": 1}) == 2
+
+    await eventually(ended, 30)
+    url = world.url("sandbox", f"/mail?to={world.catalogue.human_queue.contact_email}")
+    taken = {mail["message_id"]: mail["deliveries"] for mail in (await world.ask("GET", url)).ok()}
+    assert [taken[f"<{mail['fact']}@xinfu.example>"] for mail in mails] == [1, 1]
+    told = [
+        json.loads(bytes(row["value"]))["notification_id"]
+        for row in emitted(world, "notify", OfficeNotified.TYPE)
+    ]
+    assert [id_ in told for id_ in ids] == [False, True]

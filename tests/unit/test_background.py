@@ -60,3 +60,4 @@ async def test_a_step_that_fails_is_not_hurried() -> None:
     await asyncio.sleep(0.1)
     await loop.loop.stop()
     assert loop.done == 1
+    assert [step.error for step in loop.loop.failed] == ["OSError"]

@@ -1,9 +1,10 @@
-"""What `xinfu doctor` makes of letters that wait and of history without a signed head."""
+"""What `xinfu doctor` makes of letters that wait, of history without a signed head and of loops that fail."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from xinfu.doctor import Grade, _heads, _letters
+from contracts.http.operations import BusStatus, DatabaseStatus, LoopStatus, ServiceStatus
+from xinfu.doctor import Grade, _heads, _letters, _work
 
 
 def ago(**time: float) -> str:
@@ -33,3 +34,27 @@ def test_letters_are_told_once_they_wait_too_long() -> None:
         (Grade.NOTICE, "1 份逾期未答复"),
     ]
     assert all("xinfu letters" in check.todo for check in found)
+
+
+def test_a_loop_that_keeps_failing_is_bad_and_one_that_failed_once_is_not() -> None:
+    def grades(*failed: int) -> list[Grade]:
+        loops = [
+            LoopStatus(
+                name="mailer", failed=number, last_failed_at=datetime.now(UTC), last_error="ValueError"
+            )
+            for number in failed
+        ]
+        status = ServiceStatus(
+            service="notify",
+            at=datetime.now(UTC),
+            database=DatabaseStatus(problem=None),
+            bus=BusStatus(problem=None, wanted_replicas=1),
+            consumers=[],
+            failing_loops=loops,
+            outbox=None,
+            open_dead_letters={},
+        )
+        return [check.grade for check in _work(status)]
+
+    assert grades() == [Grade.GOOD]
+    assert grades(2, 3) == [Grade.NOTICE, Grade.BAD]

@@ -6,7 +6,17 @@ from datetime import UTC, date, datetime
 import pytest
 
 from contracts.catalogue import load_catalogue
-from contracts.events import ReferralOverdue, ReminderLevel, ReviewReminded, ReviewStep
+from contracts.events import (
+    Event,
+    ObjectionKind,
+    ObjectionReferralOverdue,
+    ObjectionReminded,
+    OfficeNotified,
+    ReferralOverdue,
+    ReminderLevel,
+    ReviewReminded,
+    ReviewStep,
+)
 from contracts.records import DepartmentRef
 from notify.offices import OfficeMail, OfficeNotice, Offices, mail_fact
 from notify.texts import Texts
@@ -26,6 +36,25 @@ REMINDED = ReviewReminded(
     at_desk=True,
     reminded_at=datetime(2026, 12, 8, 1, tzinfo=UTC),
 )
+
+ABOUT = ("application_id", "item_id", "record_id", "subject_id")
+QUEUE = {
+    "queue_id": CATALOGUE.human_queue.id,
+    "queue_name": CATALOGUE.human_queue.name,
+    "due_on": date(2026, 12, 7),
+    "noticed_at": REMINDED.reminded_at,
+}
+OVERDUE = ReferralOverdue(**{name: getattr(REMINDED, name) for name in ABOUT}, **QUEUE)
+OBJECTION_ID = "obj_" + "5" * 32
+OBJECTION = {
+    "objection_id": OBJECTION_ID,
+    "kind": ObjectionKind.RECORD,
+    "application_id": OBJECTION_ID,
+    "item_id": OBJECTION_ID,
+    **{name: getattr(REMINDED, name) for name in ("record_id", "subject_id")},
+}
+SAME = ("department", "step", "level", "due_on", "reminded_at")
+OBJECTED = ObjectionReminded(**OBJECTION, **{name: getattr(REMINDED, name) for name in SAME})
 
 
 def notice(**changes: object) -> OfficeNotice:
@@ -80,20 +109,39 @@ def test_the_same_reminder_is_the_same_fact_and_another_is_not() -> None:
 
 
 def test_an_overdue_referral_goes_to_the_credit_centre() -> None:
-    overdue = ReferralOverdue(
-        **{
-            name: getattr(REMINDED, name) for name in ("application_id", "item_id", "record_id", "subject_id")
-        },
-        queue_id=CATALOGUE.human_queue.id,
-        queue_name=CATALOGUE.human_queue.name,
-        due_on=date(2026, 12, 7),
-        noticed_at=REMINDED.reminded_at,
-    )
-    found = OFFICES.notice(overdue)
+    found = OFFICES.notice(OVERDUE)
     assert found is not None
     mail = OFFICES.mail(found.office_id, found.level, [found])
     assert OFFICES.address(mail) == CATALOGUE.human_queue.contact_email
     assert "人工分派席" in found.line
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        REMINDED,
+        OVERDUE,
+        OBJECTED,
+        OBJECTED.model_copy(update={"kind": ObjectionKind.RESULT, "item_id": REMINDED.item_id}),
+        ObjectionReferralOverdue(**OBJECTION, **QUEUE),
+    ],
+    ids=lambda event: event.TYPE,
+)
+def test_what_became_of_its_mail_can_be_told_whatever_the_mail_is_about(event: Event) -> None:
+    """An objection to a record has no item: its mail left again and again, because its end was refused."""
+    found = OFFICES.notice(event)
+    assert found is not None
+    mail = OFFICES.mail(found.office_id, found.level, [found])
+    told = OfficeNotified.model_validate(
+        {**mail.document(), "notification_id": "x~email", "sent_at": REMINDED.reminded_at}
+    )
+    assert told.item_ids == (found.item_id,)
+
+
+def test_every_event_that_offices_are_told_of_is_tried_here() -> None:
+    assert {type(event) for event in (REMINDED, OVERDUE, OBJECTED)} | {
+        ObjectionReferralOverdue
+    } == Offices.EVENTS
 
 
 def test_a_mail_is_named_by_what_it_tells_and_reads_back_as_it_was_kept() -> None:

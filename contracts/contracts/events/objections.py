@@ -9,7 +9,15 @@ from contracts.events.base import Event, ItemEvent, LetterFact
 from contracts.events.decisions import Ground, ReminderLevel, ReviewFact, ReviewStep
 from contracts.events.reviews import ReviewEvent
 from contracts.events.routing import ReferralReason
-from contracts.records import DepartmentRef, ObjectionId, RecordFacts, RecordId, SubjectId, Timestamp
+from contracts.records import (
+    DepartmentRef,
+    ItemOrObjectionId,
+    ObjectionId,
+    RecordFacts,
+    RecordId,
+    SubjectId,
+    Timestamp,
+)
 
 
 class ObjectionKind(StrEnum):
@@ -33,9 +41,8 @@ class ObjectionEvent(Event):
         pattern=r"^(app|obj)_[0-9a-f]{32}$",
         description="The application of the result; of an objection to a record, the objection's own id",
     )
-    item_id: str = Field(
-        pattern=r"^(itm|obj)_[0-9a-f]{32}$",
-        description="The item of the result; of an objection to a record, the objection's own id",
+    item_id: ItemOrObjectionId = Field(
+        description="The item of the result; of an objection to a record, the objection's own id"
     )
 
 

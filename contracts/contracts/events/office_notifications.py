@@ -6,7 +6,7 @@ from pydantic import Field
 
 from contracts.events.base import Event
 from contracts.events.decisions import ReminderLevel
-from contracts.records import ItemId, Timestamp
+from contracts.records import ItemOrObjectionId, Timestamp
 
 
 class OfficeNotificationEvent(Event):
@@ -20,12 +20,17 @@ class OfficeNotificationEvent(Event):
     level: ReminderLevel
     notification_id: str
     item_ids: Annotated[
-        tuple[ItemId, ...], Field(min_length=1, max_length=500, description="The items the mail lists")
+        tuple[ItemOrObjectionId, ...],
+        Field(
+            min_length=1,
+            max_length=500,
+            description="The items the mail lists; of an objection to a record, the objection's own id",
+        ),
     ]
 
 
 class OfficeNotified(OfficeNotificationEvent):
-    """An office was told of the items that wait there; one mail lists many."""
+    """An office was told of the items and objections that wait there; one mail lists many."""
 
     TYPE = "cn.xinfu.office.notified.v1"
     TOPIC = "xinfu.office-notifications"

@@ -63,6 +63,15 @@ class ConsumerStatus(Shape):
     bus_lag: list[TopicLag] | None
 
 
+class LoopStatus(Shape):
+    """A background loop of the replica that answers, steps of which have failed lately; they are tried again."""
+
+    name: str
+    failed: int = Field(description="Failed steps within the last 15 minutes, 20 at most are counted")
+    last_failed_at: Timestamp
+    last_error: str = Field(description="Type of the last error; the log has all of it")
+
+
 class OutboxTopic(Shape):
     """Events of one topic in the outbox: ``published`` can be replayed, ``pending`` wait to be published. Both are bounded."""
 
@@ -139,6 +148,7 @@ class ServiceStatus(Shape):
     database: DatabaseStatus
     bus: BusStatus
     consumers: list[ConsumerStatus]
+    failing_loops: list[LoopStatus] = Field(description="Background loops with failed steps")
     outbox: OutboxStatus | None
     open_dead_letters: dict[str, int] = Field(description="By reason")
     calendar: CalendarStatus | None = Field(

@@ -18,7 +18,7 @@ from xinfu.client import Citizenry, RefusedError
 from xinfu.compose import Endpoints
 from xinfu.convergence import WAITS_FOR
 from xinfu.operators import PATIENCE_SECONDS, Services, everyone
-from xinfu.terminal import DataDir, console, fail, lasting, plain
+from xinfu.terminal import DataDir, clock_time, console, fail, lasting, plain
 from xinfu_local import DEFAULT_DATA_DIR, StackError
 
 _TIMEOUT_SECONDS = 30
@@ -27,6 +27,7 @@ _DATE_SECONDS = 1.0
 """An HTTP Date has whole seconds."""
 _PENDING_SECONDS = 60.0
 _STALLED_SECONDS = 60.0
+_FAILED_STEPS = 3
 _LONGEST_TRANSACTION_SECONDS = 30
 _DIFFERENCE_SECONDS = 3600.0
 _LETTER_SECONDS = 86_400.0
@@ -255,8 +256,15 @@ def _work(status: ServiceStatus) -> Iterator[Check]:
         good = False
         todo = "看总线各项和日志里的 publish failed；恢复后自动发完"
         yield Check(Grade.BAD, what, f"发件箱有事件已等 {lasting(waited)} 未发布", todo)
+    for loop in status.failing_loops:
+        good = False
+        # one that fails and recovers is nothing to act on; one that keeps failing does not do its work
+        grade = Grade.BAD if loop.failed >= _FAILED_STEPS else Grade.NOTICE
+        found = f"后台任务 {loop.name} 最近 15 分钟失败 {loop.failed} 次，最后一次 {loop.last_error}"
+        todo = f"看 {status.service} 日志里 {clock_time(loop.last_failed_at)} 的 background step failed"
+        yield Check(grade, what, found, todo)
     if good:
-        yield Check(Grade.GOOD, what, "消费者有进展，没有死信和停放的键，发件箱已发完")
+        yield Check(Grade.GOOD, what, "消费者和后台任务有进展，没有死信和停放的键，发件箱已发完")
 
 
 def _clocks(status: ServiceStatus, answered_at: datetime) -> Iterator[Check]:

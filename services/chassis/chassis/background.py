@@ -1,12 +1,24 @@
 """Background loops: do a step, wait for a wake-up or the next tick, survive errors, stop when told."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from chassis.logs import get_logger
+from chassis.metrics import BACKGROUND_FAILURES
 
 log = get_logger(__name__)
+_REMEMBERED = 20
+
+
+@dataclass(frozen=True)
+class FailedStep:
+    """When a step failed, and with what (the type alone: a text may quote what is personal)."""
+
+    at: datetime
+    error: str
 
 
 @dataclass
@@ -15,7 +27,8 @@ class Loop:
 
     ``step`` returns whether it found work: if so it runs again at once, otherwise after ``interval_seconds`` or ``wake()``. An
     error is logged and the next try waits longer, up to ``max_backoff_seconds``. A step in progress is finished before the
-    loop stops, for at most ``grace_seconds``.
+    loop stops, for at most ``grace_seconds``. ``failed``: its last failed steps, the newest last; a step in between may have
+    gone well.
     """
 
     name: str
@@ -23,6 +36,7 @@ class Loop:
     interval_seconds: float
     max_backoff_seconds: float = 10.0
     grace_seconds: float = 15.0
+    failed: deque[FailedStep] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _task: "asyncio.Task[None] | None" = None
@@ -66,9 +80,11 @@ class Loop:
             try:
                 busy = await self.step()
                 failures = 0
-            except Exception:
+            except Exception as error:
                 failures += 1
                 busy = False
+                self.failed.append(FailedStep(datetime.now(UTC), type(error).__name__))
+                BACKGROUND_FAILURES.labels(self.name).inc()
                 log.exception("background step failed", loop=self.name, failures=failures)
             if busy:
                 await asyncio.sleep(0)

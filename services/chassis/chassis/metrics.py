@@ -40,6 +40,9 @@ OUTBOX_SECONDS = Histogram("xinfu_outbox_wait_seconds", "Time from commit to ack
 OUTBOX_ERRORS = Counter(
     "xinfu_outbox_errors_total", "Failed publishes; the event stays in the outbox", ["topic"]
 )
+BACKGROUND_FAILURES = Counter(
+    "xinfu_background_failures_total", "Steps of background loops that failed and are tried again", ["loop"]
+)
 REQUESTS_AT_WORK = Gauge("xinfu_http_requests_at_work", "HTTP requests at work, open event streams left out")
 REQUESTS_REFUSED = Counter(
     "xinfu_http_requests_refused_total", "HTTP requests answered 429 because too many were at work"

@@ -54,7 +54,7 @@ async def _desk(request: Request) -> DeadLetterDesk:
 
 async def _overview(request: Request) -> Overview:
     runtime = request.app.state.runtime
-    return Overview(runtime.name, runtime.database, await _replays(request), runtime.consumers)
+    return Overview(runtime.name, runtime.database, await _replays(request), runtime.consumers, runtime.loops)
 
 
 Desk = Annotated[DeadLetterDesk, Depends(_desk)]

@@ -1,12 +1,13 @@
 """A running service at a glance: database, bus, consumers with their lag, outbox, dead letters."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
 from aiokafka.errors import KafkaError
 from pymongo.errors import PyMongoError
 
+from chassis.background import Loop
 from chassis.bus_look import Bus, connected_bus
 from chassis.calendar_watch import look_at
 from chassis.consumer import BatchConsumer
@@ -20,6 +21,7 @@ from contracts.http.operations import (
     BusStatus,
     ConsumerStatus,
     DatabaseStatus,
+    LoopStatus,
     OutboxStatus,
     ServiceStatus,
     TopicLag,
@@ -28,18 +30,25 @@ from contracts.topics import Topic
 from contracts.working_days import WorkCalendar
 
 _LOOK_SECONDS = 5.0
+_LATELY = timedelta(minutes=15)
 
 
 class Overview:
     """Looks at everything one service depends on and has in hand."""
 
     def __init__(
-        self, name: str, database: Database, replays: Replays, consumers: Sequence[BatchConsumer]
+        self,
+        name: str,
+        database: Database,
+        replays: Replays,
+        consumers: Sequence[BatchConsumer],
+        loops: Sequence[Loop],
     ) -> None:
         self._name = name
         self._db = database
         self._replays = replays
         self._consumers = consumers
+        self._loops = loops
 
     async def look(
         self, settings: ChassisSettings, topics: Mapping[str, Topic], calendar: WorkCalendar | None
@@ -76,10 +85,20 @@ class Overview:
             database=database,
             bus=bus,
             consumers=consumers,
+            failing_loops=list(self._failing()),
             outbox=outbox,
             open_dead_letters=letters,
             calendar=calendar and look_at(calendar),
         )
+
+    def _failing(self) -> Iterator[LoopStatus]:
+        since = datetime.now(UTC) - _LATELY
+        for loop in self._loops:
+            if lately := [step for step in loop.failed if step.at >= since]:
+                last = lately[-1]
+                yield LoopStatus(
+                    name=loop.name, failed=len(lately), last_failed_at=last.at, last_error=last.error
+                )
 
     async def _database(self) -> DatabaseStatus:
         try:

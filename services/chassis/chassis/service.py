@@ -61,6 +61,7 @@ class Runtime:
     exits: contextlib.AsyncExitStack
     """What a service opens for itself and has closed at the end, after its loops have stopped."""
     consumers: list[BatchConsumer] = field(default_factory=list)
+    loops: list[Loop] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,7 @@ async def _running(
         consumer_watch = Loop("consumer-watch", watch_consumers, settings.bus_watch_seconds)
         consuming = [loop for c in runtime.consumers for loop in (c.retry_loop, c.offset_loop)]
         loops = [*spec.loops(runtime), dead_letters.loop, consumer_watch, *consuming]
+        runtime.loops += [*loops, bus_watch.loop, relay.loop]
         # stopping goes backwards: first no new work comes in, then work in hand ends, then the outbox is emptied
         stack.push_async_callback(relay.stop)
         for loop in loops:

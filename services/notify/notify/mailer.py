@@ -9,6 +9,7 @@ from typing import Any
 import aiosmtplib
 from aiohttp import ClientError
 from opentelemetry.trace import SpanKind, Status, StatusCode
+from pydantic import ValidationError
 
 from chassis.background import Loop
 from chassis.cases import CaseDirectory
@@ -179,7 +180,7 @@ class Mailer:
                 continue
             mark = self._mark(mail, deliveries, unit.now)
             marks.append(mark)
-            event = _result(mark, unit.now)
+            event = _told(mark, unit.now)
             if event is not None:
                 trace = deliveries.traces.get(mail.id, mail.trace)
                 unit.emit(event, cause=f"email:{mail.id}", trace=trace)
@@ -204,6 +205,15 @@ class Mailer:
         state = state_after(failure, mail.attempts, self._retry.max_attempts)
         again = now + self._retry.delay(mail.attempts) if state is MailState.PENDING else None
         return Mark(mail, state, mail.attempts, next_attempt_at=again, last_error=failure.reason)
+
+
+def _told(mark: Mark, now: datetime) -> Event | None:
+    try:
+        return _result(mark, now)
+    except ValidationError:
+        # unmarked, the whole batch would leave again and again: a fault in what is told of one mail costs its event alone
+        log.exception("what became of a mail cannot be told", mail=mark.mail.id, state=mark.state.value)
+        return None
 
 
 def _result(mark: Mark, now: datetime) -> Event | None:
