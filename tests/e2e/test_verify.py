@@ -25,6 +25,7 @@ from contracts.events import (
     RepairGranted,
     RepairRefused,
 )
+from contracts.http.operations import ServiceStatus
 from contracts.topics import APPLICATIONS
 from support import eventually
 from xinfu.client import Client
@@ -464,6 +465,77 @@ async def test_what_the_bus_loses_is_published_again(case: Case) -> None:
     lines = [json.loads(line) for line in (stack.data_dir / "parity.log").read_text().splitlines()]
     assert all(line["event"].startswith("parity") for line in lines)
     print("published again:", sum(line.get("repaired", 0) for line in lines), "in", len(lines), "runs")
+
+
+async def test_a_damaged_row_holds_up_no_other_whose_day_has_come(case: Case) -> None:
+    """In each loop that looks for days: a row that cannot be dealt with, due before a good one of the same batch."""
+    world = case.world
+    filed = (await world.submit(await world.company())).ok()
+    (good,) = [item["item_id"] for item in filed["items"]]
+    await world.review(good)
+    waiting = case.waiting["items"][0]["item_id"]
+    followed = case.documents("intake", "follow_ups").find_one({"item_id": case.item_id})
+    assert followed is not None
+    day, before = "2026-01-06", "2026-01-05"
+    due: dict[tuple[str, str], tuple[str, Document, Document]] = {
+        # service, collection: the good row, what makes it due, what breaks a copy of it
+        ("routing", "referrals"): (waiting, {"deadline_on": day}, {"referred": {}}),
+        ("dept-adapter", "reviews"): (
+            good,
+            {"deadline_on": day, "accept_due_on": day},
+            {"state": "damaged", "verification": None},
+        ),
+        ("intake", "follow_ups"): (followed["_id"], {"due_on": day}, {"days": "damaged"}),
+        ("intake", "records"): (case.record_id, {"period.ends_on": day}, {"status": "damaged"}),
+    }
+
+    def dealt_with() -> set[tuple[str, str]]:
+        rows = {
+            place: case.documents(*place).find_one({"_id": id_}) or {} for place, (id_, _, _) in due.items()
+        }
+        done = {
+            ("routing", "referrals"): rows["routing", "referrals"]["deadline_on"] is None,
+            ("dept-adapter", "reviews"): rows["dept-adapter", "reviews"]["deadline_on"] is None,
+            ("intake", "follow_ups"): rows["intake", "follow_ups"]["told_at"] is not None,
+            # it was repaired, and its day found anew
+            ("intake", "records"): rows["intake", "records"].get("period", {}).get("ends_on") != day,
+        }
+        return {place for place, is_done in done.items() if is_done}
+
+    damaged: list[tuple[tuple[str, str], Document]] = []
+    try:
+        for place, (id_, changes, damage) in due.items():
+            documents = case.documents(*place)
+            row = documents.find_one({"_id": id_})
+            assert row is not None
+            copied = {**row, **damage, "_id": f"damaged-{id_}"}
+            documents.insert_one(copied)
+            damaged.append((place, copied))
+            name = next(iter(changes))
+            documents.update_one({"_id": copied["_id"]}, {"$set": {name: before}})
+            documents.update_one({"_id": id_}, {"$set": changes})
+
+        async def all_dealt_with() -> bool:
+            return dealt_with() == set(due)
+
+        await eventually(all_dealt_with, 40)
+        for place, copied in damaged:
+            left = case.documents(*place).find_one({"_id": copied["_id"]})
+            assert left is not None, place
+        failing = {
+            (service, loop.name)
+            for service in ("routing", "dept-adapter", "intake")
+            for loop in (await (await case.services()).ask(ServiceStatus, service, "status")).failing_loops
+        }
+        assert failing == {
+            ("routing", "deadlines"),
+            ("dept-adapter", "deadlines"),
+            ("intake", "follow-ups"),
+            ("intake", "publication periods"),
+        }
+    finally:
+        for place, copied in damaged:
+            case.documents(*place).delete_one({"_id": copied["_id"]})
 
 
 async def test_a_service_that_is_down_hides_nothing_of_the_others(case: Case) -> None:

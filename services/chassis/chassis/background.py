@@ -50,6 +50,11 @@ class Loop:
         """To be called by a step: the pause after it is that long at most, and not negative."""
         self._next_pause = max(seconds, 0.0)
 
+    def step_failed(self, error: Exception) -> None:
+        """Count a step, or a part of one, that failed."""
+        self.failed.append(FailedStep(datetime.now(UTC), type(error).__name__))
+        BACKGROUND_FAILURES.labels(self.name).inc()
+
     @property
     def stopping(self) -> bool:
         """Whether the loop was told to stop; a long step should end early."""
@@ -83,8 +88,7 @@ class Loop:
             except Exception as error:
                 failures += 1
                 busy = False
-                self.failed.append(FailedStep(datetime.now(UTC), type(error).__name__))
-                BACKGROUND_FAILURES.labels(self.name).inc()
+                self.step_failed(error)
                 log.exception("background step failed", loop=self.name, failures=failures)
             if busy:
                 await asyncio.sleep(0)

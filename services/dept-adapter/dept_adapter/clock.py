@@ -1,11 +1,12 @@
 """Notices days: deadlines that have passed, provisional ones that can be counted for good, and reminders that are due; each once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime
 
 from chassis.background import Loop
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
+from chassis.rows import Rows
 from chassis.unit_of_work import UnitOfWork
 from contracts.clock import CHINA_STANDARD_TIME, china_date
 from contracts.events import Event
@@ -32,12 +33,12 @@ class Clock:
         poll_seconds: float,
         calendar: WorkCalendar,
     ) -> None:
-        self._outbox = outbox
         self._reviews = reviews
         self._objections = objections
         self._codes = department_codes
         self._calendar = calendar
         self.loop = Loop("deadlines", self.step, poll_seconds)
+        self._rows = Rows(self.loop, outbox)
 
     async def step(self) -> bool:
         """One batch of each, in a transaction each; returns whether there may be more."""
@@ -46,7 +47,8 @@ class Clock:
         return await self._objections_step() or noticed or confirmed
 
     async def _confirm(self) -> bool:
-        ids = await self._reviews.owed.provisional(self._codes, self._calendar.missing, _BATCH)
+        missing = self._calendar.missing
+        ids = await self._due(lambda limit: self._reviews.owed.provisional(self._codes, missing, limit))
 
         def confirmed(review: Review, now: datetime) -> tuple[Transition, str]:
             cause = f"calendar:{review.item_id}:{review.missing_year}:{review.due_on}"
@@ -57,7 +59,8 @@ class Clock:
         return len(ids) == _BATCH
 
     async def _notice(self) -> bool:
-        ids = await self._reviews.owed.overdue(self._codes, china_date(datetime.now(UTC)), _BATCH)
+        today = china_date(datetime.now(UTC))
+        ids = await self._due(lambda limit: self._reviews.owed.overdue(self._codes, today, limit))
 
         def noticed(review: Review, now: datetime) -> tuple[Transition, str]:
             step = "decide" if review.accepted_at else "accept"
@@ -67,10 +70,13 @@ class Clock:
             log.info("deadlines have passed", reviews=await self._change(ids, noticed))
         return len(ids) == _BATCH
 
+    async def _due(self, find: Callable[[int], Awaitable[list[str]]]) -> list[str]:
+        return self._rows.due(await find(self._rows.wanted(_BATCH)), _BATCH)
+
     async def _change(
         self, ids: Sequence[str], step: Callable[[Review, datetime], tuple[Transition, str]]
     ) -> int:
-        async def work(unit: UnitOfWork) -> int:
+        async def work(unit: UnitOfWork, ids: Sequence[str]) -> int:
             changes: list[Change] = []
             for stored in (await self._reviews.load(ids, unit.session)).values():
                 transition, cause = step(stored.review, unit.now)
@@ -82,18 +88,18 @@ class Clock:
             await self._reviews.save(changes, unit.now, unit.session)
             return len(changes)
 
-        changed: int = await self._outbox.run(work)
-        return changed
+        return sum(await self._rows.run(ids, work))
 
     async def _objections_step(self) -> bool:
-        provisional = await self._objections.owed.provisional(self._codes, self._calendar.missing, _BATCH)
+        owed, missing, today = self._objections.owed, self._calendar.missing, china_date(datetime.now(UTC))
+        provisional = await self._due(lambda limit: owed.provisional(self._codes, missing, limit))
 
         def confirmed(objection: Objection, now: datetime) -> tuple[Objection, tuple[Event, ...], str]:
             cause = f"calendar:{objection.objection_id}:{objection.missing_year}:{objection.due_on}"
             return *confirm_objection(objection, self._calendar, now), cause
 
         await self._change_objections(provisional, confirmed, "calendar")
-        late = await self._objections.owed.overdue(self._codes, china_date(datetime.now(UTC)), _BATCH)
+        late = await self._due(lambda limit: owed.overdue(self._codes, today, limit))
 
         def noticed(objection: Objection, now: datetime) -> tuple[Objection, tuple[Event, ...], str]:
             return *notice_objection_day(
@@ -109,10 +115,7 @@ class Clock:
         step: Callable[[Objection, datetime], tuple[Objection, tuple[Event, ...], str]],
         by: str,
     ) -> None:
-        if not ids:
-            return
-
-        async def work(unit: UnitOfWork) -> None:
+        async def work(unit: UnitOfWork, ids: Sequence[str]) -> None:
             changed: list[tuple[StoredObjection, Objection]] = []
             for stored in (await self._objections.load(ids, unit.session)).values():
                 objection, events, cause = step(stored.objection, unit.now)
@@ -122,7 +125,7 @@ class Clock:
                     changed.append((stored, objection))
             await self._objections.save(changed, by, unit.now, unit.session)
 
-        await self._outbox.run(work)
+        await self._rows.run(ids, work)
 
 
 class Reminding:
@@ -144,13 +147,13 @@ class Reminding:
         calendar: WorkCalendar,
     ) -> None:
         self._calendar = calendar
-        self._outbox = outbox
         self._reviews = reviews
         self._objections = objections
         self._codes = department_codes
         self._schedule = schedule
         self._hour = hour
         self.loop = Loop("reminders", self.step, poll_seconds)
+        self._rows = Rows(self.loop, outbox)
 
     async def step(self) -> bool:
         """Remind of one batch of each, in a transaction each; returns whether there may be more."""
@@ -161,9 +164,10 @@ class Reminding:
         return await self._remind(self._objections, now.date()) or more
 
     async def _remind(self, book: Reviews | Objections, today: date) -> bool:
-        ids = await book.owed.reminders_due(self._codes, today, _BATCH)
+        found = await book.owed.reminders_due(self._codes, today, self._rows.wanted(_BATCH))
+        ids = self._rows.due(found, _BATCH)
 
-        async def work(unit: UnitOfWork) -> int:
+        async def work(unit: UnitOfWork, ids: Sequence[str]) -> int:
             changes: dict[str, tuple[Owing, tuple[Reminder, ...]]] = {}
             told = 0
             for id_, stored in (await book.load(ids, unit.session)).items():
@@ -180,5 +184,9 @@ class Reminding:
             return told
 
         if ids:
-            log.info("reminders are told", of=type(book).__name__.lower(), told=await self._outbox.run(work))
+            log.info(
+                "reminders are told",
+                of=type(book).__name__.lower(),
+                told=sum(await self._rows.run(ids, work)),
+            )
         return len(ids) == _BATCH

@@ -22,6 +22,7 @@ from chassis.letter import Letter, Verification
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
 from chassis.parking import RetryPolicy
+from chassis.rows import Rows
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Catalogue
 from contracts.events import Event, LetterIssued, ObjectionLetterIssued
@@ -109,7 +110,6 @@ class LetterIssuer:
         self._letters = database.collection("letters")
         self._documents = database.collection("reviews")
         self._objections = database.collection("objections")
-        self._outbox = outbox
         self._reviews = reviews
         self._cases = cases
         self._catalogue: Catalogue = settings.catalogue
@@ -118,6 +118,7 @@ class LetterIssuer:
         self._batch = settings.letter_batch
         self._policy = RetryPolicy(1.0, settings.letter_backoff_max_seconds, max_attempts=0)
         self.loop = Loop("letters", self.step, settings.letter_poll_seconds)
+        self._rows = Rows(self.loop, outbox)
 
     async def step(self) -> bool:
         """Issue one batch; returns whether more may be due."""
@@ -137,8 +138,8 @@ class LetterIssuer:
             if (subject := subjects.get(_about(due)["subject_id"])) is not None
         }
 
-        async def work(unit: UnitOfWork) -> None:
-            mine = {"_id": {"$in": [due["_id"] for due in claimed]}, "lease": token}
+        async def work(unit: UnitOfWork, ids: Sequence[str]) -> None:
+            mine = {"_id": {"$in": list(ids)}, "lease": token}
             held = {row["_id"] async for row in self._letters.find(mine, {"_id": 1}, session=unit.session)}
             ready = [each for id_, each in drafts.items() if each is not None and id_ in held]
             numbers = await self._numbers(unit.session, ready)
@@ -174,7 +175,7 @@ class LetterIssuer:
                 if lines:
                     await documents.bulk_write(lines, session=unit.session)
 
-        await self._outbox.run(work)
+        await self._rows.run([due["_id"] for due in claimed], work)
         return bool(subjects) and len(claimed) == self._batch
 
     async def _claim(self, token: str) -> Sequence[Document]:

@@ -18,6 +18,7 @@ from chassis.db import Database, Document, Session
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
 from chassis.parking import RetryPolicy
+from chassis.rows import Rows
 from chassis.telemetry import links, span_context, tracer
 from chassis.unit_of_work import UnitOfWork
 from chassis.webhooks import sign
@@ -60,7 +61,6 @@ class Verifier:
     ) -> None:
         self._settings = settings
         self._documents = database.collection("reviews")
-        self._outbox = outbox
         self._reviews = reviews
         self._cases = cases
         self._http = http
@@ -72,6 +72,7 @@ class Verifier:
             settings.verify_backoff_base_seconds, settings.verify_backoff_max_seconds, max_attempts=0
         )
         self.loop = Loop("verify", self.step, settings.verify_poll_seconds)
+        self._rows = Rows(self.loop, outbox)
 
     async def step(self) -> bool:
         """Verify one batch; returns whether more may be due."""
@@ -186,22 +187,13 @@ class Verifier:
     async def _settle(self, token: str, results: Sequence[_Asked], *, attempted: bool) -> None:
         """Keep what was found, and grant what needs nobody, in one transaction."""
 
-        async def work(unit: UnitOfWork) -> None:
-            now = {
-                stored.review.item_id: stored
-                for stored in await self._reviews.where(
-                    {
-                        "_id": {"$in": [each.stored.review.item_id for each in results]},
-                        "verification.lease": token,
-                    },
-                    unit.session,
-                )
-            }
+        asked = {each.stored.review.item_id: each for each in results}
+
+        async def work(unit: UnitOfWork, ids: Sequence[str]) -> None:
+            held = {"_id": {"$in": list(ids)}, "verification.lease": token}
             writes: list[UpdateOne] = []
-            for each in results:
-                stored = now.get(each.stored.review.item_id)
-                if stored is None:
-                    continue
+            for stored in await self._reviews.where(held, unit.session):
+                each = asked[stored.review.item_id]
                 over = stored.review.state in ENDED
                 waits = not over and any(finding.is_open for finding in each.findings)
                 changed: Document = {"verification.findings": [asdict(f) for f in each.findings]}
@@ -220,7 +212,7 @@ class Verifier:
             if writes:
                 await self._documents.bulk_write(writes, session=unit.session, ordered=False)
 
-        await self._outbox.run(work)
+        await self._rows.run(list(asked), work)
 
     async def _let_through(
         self, unit: UnitOfWork, stored: StoredReview, findings: Sequence[Finding]

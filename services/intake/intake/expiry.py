@@ -4,6 +4,7 @@
 part of the record: whatever writes a record whole drops it, and it is found again.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
 from pymongo import ASCENDING, UpdateOne
@@ -12,6 +13,7 @@ from chassis.background import Loop
 from chassis.db import Database, Document
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
+from chassis.rows import Rows
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Catalogue
 from contracts.clock import china_date
@@ -40,10 +42,10 @@ class Expiry:
     ) -> None:
         self._records = database.collection("records")
         self._store = store
-        self._outbox = outbox
         self._catalogue = catalogue
         self._transition = transition
         self.loop = Loop("publication periods", self.step, poll_seconds)
+        self._rows = Rows(self.loop, outbox)
 
     async def step(self) -> bool:
         """One batch of each; returns whether there may be more."""
@@ -54,28 +56,34 @@ class Expiry:
     async def _find(self, today: date) -> bool:
         """Days of records that are new, have changed, or were last looked at by other rules. No transaction: repeating it is harmless."""
         rules = f"{self._catalogue.rules_on(today)}:{self._transition}"
-        cursor = self._records.find({"period.rules": {"$ne": rules}}).limit(_BATCH)
-        documents = await cursor.to_list(_BATCH)
+        wanted = self._rows.wanted(_BATCH)
+        documents = await self._records.find({"period.rules": {"$ne": rules}}).limit(wanted).to_list(wanted)
+        due = set(self._rows.due((document["_id"] for document in documents), _BATCH))
         writes = []
         for document in documents:
-            record = _record(document)
-            end = publication_end(record, self._catalogue, today, self._transition)
+            if document["_id"] not in due:
+                continue
+            try:
+                record = _record(document)
+                end = publication_end(record, self._catalogue, today, self._transition)
+            except Exception as error:  # whatever is wrong with it, the others have their days
+                self._rows.leave(document["_id"], error)
+                continue
             period = {"ends_on": end.on.isoformat() if end else None, "rules": rules}
             # one that is written meanwhile is found again
             same = {"_id": record.record_id, "published_at": document["published_at"]}
             writes.append(UpdateOne(same, {"$set": {"period": period}}))
         if writes:
             await self._records.bulk_write(writes, ordered=False)
-        return len(documents) == _BATCH
+        return len(due) == _BATCH
 
     async def _notice(self, today: date) -> bool:
         query = {"period.ends_on": {"$type": "string", "$lte": today.isoformat()}}
-        cursor = self._records.find(query, {"_id": 1}).sort("period.ends_on", ASCENDING).limit(_BATCH)
-        ids = [document["_id"] for document in await cursor.to_list(_BATCH)]
-        if not ids:
-            return False
+        wanted = self._rows.wanted(_BATCH)
+        cursor = self._records.find(query, {"_id": 1}).sort("period.ends_on", ASCENDING).limit(wanted)
+        ids = self._rows.due([document["_id"] for document in await cursor.to_list(wanted)], _BATCH)
 
-        async def work(unit: UnitOfWork) -> int:
+        async def work(unit: UnitOfWork, ids: Sequence[str]) -> int:
             records = await self._store.records(ids, unit.session)
             ended: dict[str, Record] = {}
             events: list[PublicationExpired] = []
@@ -110,8 +118,8 @@ class Expiry:
             await progress.save()
             return len(events)
 
-        noticed: int = await self._outbox.run(work)
-        log.info("publication periods have passed", records=noticed)
+        if noticed := sum(await self._rows.run(ids, work)):
+            log.info("publication periods have passed", records=noticed)
         return len(ids) == _BATCH
 
 

@@ -11,6 +11,7 @@ from chassis.db import CollectionSpec, Database, Document, Session
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
 from chassis.problems import Problem
+from chassis.rows import Rows
 from chassis.unit_of_work import UnitOfWork
 from contracts.clock import china_date
 from contracts.errors import ProblemCode
@@ -56,6 +57,7 @@ class FollowUps:
         self._outbox = outbox
         self._days = days
         self.loop = Loop("follow-ups", self.step, poll_seconds)
+        self._rows = Rows(self.loop, outbox)
 
     async def schedule(self, repaired: Mapping[str, str], items: Iterable[Item], session: Session) -> None:
         """Plan the follow-ups of items that have just been repaired; ``repaired``: item id -> subject id."""
@@ -89,13 +91,12 @@ class FollowUps:
     async def step(self) -> bool:
         """Tell one batch of those that are due, in one transaction; returns whether there may be more."""
         due = {"told_at": None, "due_on": {"$lte": china_date(datetime.now(UTC)).isoformat()}}
-        cursor = self._follow_ups.find(due, {"_id": 1}).sort("due_on", ASCENDING).limit(_BATCH)
-        ids = [row["_id"] for row in await cursor.to_list(_BATCH)]
-        if not ids:
-            return False
+        wanted = self._rows.wanted(_BATCH)
+        cursor = self._follow_ups.find(due, {"_id": 1}).sort("due_on", ASCENDING).limit(wanted)
+        ids = self._rows.due([row["_id"] for row in await cursor.to_list(wanted)], _BATCH)
 
-        async def work(unit: UnitOfWork) -> None:
-            query = {"_id": {"$in": ids}, "told_at": None}
+        async def work(unit: UnitOfWork, ids: Sequence[str]) -> None:
+            query = {"_id": {"$in": list(ids)}, "told_at": None}
             rows = await self._follow_ups.find(query, session=unit.session).to_list(_BATCH)
             progress = await Progress.load(self._store, unit, {row["item_id"] for row in rows})
             for row in rows:
@@ -112,7 +113,7 @@ class FollowUps:
             if writes:
                 await self._follow_ups.bulk_write(writes, session=unit.session, ordered=False)
 
-        await self._outbox.run(work)
+        await self._rows.run(ids, work)
         return len(ids) == _BATCH
 
     async def of_subject(self, subject_id: str) -> list[FollowUp]:

@@ -1,9 +1,11 @@
 """Puts what offices have to be told into mails: one for each office and level, with all that waits there."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from chassis.background import Loop
 from chassis.outbox import Outbox
+from chassis.rows import Rows
 from chassis.unit_of_work import UnitOfWork
 from contracts.events import ReminderLevel
 from notify.offices import MAX_ITEMS, Offices, mail_fact
@@ -25,23 +27,25 @@ class Digests:
         wait_seconds: float,
         poll_seconds: float,
     ) -> None:
-        self._outbox = outbox
         self._offices = offices
         self._notices = notices
         self._emails = emails
         self._texts = texts
         self._wait = timedelta(seconds=wait_seconds)
         self.loop = Loop("digests", self.step, poll_seconds)
+        self._rows = Rows(self.loop, outbox)
 
     async def step(self) -> bool:
         """Write a mail for everybody of whom something has waited long enough; returns whether one was full."""
+        waiting = await self._notices.waiting(datetime.now(UTC) - self._wait)
+        boxes = {f"{office_id}~{level}": (office_id, level) for office_id, level in waiting}
         full = False
-        for office_id, level in await self._notices.waiting(datetime.now(UTC) - self._wait):
-            full |= await self._write(office_id, level)
+        for box in self._rows.due(boxes, len(boxes)):
+            full |= await self._write(box, *boxes[box])
         return full
 
-    async def _write(self, office_id: str, level: ReminderLevel) -> bool:
-        async def work(unit: UnitOfWork) -> bool:
+    async def _write(self, box: str, office_id: str, level: ReminderLevel) -> bool:
+        async def work(unit: UnitOfWork, _box: Sequence[str]) -> bool:
             # marking them in the transaction lets only one of several replicas write this mail
             notices = await self._notices.of(office_id, level, MAX_ITEMS, unit.session)
             if not notices:
@@ -53,5 +57,4 @@ class Digests:
             await self._notices.mark(notices, email_id, unit.session)
             return len(notices) == MAX_ITEMS
 
-        full: bool = await self._outbox.run(work)
-        return full
+        return any(await self._rows.run([box], work))

@@ -1,10 +1,12 @@
 """Notices referrals whose last day has passed: each once, even if nobody was running when it did."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from chassis.background import Loop
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
+from chassis.rows import Rows
 from chassis.unit_of_work import UnitOfWork
 from contracts.clock import china_date
 from routing.domain import overdue
@@ -18,23 +20,22 @@ class Clock:
     """Looks through the human queue. The deadline is a field of its referral: nothing is kept in memory."""
 
     def __init__(self, outbox: Outbox, referrals: Referrals, poll_seconds: float) -> None:
-        self._outbox = outbox
         self._referrals = referrals
         self.loop = Loop("deadlines", self.step, poll_seconds)
+        self._rows = Rows(self.loop, outbox)
 
     async def step(self) -> bool:
         """Tell of one batch, in one transaction; returns whether there may be more."""
         today = china_date(datetime.now(UTC))
-        if not await self._referrals.overdue(today, 1):
-            return False
+        ids = self._rows.due(await self._referrals.overdue(today, self._rows.wanted(_BATCH)), _BATCH)
 
-        async def work(unit: UnitOfWork) -> int:
-            found = await self._referrals.overdue(today, _BATCH, unit.session)
+        async def work(unit: UnitOfWork, ids: Sequence[str]) -> int:
+            found = await self._referrals.referred(ids, today, unit.session)
             for waiting, referred in found.items():
                 unit.emit(overdue(referred, unit.now), cause=f"deadline:{waiting}")
             await self._referrals.mark_overdue(list(found), unit.now, unit.session)
             return len(found)
 
-        told: int = await self._outbox.run(work)
-        log.info("referrals are overdue", referrals=told)
-        return told == _BATCH
+        if told := sum(await self._rows.run(ids, work)):
+            log.info("referrals are overdue", referrals=told)
+        return len(ids) == _BATCH

@@ -1,8 +1,11 @@
 """Counts the provisional due days of the human queue again, once the year they reach into is known: each is told once."""
 
+from collections.abc import Sequence
+
 from chassis.background import Loop
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
+from chassis.rows import Rows
 from chassis.unit_of_work import UnitOfWork
 from contracts.events import ItemReferred, ReferralDueConfirmed
 from contracts.working_days import Count, WorkCalendar
@@ -19,18 +22,17 @@ class Confirming:
     """Looks for referrals by the year that was missing: nothing is found while it still is."""
 
     def __init__(self, outbox: Outbox, referrals: Referrals, calendar: WorkCalendar) -> None:
-        self._outbox = outbox
         self._referrals = referrals
         self._calendar = calendar
         self.loop = Loop("provisional referrals", self.step, _SECONDS)
+        self._rows = Rows(self.loop, outbox)
 
     async def step(self) -> bool:
         """Count one batch again, in one transaction; returns whether there may be more."""
-        ids = await self._referrals.provisional(self._calendar.missing, _BATCH)
-        if not ids:
-            return False
+        found = await self._referrals.provisional(self._calendar.missing, self._rows.wanted(_BATCH))
+        ids = self._rows.due(found, _BATCH)
 
-        async def work(unit: UnitOfWork) -> int:
+        async def work(unit: UnitOfWork, ids: Sequence[str]) -> int:
             confirmed: dict[str, tuple[ReferralDueConfirmed, Count]] = {}
             for document in await self._referrals.open(ids, unit.session):
                 count = count_of(document["count"])
@@ -47,5 +49,5 @@ class Confirming:
                 log.info("due days are certain now", referrals=len(confirmed))
             return len(confirmed)
 
-        await self._outbox.run(work)
+        await self._rows.run(ids, work)
         return len(ids) == _BATCH

@@ -148,18 +148,22 @@ class Referrals:
             session=session,
         )
 
-    async def overdue(
-        self, today: date, limit: int, session: Session | None = None
+    async def overdue(self, today: date, limit: int) -> list[str]:
+        """Ids of open referrals whose day has passed without being noticed, the oldest first."""
+        cursor = self._referrals.find(_overdue(today), {"_id": 1}).sort("deadline_on", ASCENDING).limit(limit)
+        return [row["_id"] for row in await cursor.to_list(limit)]
+
+    async def referred(
+        self, ids: Sequence[str], today: date, session: Session
     ) -> dict[str, ItemReferred | ObjectionReferred]:
-        """Open referrals whose day has passed without being noticed, by id, the oldest first."""
-        query = {"deadline_on": {"$type": "string", "$lt": today.isoformat()}}
-        cursor = self._referrals.find(query, {"referred": 1, "filed": 1}, session=session)
-        rows = await cursor.sort("deadline_on", ASCENDING).limit(limit).to_list(limit)
+        """Those of them that are overdue still, by id."""
+        query = {"_id": {"$in": list(ids)}, **_overdue(today)}
+        rows = self._referrals.find(query, {"referred": 1, "filed": 1}, session=session)
         return {
             row["_id"]: (ObjectionReferred if "filed" in row else ItemReferred).model_validate(
                 row["referred"]
             )
-            for row in rows
+            async for row in rows
         }
 
     async def mark_overdue(self, item_ids: Sequence[str], at: datetime, session: Session) -> None:
@@ -181,6 +185,10 @@ def objection_of(document: Document) -> ObjectionFiled | None:
     """The objection a referral is about; None: it is about an item."""
     filed = document.get("filed")
     return ObjectionFiled.model_validate(filed) if filed else None
+
+
+def _overdue(today: date) -> Document:
+    return {"deadline_on": {"$type": "string", "$lt": today.isoformat()}}
 
 
 def count_document(count: Count) -> Document:

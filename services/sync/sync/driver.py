@@ -17,6 +17,7 @@ from chassis.breaker import Breaker, BreakerState
 from chassis.cases import CaseDirectory
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
+from chassis.rows import Rows
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Target as CatalogueTarget
 from contracts.http.intake import Subject
@@ -82,7 +83,6 @@ class Driver:
         self._policy = policies[target.id]
         self._settlement = settlement
         self._store = store
-        self._outbox = outbox
         self._directory = directory
         self._batch_size = min(target.batch_size, PROTOCOL_BATCH)
         self._limits = Limits(target.rate_per_second, target.burst, target.concurrency, self._batch_size)
@@ -91,6 +91,7 @@ class Driver:
         self._poll = timedelta(milliseconds=settings.poll_ms)
         self._linger = timedelta(milliseconds=settings.linger_ms)
         self.loop = Loop(f"target {target.id}", self.step, interval_seconds=self._poll.total_seconds())
+        self._rows = Rows(self.loop, outbox)
 
     async def step(self) -> bool:
         """Take what is due, as much as the target may be asked by all replicas together; whether there was any."""
@@ -285,12 +286,15 @@ class Driver:
         answers: Answers,
         spans: Mapping[str, Span],
     ) -> int:
-        """One transaction: states, events, evidence; then which records are complete now. Returns how many drifted."""
+        """One transaction: states, events, evidence; then which records are complete now. Returns how many drifted.
+
+        A delivery of which that fails is asked for again when its lease is over, and no other with it.
+        """
         by_id = {delivery_id(self.target.id, record.record_id): record for record in records}
 
-        async def work(unit: UnitOfWork) -> list[Change]:
+        async def work(unit: UnitOfWork, ids: Sequence[str]) -> list[Change]:
             changes = []
-            for delivery in await self._store.held(lease, by_id, unit.session):
+            for delivery in await self._store.held(lease, ids, unit.session):
                 record, answer = by_id[delivery.id], answers[delivery.id]
                 after, events = self._after(action, delivery, record, answer, unit.now)
                 reading = (
@@ -306,7 +310,7 @@ class Driver:
             await self._settlement.settle(unit, changes, save)
             return changes
 
-        changes = await self._outbox.run(work)
+        changes = [change for done in await self._rows.run(list(by_id), work) for change in done]
         await self._settlement.complete(changes)
         return sum(change.after.drifts > change.before.drifts for change in changes)
 

@@ -17,6 +17,7 @@ from chassis.letter import Letter, LetterPress
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
 from chassis.problems import Problem
+from chassis.rows import Rows
 from chassis.typesetting import TypesetterBusyError
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Catalogue, LetterOffice, Target
@@ -91,11 +92,11 @@ class LetterDesk:
         self._drivers = {driver.target.id: driver for driver in drivers}
         self._settlement = settlement
         self._sending = sending
-        self._notices = Notices(letters, store, outbox, policies, policy)
         self._policy = policy
         self._automatic = automatic
         self._press = LetterPress()
         self.loop = Loop("vendor letters", self.step, poll_seconds)
+        self._notices = Notices(letters, store, Rows(self.loop, outbox), policies, policy)
 
     # --- finding
 

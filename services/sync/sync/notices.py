@@ -5,8 +5,9 @@ Such a delivery is due when it has to be written about: at once after a decision
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
-from chassis.outbox import Outbox
+from chassis.rows import Rows
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Target
 from contracts.clock import china_date
@@ -38,21 +39,26 @@ class Notices:
         self,
         letters: LetterStore,
         store: Store,
-        outbox: Outbox,
+        rows: Rows,
         policies: Mapping[str, Policy],
         policy: LetterPolicy,
     ) -> None:
         self._letters = letters
         self._store = store
-        self._outbox = outbox
+        self._rows = rows
         self._policies = policies
         self._policy = policy
 
     async def draft(self, target: Target) -> tuple[int, list[VendorLetter]]:
         """Deal with one page of what is due; how many deliveries it held, and the letters drafted."""
 
-        async def work(unit: UnitOfWork) -> tuple[int, list[VendorLetter]]:
-            due = await self._store.due_rows(target.id, PAGE, unit.now, unit.session)
+        async def work(unit: UnitOfWork, ids: Sequence[str]) -> list[VendorLetter]:
+            # whoever writes them first in a transaction has them
+            due = [
+                row
+                for row in await self._store.by_id(ids, unit.session)
+                if row.next_action_at is not None and row.next_action_at <= unit.now
+            ]
             records = await self._store.records((row.record_id for row in due), unit.session)
             rows = [(self._current(row, records, unit), records[row.record_id]) for row in due]
             findings = [finding_id(row, record) for row, record in rows if row.differs_since]
@@ -76,9 +82,11 @@ class Notices:
                 await self._letters.save_many(drafted, unit.session)
                 facts = [letter_fact(letter, "drafted") for letter in drafted]
                 await self._store.history.append(facts, unit.now, unit.session)
-            return len(due), drafted
+            return drafted
 
-        return await self._outbox.run(work)
+        found = await self._store.due_ids(target.id, self._rows.wanted(PAGE), datetime.now(UTC))
+        ids = self._rows.due(found, PAGE)
+        return len(ids), [letter for done in await self._rows.run(ids, work) for letter in done]
 
     def _current(self, row: Delivery, records: Mapping[str, Record], unit: UnitOfWork) -> Delivery:
         record = records[row.record_id]

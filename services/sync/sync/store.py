@@ -371,11 +371,11 @@ class Store:
         cursor = self._deliveries.find(query, {"_id": 1}).sort("due_on", ASCENDING).limit(limit)
         return [doc["_id"] async for doc in cursor]
 
-    async def due_rows(self, target_id: str, limit: int, now: datetime, session: Session) -> list[Delivery]:
-        """Due deliveries of a target without a driver, the longest due first: whoever writes them first in a transaction has them."""
+    async def due_ids(self, target_id: str, limit: int, now: datetime) -> list[str]:
+        """Ids of due deliveries of a target without a driver, the longest due first."""
         due = {"target_id": target_id, "next_action_at": {"$lte": now}}
-        cursor = self._deliveries.find(due, session=session).sort("next_action_at", ASCENDING).limit(limit)
-        return [_DELIVERY.validate_python(doc) async for doc in cursor]
+        cursor = self._deliveries.find(due, {"_id": 1}).sort("next_action_at", ASCENDING).limit(limit)
+        return [doc["_id"] async for doc in cursor]
 
     async def by_id(self, ids: Iterable[str], session: Session | None) -> list[Delivery]:
         """Deliveries as they are now."""

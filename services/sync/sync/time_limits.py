@@ -1,11 +1,12 @@
 """Notices targets that have not shown a decision within their time limit (catalogue): each delivery and day once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from chassis.background import Loop
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
+from chassis.rows import Rows
 from chassis.unit_of_work import UnitOfWork
 from contracts.clock import china_date
 from sync.domain import Delivery, is_overdue, notice_day
@@ -25,9 +26,9 @@ class TimeLimits:
         self, store: Store, outbox: Outbox, policies: Mapping[str, Policy], poll_seconds: float
     ) -> None:
         self._store = store
-        self._outbox = outbox
         self._policies = policies
         self.loop = Loop("time limits", self.step, poll_seconds)
+        self._rows = Rows(self.loop, outbox)
 
     async def overdue(self, target_id: str) -> int:
         """How many records a target shows wrongly beyond its time limit, counted up to 1000."""
@@ -39,14 +40,16 @@ class TimeLimits:
         """One batch for each target; returns whether there may be more."""
         more = False
         for target_id, policy in self._policies.items():
-            ids = await self._store.untold(target_id, china_date(datetime.now(UTC)), _BATCH)
-            told = await self._tell(ids, policy) if ids else 0
+            today = china_date(datetime.now(UTC))
+            found = await self._store.untold(target_id, today, self._rows.wanted(_BATCH))
+            ids = self._rows.due(found, _BATCH)
+            told = await self._tell(ids, policy)
             OVERDUE.labels(target_id).set(await self.overdue(target_id))
             more = more or told == _BATCH
         return more
 
     async def _tell(self, ids: list[str], policy: Policy) -> int:
-        async def work(unit: UnitOfWork) -> int:
+        async def work(unit: UnitOfWork, ids: Sequence[str]) -> int:
             deliveries = await self._store.by_id(ids, unit.session)
             records = await self._store.records((d.record_id for d in deliveries), unit.session)
             changed: list[Delivery] = []
@@ -63,7 +66,7 @@ class TimeLimits:
                 await self._store.save_told(changed, unit.session)
             return len(changed)
 
-        told: int = await self._outbox.run(work)
+        told = sum(await self._rows.run(ids, work))
         if told:
             log.warning("a target is beyond its time limit", target=policy.target_id, records=told)
         return told
