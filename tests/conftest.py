@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from xinfu.compose import Endpoints, compose
@@ -19,6 +20,14 @@ settings.register_profile(
     "xinfu", parent=settings.get_profile(settings.get_current_profile_name()), deadline=None
 )
 settings.load_profile("xinfu")
+# the default sets every traceback with the values of all its frames: with whole batches in them that takes seconds each
+structlog.configure(
+    processors=[
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 _FAILED_STEP = re.compile(r'"loop": "([^"]+)".*"background step failed"')
 

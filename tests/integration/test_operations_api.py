@@ -106,6 +106,7 @@ class _Runtime:
     tokens: Any
     dead_letters: Any
     consumers: list[Any]
+    loops: tuple[Any, ...] = ()
 
 
 @asynccontextmanager
