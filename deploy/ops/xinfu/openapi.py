@@ -5,9 +5,8 @@ import json
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from unittest.mock import patch
-
-from fastapi import FastAPI
 
 from xinfu.compose import SERVICES, compose
 from xinfu_local import Broker
@@ -30,7 +29,7 @@ def documents() -> dict[str, str]:
             module = importlib.import_module(f"{package}.app")
             settings = importlib.import_module(f"{package}.settings")
             cls = getattr(settings, "".join(part.title() for part in package.split("_")) + "Settings")
-            app: FastAPI = module.build(cls())
+            app: Any = module.build(cls())
         found[f"{process.name}.json"] = json.dumps(app.openapi(), ensure_ascii=False, indent=2) + "\n"
     return found
 

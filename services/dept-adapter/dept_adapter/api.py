@@ -26,8 +26,8 @@ from contracts.http.intake import Case
 from contracts.records import DepartmentRef, MaterialId
 from contracts.tokens import Claims, Scope
 from dept_adapter.intake_side import AWAY, looked_up
-from dept_adapter.kinds import Kind
 from dept_adapter.kinds.channels import Channels
+from dept_adapter.kinds.port import Kind
 from dept_adapter.materials import FILE, commitment_response, material_response
 from dept_adapter.officers import Officers, Order, own
 from dept_adapter.states import Action, State

@@ -39,10 +39,11 @@ from dept_adapter.desk.signin import Issuer
 from dept_adapter.figures import ReviewFigures
 from dept_adapter.handlers import ReviewHandler
 from dept_adapter.issuing import LetterIssuer, Letters
-from dept_adapter.kinds import Kind, Parts, kind_of
+from dept_adapter.kinds.by_mode import kind_of
 from dept_adapter.kinds.channels import Channels
 from dept_adapter.kinds.channels import collections as channel_collections
 from dept_adapter.kinds.files.ledger import COLLECTIONS as FILE_COLLECTIONS
+from dept_adapter.kinds.port import Kind, Parts
 from dept_adapter.officers import Officers
 from dept_adapter.rulings import Rulings
 from dept_adapter.settings import DeptAdapterSettings
