@@ -38,6 +38,7 @@ from xinfu_local import Broker, Stack
 Document = dict[str, Any]
 OBJECTIONS = "objection-ends-or-waits"
 HISTORY = "history-agrees"
+MAILS = "mail-ends-or-waits"
 ENDS, DECIDED, SEEN, NOTIFIED, TIMELINE, COMPLETED = (
     "application-ends-or-waits",
     "decided-once",
@@ -197,6 +198,7 @@ async def test_after_a_clean_run_every_invariant_holds(case: Case) -> None:
         SERVICES_AGREE,
         OBJECTIONS,
         HISTORY,
+        MAILS,
     }
     # nobody objects in this run
     assert [name for _, name in checked if not checked[_, name]["checked"]] == [OBJECTIONS], checked
@@ -266,6 +268,18 @@ async def test_damage_in_one_service_is_found_by_the_right_invariant(case: Case)
     assert message is not None
     with case.added("notify", "messages", {**message, "_id": "once-more"}):
         assert await _violated(case) == {NOTIFIED: 1}
+    # the mailer does not look at it while it is leased
+    unmarked = {
+        "state": "sending",
+        "attempts": 5,
+        "last_error": None,
+        "next_attempt_at": datetime(2099, 1, 1, tzinfo=UTC),
+    }
+    with case.changed("notify", "emails", {"application_id": application}, {"$set": unmarked}):
+        assert await _violated(case) == {MAILS: 1}
+    kept = {**unmarked, "last_error": "邮件服务器暂不接收（SMTP 451）"}
+    with case.changed("notify", "emails", {"application_id": application}, {"$set": kept}):
+        assert await _violated(case) == {}
     assert await _violated(case) == {}
 
 

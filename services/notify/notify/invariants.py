@@ -1,4 +1,4 @@
-"""What notify promises: nobody is told anything twice."""
+"""What notify promises: nobody is told anything twice, and every mail ends, or waits for its next attempt with what kept it."""
 
 import json
 import zlib
@@ -8,9 +8,11 @@ from chassis.db import Collection, Database, Document
 from chassis.invariants import Findings, Invariant, pages
 from contracts.events import Channel, NotificationSent
 from contracts.topics import NOTIFICATIONS
-from notify.domain import notice_id
+from notify.domain import MailState, notice_id
 
 _SENT_IN_MEMORY = 200_000
+_UNKNOWN_ATTEMPTS = 5
+"""A worker that is killed leaves one; so many in a row are no accident."""
 
 
 class _Checks:
@@ -52,6 +54,19 @@ class _Checks:
                     findings.violated(id_, "告知结果发出了不止一次")
                 seen.add(id_)
 
+    async def mails_end(self, findings: Findings) -> None:
+        """Of an attempt something is known: it ended, or why it did not. One that nobody marks leaves again with every lease."""
+        findings.checked = await self._stores[Channel.EMAIL].estimated_document_count()
+        taken = {
+            "state": {"$in": [MailState.PENDING.value, MailState.SENDING.value]},
+            "attempts": {"$gte": _UNKNOWN_ATTEMPTS},
+            "last_error": None,
+        }
+        async for row in self._stores[Channel.EMAIL].find(taken, {"attempts": 1}):
+            findings.violated(
+                str(row["_id"]), f"发送了 {row['attempts']} 次，结果都没有记下：可能在反复发出同一封邮件"
+            )
+
 
 def _notification_id(row: Document) -> str:
     try:
@@ -62,5 +77,8 @@ def _notification_id(row: Document) -> str:
 
 def invariants(database: Database) -> Sequence[Invariant]:
     """Those of notify."""
-    title = "同一事实、同一渠道至多告知一次"
-    return [Invariant("notified-once", title, _Checks(database).notified_once)]
+    checks = _Checks(database)
+    return [
+        Invariant("notified-once", "同一事实、同一渠道至多告知一次", checks.notified_once),
+        Invariant("mail-ends-or-waits", "每封邮件有结果，或在等下一次发送", checks.mails_end),
+    ]
