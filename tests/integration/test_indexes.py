@@ -17,6 +17,7 @@ from intake import expiry
 from intake import store as records
 from routing import store as referrals
 from support import settings_for
+from sync import letter_store
 from sync import store as deliveries
 from xinfu_local import Broker, Stack
 
@@ -83,6 +84,12 @@ LOOKS: dict[str, tuple[list[Any], str, dict[str, Any], Callable[[Database], Awai
         {"target_id": "alpha", "due_on": None},
         lambda db: deliveries.Store(db).untold("alpha", TODAY, 200),
     ),
+    "letters that tell what was seen": (
+        letter_store.COLLECTIONS,
+        "vendor_letters",
+        {"target_id": "alpha", "state": "draft", "open": True, "seen": None},
+        lambda db: letter_store.LetterStore(db).open_findings("", 200),
+    ),
     "periods that have passed": (
         records.COLLECTIONS,
         "records",
@@ -108,3 +115,29 @@ async def test_a_look_for_what_is_due_reads_nothing_else(database: Database, nam
     assert asked, "the look must have asked this collection"
     read = sum(each.get("docsExamined", 0) + each.get("keysExamined", 0) for each in asked)
     assert read < NUMBER / 5, [(each["planSummary"], each["docsExamined"]) for each in asked]
+
+
+async def test_letters_that_wait_to_be_released_are_counted_without_being_read(database: Database) -> None:
+    await database.ensure(letter_store.COLLECTIONS)
+    first = datetime(2026, 11, 1, tzinfo=UTC)
+    await database.collection("vendor_letters").insert_many(
+        {
+            "_id": f"{n}",
+            "target_id": f"t{n % 2}",
+            "state": "draft",
+            "open": n < NUMBER - 2,
+            "drafted_at": first + timedelta(hours=n),
+        }
+        for n in range(NUMBER)
+    )
+    await database._db.command("profile", 2)
+    waiting = await letter_store.LetterStore(database).waiting(TODAY)
+    await database._db.command("profile", 0)
+    number = NUMBER // 2 - 1
+    assert [(each.target_id, each.waits_for, each.count, each.since) for each in waiting] == [
+        ("t0", "release", number, first),
+        ("t1", "release", number, first + timedelta(hours=1)),
+    ]
+    asked = await database._db["system.profile"].find({"ns": {"$regex": "vendor_letters$"}}).to_list(100)
+    assert asked
+    assert sum(each.get("docsExamined", 0) for each in asked) == 0

@@ -11,6 +11,7 @@ from pymongo import ASCENDING, IndexModel, ReplaceOne, ReturnDocument
 from chassis.db import CollectionSpec, Database, Document, Session
 from sync.vendor_letters import LetterState, LetterStep, VendorLetter
 
+_SIGHTINGS: Document = {"open": True, "seen": {"$type": "object"}}
 COLLECTIONS = [
     CollectionSpec(
         "vendor_letters",
@@ -20,10 +21,21 @@ COLLECTIONS = [
             IndexModel(
                 [("state", ASCENDING), ("drafted_at", ASCENDING), ("_id", ASCENDING)], name="by_state"
             ),
+            # all that a count of open letters reads, so that it reads no letter
+            IndexModel(
+                [
+                    ("open", ASCENDING),
+                    ("target_id", ASCENDING),
+                    ("state", ASCENDING),
+                    ("drafted_at", ASCENDING),
+                ],
+                name="open_by_target",
+                partialFilterExpression={"open": True},
+            ),
             IndexModel(
                 [("open", ASCENDING), ("_id", ASCENDING)],
-                name="open",
-                partialFilterExpression={"open": True},
+                name="sightings",
+                partialFilterExpression=_SIGHTINGS,
             ),
         ],
     ),
@@ -99,7 +111,7 @@ class LetterStore:
 
     async def open_findings(self, after: str, limit: int) -> list[VendorLetter]:
         """Open letters that tell what was seen, in order of their ids: what ends them is what a driver sees."""
-        query = {"open": True, "seen": {"$ne": None}, "_id": {"$gt": after}}
+        query = {**_SIGHTINGS, "_id": {"$gt": after}}
         cursor = self._letters.find(query).sort("_id", ASCENDING).limit(limit)
         return [_read(document) async for document in cursor]
 
@@ -137,15 +149,22 @@ class LetterStore:
 
     async def waiting(self, today: date) -> list[Waiting]:
         """Open letters by target and by what they wait for. One that was sent waits for its answer once that is due."""
+        drafts: list[Document] = [
+            {"$match": {"open": True, "state": LetterState.DRAFT.value}},
+            {"$group": {"_id": "$target_id", "count": {"$sum": 1}, "since": {"$min": "$drafted_at"}}},
+        ]
+        found = [
+            Waiting(row["_id"], WaitsFor.RELEASE, row["count"], row["since"])
+            async for row in self._letters.aggregate(drafts, hint="open_by_target")
+        ]
         pipeline: list[Document] = [
-            {"$match": {"open": True}},
+            {"$match": {"open": True, "state": LetterState.RELEASED.value}},
             {
                 "$project": {
                     "target_id": 1,
                     "waits": {
                         "$switch": {
                             "branches": [
-                                {"case": {"$eq": ["$state", LetterState.DRAFT.value]}, "then": "release"},
                                 {"case": {"$eq": ["$step", LetterStep.REPORT.value]}, "then": None},
                                 {"case": {"$not": ["$dispatch.sent_at"]}, "then": "sending"},
                                 {"case": {"$and": ["$copy", {"$not": ["$copy.sent_at"]}]}, "then": "sending"},
@@ -162,12 +181,7 @@ class LetterStore:
                             "default": None,
                         }
                     },
-                    "since": {
-                        "$ifNull": [
-                            "$dispatch.sent_at",
-                            {"$ifNull": ["$released_at", {"$toString": "$drafted_at"}]},
-                        ]
-                    },
+                    "since": {"$ifNull": ["$dispatch.sent_at", "$released_at"]},
                 }
             },
             {"$match": {"waits": {"$ne": None}}},
@@ -178,9 +192,8 @@ class LetterStore:
                     "since": {"$min": "$since"},
                 }
             },
-            {"$sort": {"_id": ASCENDING}},
         ]
-        return [
+        found += [
             Waiting(
                 row["_id"]["target"],
                 WaitsFor(row["_id"]["waits"]),
@@ -189,6 +202,7 @@ class LetterStore:
             )
             async for row in self._letters.aggregate(pipeline)
         ]
+        return sorted(found, key=lambda each: (each.target_id, each.waits_for))
 
 
 def _document(letter: VendorLetter) -> Document:
