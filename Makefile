@@ -53,7 +53,7 @@ test-real: install ## tests on a real broker, a real MongoDB and all services (W
 # of the same, all that the broker has a part in; what the rest shows does not depend on it
 BROKER_TESTS = $(patsubst %,tests/integration/test_%.py,batch_consumer batches_under_fire bus_contract examples graceful_stop \
 	local_stack operations_api outbox_relay parking secured_bus) \
-	$(patsubst %,tests/e2e/test_%.py,back_pressure bad_input emitted_events flow kinds operations services verify)
+	$(patsubst %,tests/e2e/test_%.py,bad_input emitted_events flow kinds operations services verify)
 test-broker: install ## of these tests, those that the broker has a part in (BROKER=apache)
 	$(RUN)/pytest -q $(BESIDE) --durations=12 $(BROKER_TESTS)
 

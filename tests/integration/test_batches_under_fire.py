@@ -12,6 +12,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
+    ConfigurationError,
     DuplicateKeyError,
     NotPrimaryError,
     OperationFailure,
@@ -130,6 +131,10 @@ async def test_a_step_down_in_mid_batch_repeats_the_batch_and_parks_nothing(
         (OperationFailure("stepped down", 189), True),
         (OperationFailure("interrupted", 11602), True),
         (OperationFailure("shutting down", 11600), True),
+        (OperationFailure("cursor id 1 not found", 43), True),
+        (OperationFailure("WriteConflict error", 112), True),
+        (ConfigurationError("Sessions are not supported by this MongoDB deployment"), True),
+        (ConfigurationError("Unknown option"), False),
         (BulkWriteError({"writeErrors": [{"code": 11602}]}), True),
         (BulkWriteError({"writeErrors": [], "writeConcernErrors": [{"code": 91}]}), True),
         (BulkWriteError({"writeErrors": [{"code": 11602}, {"code": 11000}]}), False),

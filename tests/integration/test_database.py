@@ -43,6 +43,12 @@ async def test_conflicting_transactions_all_happen_once(database: Database) -> N
     assert found["n"] == 40
 
 
+async def test_replicas_that_start_together_create_everything_once(database: Database) -> None:
+    specs = [CollectionSpec(f"c{n}", [IndexModel("at", name="at")]) for n in range(20)]
+    await asyncio.gather(*(database.ensure(specs) for _ in range(8)))
+    assert await database.missing_indexes() == []
+
+
 async def test_a_changed_retention_changes_the_index(database: Database) -> None:
     def spec(seconds: int) -> CollectionSpec:
         return CollectionSpec("inbox", [IndexModel("at", name="ttl", expireAfterSeconds=seconds)])

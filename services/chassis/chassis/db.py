@@ -25,6 +25,7 @@ from pymongo import IndexModel
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
+    ConfigurationError,
     ConnectionFailure,
     ExecutionTimeout,
     NetworkTimeout,
@@ -54,17 +55,22 @@ _UNAVAILABLE = (
     WaitQueueTimeoutError,
 )
 
+_NO_SESSIONS = "Sessions are not supported"
+"""What pymongo says while a server of the replica set is starting: its hello does not name a time-out of sessions yet."""
+
 # nothing is wrong with the event in hand (source: MongoDB's error_codes.yml)
 _UNAVAILABLE_CODES = frozenset(
     {
         6,  # HostUnreachable
         7,  # HostNotFound
         39,  # FileStreamFailed
+        43,  # CursorNotFound (its server has restarted)
         50,  # MaxTimeMSExpired
         64,  # WriteConcernTimeout
         89,  # NetworkTimeout
         91,  # ShutdownInProgress
         100,  # UnsatisfiableWriteConcern
+        112,  # WriteConflict (outside of a transaction, or after the last retry)
         133,  # FailedToSatisfyReadPreference
         134,  # ReadConcernMajorityNotAvailableYet
         189,  # PrimarySteppedDown
@@ -99,7 +105,9 @@ async def _abort(session: Session) -> None:
 
 def is_unavailable(error: BaseException) -> bool:
     """Whether an error says the database cannot serve now (retry all) rather than that the work is wrong (find the culprit)."""
-    if isinstance(error, _UNAVAILABLE):
+    if isinstance(error, _UNAVAILABLE) or (
+        isinstance(error, ConfigurationError) and _NO_SESSIONS in str(error)
+    ):
         return True
     labels = ("TransientTransactionError", "UnknownTransactionCommitResult", "RetryableWriteError")
     if any(_labelled(error, label) for label in labels):
@@ -205,7 +213,7 @@ class Database:
         for spec in specs:
             if spec.name not in existing:
                 try:
-                    await self._db.create_collection(spec.name)
+                    await self._db.create_collection(spec.name, check_exists=False)
                 except OperationFailure as error:
                     if error.code != 48:  # NamespaceExists: another replica was faster
                         raise
