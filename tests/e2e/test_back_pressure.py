@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
-from e2e.people import API, DESK, Answer, World, csv_bytes, open_world
+from e2e.people import API, DESK, Answer, Company, World, csv_bytes, open_world
 
 from contracts.errors import ProblemCode
 from contracts.events import ApplicationSubmitted
@@ -56,6 +56,22 @@ async def crowd(world: World) -> AsyncIterator[World]:
             many.close()
 
 
+async def answered(waiting: set[asyncio.Task[Answer]]) -> set[asyncio.Task[Answer]]:
+    """Those of which the next is answered within five seconds; none: the rest hangs."""
+    done, _ = await asyncio.wait(waiting, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+    return done
+
+
+async def taken(world: World, company: Company) -> Answer:
+    """Submit as somebody does who heeds Retry-After while the database is still slow."""
+    for _ in range(10):
+        answer = await world.submit(company)
+        if answer.status != 429 or answer.body["cause"] != "database":
+            break
+        await asyncio.sleep(int(answer.headers["retry-after"]))
+    return answer
+
+
 def busy(answer: Answer, *causes: str) -> int:
     """Seconds to wait, of an answer that must be a 429 for one of these causes."""
     problem = answer.problem(ProblemCode.BUSY, "秒后重试")
@@ -89,9 +105,12 @@ async def test_a_frozen_database_costs_429s_and_no_memory_and_no_application(tig
             waiting = {asyncio.create_task(submit(key)) for key in wanted}
             for _ in range(5):  # nobody heeds Retry-After
                 done, waiting = await asyncio.wait(waiting, timeout=2)
+                # on a busy machine the last of some hundred answers takes a while
+                while len(waiting) > AT_WORK and (more := await answered(waiting)):
+                    done, waiting = done | more, waiting - more
                 for task in done:
                     busy(task.result(), "submissions", "requests")
-                assert len(waiting) <= AT_WORK, "the others must be answered at once"
+                assert len(waiting) <= AT_WORK, "the others must be answered while the database stands still"
                 waiting |= {asyncio.create_task(submit(key)) for key in list(wanted)[:100]}
             assert (await world.ask("GET", world.url("intake", "/livez"))).status == 200
             assert await world.metric("intake", "xinfu_intake_refused_total", cause="submissions") > 0
@@ -121,14 +140,14 @@ async def test_a_target_that_is_down_stops_applications_until_it_is_back(tight: 
     companies = [await tight.company() for _ in range(UNSHOWN + 1)]
     await tight.fault("credit-china", mode="fail")
     for company in companies[:UNSHOWN]:
-        (item,) = (await tight.submit(company)).ok()["items"]
+        (item,) = (await taken(tight, company)).ok()["items"]
         (await tight.desk(item["item_id"], "grant")).ok()
     key = secrets.token_hex(8)
 
     async def refused() -> bool:
         return (await tight.submit(companies[-1], key=key)).status == 429
 
-    async def taken() -> bool:
+    async def goes_through() -> bool:
         return (await tight.submit(companies[-1], key=key)).status == 201
 
     # nothing but a new company shows the refusal: one that is taken holds its record
@@ -138,7 +157,7 @@ async def test_a_target_that_is_down_stops_applications_until_it_is_back(tight: 
     # what does not go to the targets goes on
     assert (await tight.import_answer(csv_bytes([]))).status == 200
     await tight.fault("credit-china", mode="ok")
-    await eventually(taken, 60)
+    await eventually(goes_through, 60)
 
 
 async def backlog(world: World, cause: str, at_least: int) -> bool:

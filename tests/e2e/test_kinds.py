@@ -104,6 +104,7 @@ async def test_what_every_kind_keeps(world: World, slug: str) -> None:
     url = world.url("intake", f"/v1/items/{item_id}/supplement")
     (await world.ask("POST", url, company.token, json={"text": "补充罚款缴纳凭证，已完成整改。"})).ok()
     silent, silent_application, silent_item = await at_system(world, slug, mode="silent")
+    await world.until_item(silent, silent_application, "routed")
     url = world.url("intake", f"/v1/items/{silent_item}/withdraw")
     (await world.ask("POST", url, silent.token)).ok()
     await world.until_item(silent, silent_application, "withdrawn")

@@ -105,6 +105,8 @@ class Acts:
         async def act(unit: UnitOfWork, progress: Progress, item: Item) -> None:
             if item.withdrawal_requested_at is not None:
                 return
+            if item.status is ItemStatus.SUBMITTED:
+                raise _refused("该事项正在分派认定单位，一般只要几秒钟：请稍后再撤回。")
             if item.status not in _WITHDRAWABLE:
                 raise _refused(f"该事项现为“{texts.ITEM_STATUS[item.status]}”，不能撤回。")
             number = item.facts.document_number
