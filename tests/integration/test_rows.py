@@ -104,7 +104,22 @@ async def test_what_was_left_alone_comes_again_later_and_later(work: Work) -> No
         work.bad = set()
         clock.move_to(start + waited + timedelta(hours=2))
         assert await work.rows.run(work.rows.due(IDS[:1], 5), work) == [1]
-        assert work.rows.wanted(5) == 5, "it is forgotten"
+        work.bad = {IDS[1]}
+        for seconds in (0, 31):  # of another row, to see that the first wait is a short one for each
+            clock.move_to(start + waited + timedelta(hours=3, seconds=seconds))
+            assert work.rows.due(IDS[1:2], 5) == IDS[1:2]
+            assert await work.rows.run(IDS[1:2], work) == []
+        assert work.rows.wanted(5) == 6
+        work.bad = set()
+        clock.move_to(start + waited + timedelta(hours=4))
+        assert work.rows.wanted(5) == 5, "those that may come again are among the due ones"
+        assert await work.rows.run(IDS[1:2], work) == [1]
+        work.bad = {IDS[1]}
+        await work._database.collection("done").delete_many({})
+        await work._database.collection("outbox").delete_many({})
+        assert await work.rows.run(IDS[1:2], work) == []
+        clock.move_to(start + waited + timedelta(hours=4, seconds=31))
+        assert work.rows.due(IDS[1:2], 5) == IDS[1:2], "what went well is forgotten: its wait begins anew"
 
 
 async def test_a_database_that_cannot_serve_is_no_rows_fault(work: Work) -> None:

@@ -261,7 +261,7 @@ def _work(status: ServiceStatus) -> Iterator[Check]:
         # one that fails and recovers is nothing to act on; one that keeps failing does not do its work
         grade = Grade.BAD if loop.failed >= _FAILED_STEPS else Grade.NOTICE
         found = f"后台任务 {loop.name} 最近 15 分钟失败 {loop.failed} 次，最后一次 {loop.last_error}"
-        todo = f"看 {status.service} 日志里 {clock_time(loop.last_failed_at)} 的 background step failed"
+        todo = f"看 {status.service} 日志里 {clock_time(loop.last_failed_at)} 的 background step failed 或 a row is left alone"
         yield Check(grade, what, found, todo)
     if good:
         yield Check(Grade.GOOD, what, "消费者和后台任务有进展，没有死信和停放的键，发件箱已发完")

@@ -39,7 +39,8 @@ class Rows:
 
     def wanted(self, limit: int) -> int:
         """How many due rows to look for, so that ``limit`` are found behind those that are left alone."""
-        return limit + len(self._left)
+        now = datetime.now(UTC)
+        return limit + sum(left.until > now for left in self._left.values())
 
     def due(self, ids: Iterable[str], limit: int) -> list[str]:
         """The first ``limit`` of due rows that are not left alone now."""
