@@ -171,27 +171,36 @@ async def test_a_hanging_handler_is_stopped_and_only_its_key_parked(
 
 
 async def test_a_hanging_database_is_the_fault_of_no_key(
-    infra: Stack, broker_kind: Broker, recorder: Recorder
+    infra: Stack, broker_kind: Broker, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mongod = infra.pids().get("mongodb")
     if mongod is None:
         pytest.skip("the database is not ours to stop")
-    stopped = asyncio.Event()
+    stopped, asked = False, asyncio.Event()
 
     async def stop() -> None:
-        if not stopped.is_set():
+        nonlocal stopped
+        if not stopped:
             os.kill(mongod, signal.SIGSTOP)
-            stopped.set()
+            stopped = True
 
     recorder.before = stop
     made = harness(infra, broker_kind, recorder, handler_timeout_seconds=1)
     await made.prepare()
+    probe = made.database.probe
+
+    async def probed() -> None:
+        try:
+            await probe()
+        finally:
+            asked.set()
+
+    monkeypatch.setattr(made.database, "probe", probed)
     await produce(infra, RECORDS.name, [numbered(recorder, n, 5) for n in range(20)])
     with capture_logs() as logs:
         async with made.running():
             try:
-                await asyncio.wait_for(stopped.wait(), 20)
-                await asyncio.sleep(10)  # the handler is stopped, and the database asked, within 3 s
+                await asyncio.wait_for(asked.wait(), 60)  # it hangs until it was asked and did not answer
             finally:
                 os.kill(mongod, signal.SIGCONT)
             seen = await until_seen(recorder, 20, 60)
