@@ -40,9 +40,9 @@ check: install ## ruff and mypy (strict)
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
 
-# two files at a time, each of the two with servers and services of its own: most of their time is waiting
+# two files at a time, each of the two with servers and services of its own: most of their time is waiting; in the order of conftest.py
 WORKERS ?= 2
-BESIDE = -n $(WORKERS) --dist loadfile
+BESIDE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-fast: install ## unit and contract tests
 	$(RUN)/pytest -q $(BESIDE) tests/unit tests/contract

@@ -77,9 +77,11 @@ async def drill_world(
                 yield world
 
 
-def population(seed: int, size: int, *, people: bool = True, revoked: bool = False) -> Population:
+def population(
+    seed: int, size: int, *, people: bool = True, revoked: bool = False, objecting: bool = False
+) -> Population:
     """Companies whose applications all end. ``people``: some are decided at desks, which takes Officers; else all by
-    departments with systems of their own. ``revoked``: some repairs are taken back later.
+    departments with systems of their own. ``revoked``: some repairs are taken back later. ``objecting``: some object, which takes Objections.
     """
 
     def fits(slugs: Iterable[str | None]) -> bool:
@@ -93,7 +95,10 @@ def population(seed: int, size: int, *, people: bool = True, revoked: bool = Fal
             replace(company, records=tuple(replace(record, revoked=False) for record in company.records))
             for company in chosen
         ]
-    return Population(chosen)
+    everybody = Population(chosen)
+    if objecting:
+        everybody.objections = {k: v for k, v in drawn.objections.items() if k in everybody.records}
+    return everybody
 
 
 # --- waiting
@@ -102,6 +107,12 @@ def population(seed: int, size: int, *, people: bool = True, revoked: bool = Fal
 def ended(world: World) -> int:
     """Applications that have ended."""
     return int(world.database("intake")["applications"].count_documents({"status": "completed"}))
+
+
+def open_objections(world: World, population: Population) -> int:
+    """Objections that somebody still has to file or to end."""
+    over = {"status": {"$in": ["upheld", "dismissed", "withdrawn"]}}
+    return len(population.objections) - int(world.database("intake")["objections"].count_documents(over))
 
 
 async def until(

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from chaos.load import Citizens, Officers, Persistent, outcomes
+from chaos.objections import Objections
 from chaos.population import API, Company, Population, Record
 from e2e.people import Document, World
 
@@ -17,6 +18,7 @@ from contracts.clock import china_date
 from contracts.events import (
     ApplicationCompleted,
     ApplicationSubmitted,
+    ObjectionDecided,
     RepairRefused,
     RepairRevoked,
     SupplementRequested,
@@ -35,8 +37,6 @@ _ONCE = (
 _REMINDED = re.compile(r"^- 事项 (itm_[0-9a-f]{32})：", re.MULTILINE)
 _CLOCK_JUMP = timedelta(minutes=3)
 """How wrong the clock of a service may be during a run, and a little more."""
-
-_NOTHING_CORRECTED: Mapping[str, RecordContent] = {}
 
 Key = tuple[str, str]
 """Of a record at a target: subject code, 文号."""
@@ -68,9 +68,11 @@ class Evidence:
     cases: dict[str, list[Document]]
     """Department with a system of its own -> its cases."""
     mails: list[Document]
+    objections: list[Document]
+    """As those who objected see them."""
 
 
-async def gather_evidence(world: World, citizens: Citizens) -> Evidence:
+async def gather_evidence(world: World, citizens: Citizens, population: Population) -> Evidence:
     """Ask everybody."""
     http, slots = Persistent(world), asyncio.Semaphore(_CITIZENS_AT_ONCE)
 
@@ -83,6 +85,11 @@ async def gather_evidence(world: World, citizens: Citizens) -> Evidence:
             if answer.status >= 400
             else answer.body
         )
+
+    async def objections(company: Company) -> list[Document]:
+        async with slots:
+            answer = await http.ok("GET", world.url("intake", "/v1/objections"), company.token)
+        return list(answer["objections"])
 
     async def pages(path: str, part: str | None, position: str) -> list[Document]:
         rows: list[Document] = []
@@ -108,6 +115,9 @@ async def gather_evidence(world: World, citizens: Citizens) -> Evidence:
         log={target: await pages(f"/targets/{target}/sandbox/log", "pushes", "seq") for target in targets},
         cases={slug: await pages(f"/departments/{slug}/cases", None, "number") for slug in API},
         mails=await pages("/mail", None, "id"),
+        objections=[
+            each for found in await asyncio.gather(*map(objections, population.objecting())) for each in found
+        ],
     )
 
 
@@ -123,14 +133,14 @@ class Judge:
         population: Population,
         citizens: Citizens,
         officers: Officers,
+        objections: Objections,
         evidence: Evidence,
-        corrected: Mapping[str, RecordContent] = _NOTHING_CORRECTED,
     ) -> None:
         self.evidence = evidence
         self._population = population
         self._citizens = citizens
         self._officers = officers
-        self._corrected = corrected
+        self._objections = objections
         self._item_of = {record.record_id: item_id for item_id, record in citizens.items.items()}
         self._cases: dict[str, list[Document]] = defaultdict(list)
         for slug, cases in evidence.cases.items():
@@ -144,6 +154,7 @@ class Judge:
             self._all_answered(),
             self._nothing_lost(),
             self._as_decided(),
+            self._objections_ended(),
             self._targets_right(),
             self._content_right(),
             self._one_effect(),
@@ -201,7 +212,9 @@ class Judge:
         broken += [
             f"{code}: {number} applications for one key" for code, number in doubled.items() if number > 1
         ]
-        broken += [*self._citizens.refused, *self._citizens.problems, *self._officers.problems]
+        broken += self._citizens.refused
+        for people in (self._citizens, self._officers, self._objections):
+            broken += people.works.problems
         title = "every application is taken in the end, once, and nobody is refused what is right"
         return Finding("answered", title, len(self._population.companies), broken)
 
@@ -249,6 +262,23 @@ class Judge:
             else f"{item['status']}, but {record.department} decided {decided}"
         )
 
+    def _objections_ended(self) -> Finding:
+        filed = self._objections.filed
+        seen = {each["objection_id"]: each["status"] for each in self.evidence.objections}
+        broken = [f"{each}: nobody was told that it was filed" for each in seen.keys() - filed.keys()]
+        times = Counter(filed.values())
+        broken += [
+            f"{each}: {times[each]} objections to it"
+            for each in self._population.objections
+            if times[each] != 1
+        ]
+        for objection_id, record_id in filed.items():
+            status, expected = seen.get(objection_id, "missing"), self._objections.ended_as(objection_id)
+            if status != expected:
+                broken.append(f"{objection_id} to {record_id}: {status}, should be {expected}")
+        title = "every objection ended as an officer decided, or as its citizen took it back"
+        return Finding("objections-ended", title, len(self._population.objections), broken)
+
     def _targets_right(self) -> Finding:
         broken, checked = [], 0
         for record in self._population.records.values():
@@ -268,7 +298,8 @@ class Judge:
 
     def _content_right(self) -> Finding:
         broken, checked = [], 0
-        for record_id, content in self._corrected.items():
+        corrected = self._population.corrected | self._objections.corrected
+        for record_id, content in self._population.as_corrected(corrected).items():
             key = self._at_target(self._population.records[record_id])
             for target, shown in self.evidence.shown.items():
                 row = shown.get(key)
@@ -409,6 +440,9 @@ class Judge:
             for outcome in self.decided(item_id):
                 if outcome in mailed:
                     yield f"{mailed[outcome]}~{item_id}", email
+        for objection_id, record_id in self._objections.filed.items():
+            if self._objections.ended_as(objection_id) != "withdrawn":
+                yield f"{ObjectionDecided.TYPE}~{objection_id}", self._population.owners[record_id].email
 
 
 def _is_reminder(fact: str) -> bool:

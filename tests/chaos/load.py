@@ -20,7 +20,7 @@ _CITIZENS_AT_ONCE = 16
 _OFFICERS_AT_ONCE = 8
 _LOOK_SECONDS = 2.0
 _LONGEST_PAUSE_SECONDS = 5.0
-_OFFICE_HOURS_SECONDS = 86_400
+OFFICE_HOURS_SECONDS = 86_400
 _LATEST_REVOCATION_SECONDS = 20.0
 _REVOCATION = "经查，修复申请材料不实"
 _MISSING = ["罚款缴纳凭证", "整改完成的证明（加盖公章）"]
@@ -34,7 +34,7 @@ _AGAIN = frozenset({401, 408, 425, 429})
 
 
 Replicas = Mapping[str, Sequence[str]]
-_NO_REPLICAS: Replicas = {}
+NO_REPLICAS: Replicas = {}
 
 
 class UnexpectedAnswerError(Exception):
@@ -47,7 +47,7 @@ class Persistent:
     ``replicas``: where those of a service answer, by the address of its first; each try goes to any, as through a load balancer.
     """
 
-    def __init__(self, world: World, replicas: Replicas = _NO_REPLICAS) -> None:
+    def __init__(self, world: World, replicas: Replicas = NO_REPLICAS) -> None:
         self._world = world
         self._replicas = replicas
         self.again: Counter[str] = Counter()
@@ -95,11 +95,69 @@ class Persistent:
         return answer.body
 
 
+class Works:
+    """What people have begun, each under a key of its own; why some of it failed is kept as ``problems``."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        """Answers they should not have been given."""
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def begin(self, key: str, work: Coroutine[Any, Any, None]) -> None:
+        """Do it in a task of its own, unless what has this key is still being done."""
+        if key in self._tasks:
+            work.close()
+            return
+
+        async def run() -> None:
+            try:
+                await self.noting(work)
+            finally:
+                del self._tasks[key]
+
+        self._tasks[key] = asyncio.create_task(run())
+
+    async def noting(self, work: Awaitable[None]) -> None:
+        """Do it; its failure is a problem."""
+        try:
+            await work
+        except Exception as error:
+            self.problems.append(f"{type(error).__name__}: {error}")
+
+    @asynccontextmanager
+    async def repeating(self, looks: Sequence[Callable[[], Awaitable[None]]]) -> AsyncIterator[None]:
+        """Look again and again until the block ends; then what is begun is given up."""
+
+        async def again(look: Callable[[], Awaitable[None]]) -> None:
+            while True:
+                await self.noting(look())
+                await asyncio.sleep(_LOOK_SECONDS)
+
+        loops = [asyncio.create_task(again(look)) for look in looks]
+        try:
+            yield
+        finally:
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+            await self.stop()
+
+    async def stop(self) -> None:
+        """Give up what is begun."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 class Citizens:
     """Each company files one application for all its records, under one Idempotency-Key, and does afterwards what is asked of it."""
 
     def __init__(
-        self, world: World, population: Population, seed: int, replicas: Replicas = _NO_REPLICAS
+        self, world: World, population: Population, seed: int, replicas: Replicas = NO_REPLICAS
     ) -> None:
         self.http = Persistent(world, replicas)
         self.acknowledged: dict[str, Company] = {}
@@ -112,24 +170,11 @@ class Citizens:
         """Repetitions that intake recognised."""
         self.withdrawn: set[str] = set()
         """Items whose withdrawal intake acknowledged."""
-        self.problems: list[str] = []
-        """Answers they should not have been given."""
+        self.works = Works()
         self._world = world
         self._population = population
         self._seed = seed
         self._rng = random.Random(f"citizens {seed}")
-        self._in_hand: set[asyncio.Task[None]] = set()
-
-    @property
-    def busy(self) -> int:
-        """What they have begun and not ended."""
-        return len(self._in_hand)
-
-    async def stop(self) -> None:
-        """Give up what they have begun."""
-        for task in self._in_hand:
-            task.cancel()
-        await asyncio.gather(*self._in_hand, return_exceptions=True)
 
     async def apply_all(self, seconds: float) -> None:
         """File everything, spread over so many seconds; returns when all is answered. 0: as fast as intake takes it."""
@@ -166,21 +211,10 @@ class Citizens:
         if item_id in self.items:
             return
         record = self.items[item_id] = self._population.records[record_id]
-        works = []
         if record.supplemented:
-            works.append(self._supplement(application_id, item_id, company))
+            self.works.begin(f"supplement {item_id}", self._supplement(application_id, item_id, company))
         if record.withdrawn:
-            works.append(self._withdraw(application_id, item_id, record, company))
-        for work in works:
-            task = asyncio.create_task(self._noting(work))
-            self._in_hand.add(task)
-            task.add_done_callback(self._in_hand.discard)
-
-    async def _noting(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Exception as error:
-            self.problems.append(f"{type(error).__name__}: {error}")
+            self.works.begin(f"withdraw {item_id}", self._withdraw(application_id, item_id, record, company))
 
     async def _status(self, application_id: str, item_id: str, company: Company) -> str:
         url = self._world.url("intake", f"/v1/applications/{application_id}")
@@ -225,7 +259,7 @@ class Officers:
         population: Population,
         citizens: Citizens,
         seed: int,
-        replicas: Replicas = _NO_REPLICAS,
+        replicas: Replicas = NO_REPLICAS,
     ) -> None:
         self.http = Persistent(world, replicas)
         self.decided: dict[str, list[str]] = {}
@@ -234,14 +268,12 @@ class Officers:
         """Items of which a desk told what was missing."""
         self.assigned: dict[str, str] = {}
         """Item id -> slug of the department an operator named."""
-        self.problems: list[str] = []
-        """Answers they should not have been given."""
+        self.works = Works()
         self._world = world
         self._population = population
         self._citizens = citizens
         self._seed = seed
         self._slots = asyncio.Semaphore(_OFFICERS_AT_ONCE)
-        self._in_hand: dict[str, asyncio.Task[None]] = {}
         self._revoking: set[str] = set()
         self._token = self._clerk = ""
 
@@ -253,36 +285,17 @@ class Officers:
             sub="officer",
             departments=[self._world.department(slug).code for slug in DESKS],
             roles=[Role.OFFICER],
-            expires_in_seconds=_OFFICE_HOURS_SECONDS,
+            expires_in_seconds=OFFICE_HOURS_SECONDS,
         )
         self._clerk = await self._world.sign_in(
-            Scope.ROUTING_ASSIGN, sub="operator", expires_in_seconds=_OFFICE_HOURS_SECONDS
+            Scope.ROUTING_ASSIGN, sub="operator", expires_in_seconds=OFFICE_HOURS_SECONDS
         )
         looks: list[Callable[[], Awaitable[None]]] = [
             partial(self._desk, slug, state) for slug in DESKS for state in ("received", "accepted")
         ]
         looks += [self._referrals, self._revocations]
-        loops = [asyncio.create_task(self._again(look)) for look in looks]
-        try:
+        async with self.works.repeating(looks):
             yield
-        finally:
-            tasks = [*loops, *self._in_hand.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    @property
-    def busy(self) -> int:
-        """What they have begun and not ended."""
-        return len(self._in_hand)
-
-    async def _again(self, look: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                await look()
-            except Exception as error:
-                self.problems.append(f"{type(error).__name__}: {error}")
-            await asyncio.sleep(_LOOK_SECONDS)
 
     # --- what they see
 
@@ -293,35 +306,20 @@ class Officers:
             item_id = review["item_id"]
             if item_id not in self.decided:
                 record = self._population.records[review["record"]["record_id"]]
-                self._begin(item_id, self._decide(item_id, record))
+                self.works.begin(item_id, self._decide(item_id, record))
 
     async def _referrals(self) -> None:
         url = self._world.url("routing", "/v1/referrals?status=open&limit=200")
         for referral in (await self.http.ok("GET", url, self._clerk))["referrals"]:
             record = self._population.records[referral["record"]["record_id"]]
             if record.assigned_to is not None:
-                self._begin(referral["item_id"], self._assign(referral["item_id"], record.assigned_to))
+                self.works.begin(referral["item_id"], self._assign(referral["item_id"], record.assigned_to))
 
     async def _revocations(self) -> None:
         for item_id, record in list(self._citizens.items.items()):
             if record.revoked and record.slug in API and item_id not in self._revoking:
                 self._revoking.add(item_id)
-                self._begin(item_id, self._revoke_at_department(item_id, record, record.slug))
-
-    def _begin(self, item_id: str, work: Coroutine[Any, Any, None]) -> None:
-        if item_id in self._in_hand:
-            work.close()
-            return
-
-        async def run() -> None:
-            try:
-                await work
-            except Exception as error:
-                self.problems.append(f"{type(error).__name__}: {error}")
-            finally:
-                del self._in_hand[item_id]
-
-        self._in_hand[item_id] = asyncio.create_task(run())
+                self.works.begin(item_id, self._revoke_at_department(item_id, record, record.slug))
 
     # --- what they do
 

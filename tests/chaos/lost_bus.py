@@ -17,6 +17,7 @@ from chaos.drills import (
     drill_world,
     ended,
     main,
+    open_objections,
     population,
     table,
     total,
@@ -27,6 +28,7 @@ from chaos.drills import (
 from chaos.hostile import consumers_of
 from chaos.judge import Judge, gather_evidence
 from chaos.load import Citizens, Officers
+from chaos.objections import Objections
 from e2e.people import World
 
 from xinfu.compose import SERVICES
@@ -73,11 +75,12 @@ async def drill(applications: int, seed: int, broker: Broker) -> None:
     promises = Promises()
     async with drill_world(broker) as world:
         stack = world.stack
-        everybody = population(seed, applications, revoked=True)
+        everybody = population(seed, applications, revoked=True, objecting=True)
         await everybody.publish(world, stack.data_dir)
         citizens = Citizens(world, everybody, seed)
         officers = Officers(world, everybody, citizens, seed)
-        async with officers.working():
+        objections = Objections(world, everybody, citizens, seed)
+        async with officers.working(), objections.working():
             applying = asyncio.create_task(citizens.apply_all(applications / 40))
             await until(lambda: ended(world), lambda n: n >= applications // 4, "a quarter ended")
             before = ended(world)
@@ -94,10 +97,11 @@ async def drill(applications: int, seed: int, broker: Broker) -> None:
             await xinfu(world, "outbox", "replay", "--reason", "drill: the bus has lost its data")
             await applying
             await until_ended(world, applications)
-            await until(lambda: officers.busy, lambda busy: not busy, "officers at rest")
+            await until(lambda: len(officers.works), lambda busy: not busy, "officers at rest")
+            await until(lambda: open_objections(world, everybody), lambda n: not n, "all objections ended")
         await until_quiet(world)
-        evidence = await gather_evidence(world, citizens)
-        findings = Judge(everybody, citizens, officers, evidence).findings()
+        evidence = await gather_evidence(world, citizens, everybody)
+        findings = Judge(everybody, citizens, officers, objections, evidence).findings()
         statuses = Counter(view["status"] for view in evidence.applications.values())
         rows = [
             ("applications acknowledged", len(citizens.acknowledged)),

@@ -2,8 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from contracts.catalogue import Catalogue
 from contracts.identifiers import normalise_document_number, record_id
-from contracts.records import SubjectType
+from contracts.records import RecordContent, SubjectType
 from contracts.tokens import Scope
 from xinfu.client import Citizenry
 from xinfu.records import import_records
@@ -24,8 +25,18 @@ NO_DUTIES = "我公司希望尽快恢复信用，请予支持。"
 
 _UNKNOWN_AUTHORITY, _UNKNOWN_CODE = "杭州市示例无此机关", uscc(9_999_999)
 TOKEN_SECONDS = 86_400
+CORRECTED_KINDS = "罚款"
+"""What the kinds of penalty of a record are corrected to."""
 _SEED_ROWS = 5_000
 _SIGN_INS_AT_ONCE = 16
+
+
+class Objecting(StrEnum):
+    """What becomes of an objection to a record, as far as people have a say in it."""
+
+    UPHELD = "upheld"
+    DISMISSED = "dismissed"
+    RETRACTED = "retracted"
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,8 @@ class Population:
         self.records = {record.record_id: record for company in companies for record in company.records}
         self.owners = {record.record_id: company for company in companies for record in company.records}
         self.corrected: set[str] = set()
+        self.objections: dict[str, Objecting] = {}
+        """Record id -> what becomes of the objection to it."""
         self.rows: dict[str, dict[str, str]] = {}
         """Record id -> its row of the file, once published."""
 
@@ -85,12 +98,19 @@ class Population:
 
         Seven in ten records belong to departments with systems of their own, two in a hundred to an authority nobody knows; one
         company in ten has three records, one in twenty has not done its duties. Of what comes to a desk by itself, a sixth is asked to
-        be supplemented and a tenth is to be withdrawn. Of all records a tenth is corrected by its department meanwhile.
+        be supplemented and a tenth is to be withdrawn. Of all records a tenth is corrected by its department meanwhile; of the others
+        that have one, a tenth is objected to.
         """
         rng = random.Random(seed)
         drawn = cls([_company(rng, number, catalogue) for number in range(1, size + 1)])
         corrections = random.Random(f"corrections {seed}")
         drawn.corrected = {each for each in drawn.records if corrections.random() < 0.1}
+        objections = random.Random(f"objections {seed}")
+        drawn.objections = {
+            each.record_id: objections.choice(list(Objecting))
+            for each in drawn.records.values()
+            if each.slug and each.record_id not in drawn.corrected and objections.random() < 0.1
+        }
         return drawn
 
     async def publish(self, world: World, directory: Path) -> None:
@@ -139,6 +159,19 @@ class Population:
                     "penalty_kinds": self.rows[record.record_id]["CF_CFLB"],
                 },
             }
+
+    def objecting(self) -> list[Company]:
+        """Companies that object to a record."""
+        return [c for c in self.companies if any(r.record_id in self.objections for r in c.records)]
+
+    def as_corrected(self, ids: Iterable[str]) -> Mapping[str, RecordContent]:
+        """Record id -> what has to be read of it once it was corrected."""
+        return {
+            each: RecordContent.model_validate(
+                {"decided_on": self.rows[each]["CF_JDRQ"], "penalty_kinds": CORRECTED_KINDS}
+            )
+            for each in ids
+        }
 
     async def _sign_in(self, world: World) -> None:
         slots = asyncio.Semaphore(_SIGN_INS_AT_ONCE)

@@ -2,15 +2,17 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from chaos.drills import differing, in_transit, operators
+from chaos.drills import differing, in_transit, open_objections, operators
 from chaos.faults import Saboteur, schedule
 from chaos.judge import Judge, gather_evidence
 from chaos.load import Citizens, Officers
+from chaos.objections import Objections
 from chaos.population import Population
 from chaos.report import Result
 from chaos.sources import Sources
@@ -49,6 +51,7 @@ class Run:
         self.population = Population.draw(result.seed, result.applications, world.catalogue)
         self.citizens = Citizens(world, self.population, result.seed, topology.replicas)
         self.officers = Officers(world, self.population, self.citizens, result.seed, topology.replicas)
+        self.objections = Objections(world, self.population, self.citizens, result.seed, topology.replicas)
         self.sources = Sources(world, self.population, topology.replicas)
 
     async def go(self) -> None:
@@ -63,7 +66,7 @@ class Run:
         faults = schedule(result.seed, window, self._topology.services, targets)
         saboteur = Saboteur(self._topology, self._world, console.print)
         started = time.monotonic()
-        async with self.officers.working(), _watching(self._progress):
+        async with self.officers.working(), self.objections.working(), _watching(self._progress):
             share = window * _LOAD_SHARE
             load = asyncio.gather(self.citizens.apply_all(share), self.sources.correct_all(share))
             try:
@@ -79,7 +82,7 @@ class Run:
             await asyncio.to_thread(self._topology.stack.wait_ready, None, _READY_SECONDS)
             result.drained = await self._drain()
             result.drain_seconds = time.monotonic() - draining
-            await self.citizens.stop()
+            await self.citizens.works.stop()
         result.faults = {kind.value: number for kind, number in saboteur.done.items()}
         await self._judge()
         result.wall_seconds = time.monotonic() - started
@@ -93,11 +96,14 @@ class Run:
             count("intake", "applications", {}),
             count("intake", "applications", {"status": "completed"}),
         )
-        again = dict((self.citizens.http.again + self.officers.http.again).most_common(4))
+        again = dict(self._asked_again().most_common(4))
         return (
             f"acknowledged {len(self.citizens.acknowledged):,}, filed {filed:,}, ended {ended:,},"
-            f" in officers' hands {self.officers.busy:,}, asked again {again}"
+            f" in officers' hands {len(self.officers.works):,}, asked again {again}"
         )
+
+    def _asked_again(self) -> Counter[str]:
+        return self.citizens.http.again + self.officers.http.again + self.objections.http.again
 
     # --- drain
 
@@ -144,8 +150,10 @@ class Run:
         moment = datetime.fromtimestamp(since, UTC)
         left = {
             "open applications": count("intake", "applications", {"status": "open"}) - waiting,
-            "in officers' hands": self.officers.busy,
-            "in citizens' hands": self.citizens.busy,
+            "open objections": open_objections(self._world, self.population),
+            "in officers' hands": len(self.officers.works),
+            "in citizens' hands": len(self.citizens.works),
+            "objections in hand": len(self.objections.works),
             "differing deliveries": count("sync", "deliveries", differing(self._world)),
             _UNSEEN: count("sync", "deliveries", {"seen_at": {"$lt": moment}}),
             "mails": count("notify", "emails", {"state": {"$in": ["pending", "sending"]}}),
@@ -172,8 +180,8 @@ class Run:
 
     async def _judge(self) -> None:
         result = self._result
-        evidence = await gather_evidence(self._world, self.citizens)
-        judge = Judge(self.population, self.citizens, self.officers, evidence, self.sources.corrected)
+        evidence = await gather_evidence(self._world, self.citizens, self.population)
+        judge = Judge(self.population, self.citizens, self.officers, self.objections, evidence)
         findings = judge.findings()
         for finding in findings:
             console.print(str(finding), style=None if not finding.broken else "red", markup=False)
@@ -200,7 +208,7 @@ class Run:
         result.dead += sum(self._documents(s, "parked_keys", {"state": "dead"}) for s in SERVICES)
         if result.dead:
             result.broken["nothing-dead"] = result.dead
-        result.again = dict(self.citizens.http.again + self.officers.http.again)
+        result.again = dict(self._asked_again())
 
     async def _verify(self) -> None:
         """The services' own invariants."""

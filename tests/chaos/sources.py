@@ -2,18 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from chaos.load import Persistent, Replicas
-from chaos.population import TOKEN_SECONDS, Population
+from chaos.population import CORRECTED_KINDS, TOKEN_SECONDS, Population
 from e2e.people import World, csv_bytes
 
-from contracts.records import RecordContent
 from contracts.tokens import Scope
 
 _FILES = 10
-_CORRECTED_KINDS = "罚款"
 _PAUSE_SECONDS = 2.0
 
 
@@ -25,17 +23,6 @@ class Sources:
         self._population = population
         self._http = Persistent(world, replicas)
 
-    @property
-    def corrected(self) -> Mapping[str, RecordContent]:
-        """Record id -> what has to be read of it in the end."""
-        rows = self._population.rows
-        return {
-            each: RecordContent.model_validate(
-                {"decided_on": rows[each]["CF_JDRQ"], "penalty_kinds": _CORRECTED_KINDS}
-            )
-            for each in self._population.corrected
-        }
-
     async def correct_all(self, window_seconds: float) -> None:
         """Until every file has its report."""
         token = await self._world.sign_in(Scope.RECORDS_WRITE, expires_in_seconds=TOKEN_SECONDS)
@@ -46,7 +33,7 @@ class Sources:
                 await self._correct(part, token)
 
     async def _correct(self, ids: Sequence[str], token: str) -> None:
-        rows = [{**self._population.rows[each], "CF_CFLB": _CORRECTED_KINDS} for each in ids]
+        rows = [{**self._population.rows[each], "CF_CFLB": CORRECTED_KINDS} for each in ids]
         url, kind = self._world.url("intake", "/v1/records/imports"), {"content-type": "text/csv"}
         while True:
             answer = await self._http.ask("POST", url, token, data=csv_bytes(rows), headers=kind)
