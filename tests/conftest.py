@@ -67,7 +67,7 @@ def full_stack(
         broker_kind,
         data_dir,
         prepare=lambda _: endpoints.write(data_dir),
-        ready_timeout_seconds=120,
+        ready_timeout_seconds=300,
     ) as stack:
         yield stack, endpoints
         for log in (data_dir / "logs").glob("*.log"):

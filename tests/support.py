@@ -1,6 +1,7 @@
 """What several tests need: settings against the real parts, synthetic events, a raw producer."""
 
 import asyncio
+import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -23,6 +24,9 @@ from contracts.events import Event, RecordPublished
 from contracts.records import RecordFacts, SubjectType
 from contracts.topics import RECORDS
 from xinfu_local import Broker, Stack
+
+PATIENCE = 3 if os.environ.get("CI") else 1
+"""How many times as long tests wait on a machine that nobody watches: only what fails takes longer."""
 
 
 class TestSettings(ChassisSettings):
@@ -156,8 +160,8 @@ class Harness:
 
 
 async def eventually(check: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
-    """Wait until ``check`` holds; fail after ``seconds``."""
-    deadline = asyncio.get_running_loop().time() + seconds
+    """Wait until ``check`` holds; fail after ``seconds``, and PATIENCE times as long."""
+    deadline = asyncio.get_running_loop().time() + seconds * PATIENCE
     while not await check():
         assert asyncio.get_running_loop().time() < deadline, "did not happen in time"
         await asyncio.sleep(0.05)

@@ -22,6 +22,7 @@ from contracts.tokens import Role, Scope
 
 _FILED_WITHIN_SECONDS = 20.0
 _LOOK_SECONDS = 5.0
+_AT_ONCE = 4
 _WITHDRAWABLE = frozenset({"filed", "referred", "routed", "accepted"})
 _REASON = "处罚类别填写有误，实际只有罚款"
 _RULINGS: Mapping[Objecting, tuple[str, Document]] = {
@@ -57,6 +58,7 @@ class Objections:
         self._citizens = citizens
         self._seed = seed
         self._begun: set[str] = set()
+        self._slots = asyncio.Semaphore(_AT_ONCE)
         self._token = ""
 
     @asynccontextmanager
@@ -99,18 +101,20 @@ class Objections:
         rng = random.Random(f"{self._seed} object {record_id}")
         company, objecting = self._population.owners[record_id], self._population.objections[record_id]
         await asyncio.sleep(rng.random() * _FILED_WITHIN_SECONDS)
-        answers = await asyncio.gather(
-            *(
-                self.http.ask(
-                    "POST",
-                    self._world.url("intake", "/v1/objections"),
-                    company.token,
-                    json={"record_id": record_id, "reason": _REASON},
-                    headers={"idempotency-key": f"objection-{record_id}"},
+        clicks = 2 if rng.random() < 0.1 else 1
+        async with self._slots:
+            answers = await asyncio.gather(
+                *(
+                    self.http.ask(
+                        "POST",
+                        self._world.url("intake", "/v1/objections"),
+                        company.token,
+                        json={"record_id": record_id, "reason": _REASON},
+                        headers={"idempotency-key": f"objection-{record_id}"},
+                    )
+                    for _ in range(clicks)
                 )
-                for _ in range(2 if rng.random() < 0.1 else 1)
             )
-        )
         for answer in answers:
             if answer.status != 201:
                 raise UnexpectedAnswerError(f"object to {record_id} → {answer.status} {answer.body}")
@@ -159,9 +163,10 @@ class Objections:
     ) -> str | None:
         """The state it is in then; None: refused, because it was taken back."""
         url = self._world.url("dept-adapter", f"/v1/objections/{objection_id}/{action}")
-        answers = await asyncio.gather(
-            *(self.http.ask("POST", url, self._token, json=body) for _ in range(clicks))
-        )
+        async with self._slots:
+            answers = await asyncio.gather(
+                *(self.http.ask("POST", url, self._token, json=body) for _ in range(clicks))
+            )
         for answer in answers:
             if answer.status not in ({200, 409} if retracted else {200}):
                 raise UnexpectedAnswerError(f"{action} {objection_id} → {answer.status} {answer.body}")

@@ -10,6 +10,8 @@ from axe_playwright_python.async_playwright import Axe
 from e2e.people import World
 from playwright.async_api import Browser, BrowserContext, Page, ViewportSize, async_playwright
 
+from support import PATIENCE
+
 CHROMIUM = "/usr/bin/chromium"
 MISSING = "the review desk is tested in a real browser: apt-get install chromium fonts-wqy-microhei"
 _ARGUMENTS = [
@@ -99,6 +101,7 @@ class Desk:
 async def signed_in(world: World, browser: Browser, sub: str, then: str = "/desk") -> AsyncIterator[Desk]:
     """An officer's window, signed in through the issuer's page."""
     context = await browser.new_context(viewport=_SIZE, locale="zh-CN", timezone_id="Asia/Shanghai")
+    context.set_default_timeout(30_000 * PATIENCE)
     try:
         desk = Desk(world, context, await context.new_page())
         await desk.open(then)

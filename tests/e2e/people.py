@@ -22,7 +22,7 @@ from contracts.identifiers import normalise_document_number, uscc_check_characte
 from contracts.penalty_feed import COLUMNS
 from contracts.records import SubjectType
 from contracts.tokens import Role, Scope
-from support import eventually
+from support import PATIENCE, eventually
 from xinfu.compose import Endpoints
 from xinfu_local import Stack
 
@@ -403,7 +403,7 @@ def csv_bytes(
 @asynccontextmanager
 async def open_world(stack: Stack, endpoints: Endpoints) -> AsyncIterator[World]:
     """The world of a stack."""
-    async with ClientSession(timeout=ClientTimeout(total=60)) as session:
+    async with ClientSession(timeout=ClientTimeout(total=60 * PATIENCE)) as session:
         world = World(session, stack, endpoints)
         try:
             yield world

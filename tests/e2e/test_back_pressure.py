@@ -37,7 +37,7 @@ async def tight(broker_kind: Broker, tmp_path_factory: pytest.TempPathFactory) -
         broker_kind,
         data_dir,
         prepare=lambda _: endpoints.write(data_dir),
-        ready_timeout_seconds=120,
+        ready_timeout_seconds=300,
     ) as stack:
         async with open_world(stack, endpoints) as world:
             yield world

@@ -80,7 +80,7 @@ async def test_main_job_and_its_trace(full_stack: tuple[Stack, Endpoints], tmp_p
 def own_stack(broker_kind: Broker, tmp_path: Path) -> Iterator[tuple[Stack, Endpoints]]:
     """A stack that may be broken."""
     processes, endpoints = compose(tmp_path, broker_kind)
-    with Stack(processes, broker_kind, tmp_path, ready_timeout_seconds=120) as stack:
+    with Stack(processes, broker_kind, tmp_path, ready_timeout_seconds=300) as stack:
         yield stack, endpoints
 
 

@@ -42,7 +42,7 @@ async def xinfu(world: World, *arguments: str) -> Ended:
         stderr=asyncio.subprocess.STDOUT,
         env={**os.environ, "XINFU_DATA_DIR": str(world.stack.data_dir), "COLUMNS": "200"},
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 90)
+    output, _ = await asyncio.wait_for(process.communicate(), 240)
     assert process.returncode is not None
     return Ended(process.returncode, output.decode())
 

@@ -161,7 +161,7 @@ async def case(broker_kind: Broker, tmp_path_factory: pytest.TempPathFactory) ->
         broker_kind,
         data_dir,
         prepare=lambda _: endpoints.write(data_dir),
-        ready_timeout_seconds=120,
+        ready_timeout_seconds=300,
     )
     with stack:
         async with _prepared(stack, endpoints) as prepared:
@@ -175,7 +175,7 @@ async def _xinfu(case: Case, *arguments: str) -> tuple[int, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    output, _ = await asyncio.wait_for(process.communicate(), 240)
     return process.returncode or 0, output.decode()
 
 
@@ -490,17 +490,30 @@ async def test_a_damaged_row_holds_up_no_other_whose_day_has_come(case: Case) ->
     waiting = case.waiting["items"][0]["item_id"]
     followed = case.documents("intake", "follow_ups").find_one({"item_id": case.item_id})
     assert followed is not None
+    delivery = case.documents("sync", "deliveries").find_one({"record_id": case.record_id})
+    mail = case.documents("notify", "emails").find_one({"state": "sent", "office": None})
+    assert delivery is not None
+    assert mail is not None
+    again = {**mail, "_id": f"again-{mail['_id']}"}
     day, before = "2026-01-06", "2026-01-05"
+    now = datetime.now(UTC)
+    moment, earlier = now - timedelta(hours=1), now - timedelta(hours=2)
     due: dict[tuple[str, str], tuple[str, Document, Document]] = {
         # service, collection: the good row, what makes it due, what breaks a copy of it
         ("routing", "referrals"): (waiting, {"deadline_on": day}, {"referred": {}}),
         ("dept-adapter", "reviews"): (
             good,
-            {"deadline_on": day, "accept_due_on": day},
-            {"state": "damaged", "verification": None},
+            {"deadline_on": day, "accept_due_on": day, "verification.next_attempt_at": moment},
+            {"state": "damaged", "verification": {"next_attempt_at": earlier}},
         ),
         ("intake", "follow_ups"): (followed["_id"], {"due_on": day}, {"days": "damaged"}),
         ("intake", "records"): (case.record_id, {"period.ends_on": day}, {"status": "damaged"}),
+        ("sync", "deliveries"): (delivery["_id"], {"next_action_at": moment}, {"drifts": "damaged"}),
+        ("notify", "emails"): (
+            again["_id"],
+            {"next_attempt_at": moment, "state": "pending"},
+            {"state": "pending", "vendor_letter": {"damaged": True}},
+        ),
     }
 
     def dealt_with() -> set[tuple[str, str]]:
@@ -509,14 +522,18 @@ async def test_a_damaged_row_holds_up_no_other_whose_day_has_come(case: Case) ->
         }
         done = {
             ("routing", "referrals"): rows["routing", "referrals"]["deadline_on"] is None,
-            ("dept-adapter", "reviews"): rows["dept-adapter", "reviews"]["deadline_on"] is None,
+            ("dept-adapter", "reviews"): rows["dept-adapter", "reviews"]["deadline_on"] is None
+            and "next_attempt_at" not in rows["dept-adapter", "reviews"]["verification"],
             ("intake", "follow_ups"): rows["intake", "follow_ups"]["told_at"] is not None,
             # it was repaired, and its day found anew
             ("intake", "records"): rows["intake", "records"].get("period", {}).get("ends_on") != day,
+            ("sync", "deliveries"): rows["sync", "deliveries"]["next_action_at"].replace(tzinfo=UTC) > now,
+            ("notify", "emails"): rows["notify", "emails"]["state"] == "sent",
         }
         return {place for place, is_done in done.items() if is_done}
 
     damaged: list[tuple[tuple[str, str], Document]] = []
+    case.documents("notify", "emails").insert_one(again)
     try:
         for place, (id_, changes, damage) in due.items():
             documents = case.documents(*place)
@@ -526,7 +543,8 @@ async def test_a_damaged_row_holds_up_no_other_whose_day_has_come(case: Case) ->
             documents.insert_one(copied)
             damaged.append((place, copied))
             name = next(iter(changes))
-            documents.update_one({"_id": copied["_id"]}, {"$set": {name: before}})
+            first = earlier if isinstance(changes[name], datetime) else before
+            documents.update_one({"_id": copied["_id"]}, {"$set": {name: first}})
             documents.update_one({"_id": id_}, {"$set": changes})
 
         async def all_dealt_with() -> bool:
@@ -538,16 +556,20 @@ async def test_a_damaged_row_holds_up_no_other_whose_day_has_come(case: Case) ->
             assert left is not None, place
         failing = {
             (service, loop.name)
-            for service in ("routing", "dept-adapter", "intake")
+            for service in SERVICES
             for loop in (await (await case.services()).ask(ServiceStatus, service, "status")).failing_loops
         }
         assert failing == {
             ("routing", "deadlines"),
             ("dept-adapter", "deadlines"),
+            ("dept-adapter", "verify"),
             ("intake", "follow-ups"),
             ("intake", "publication periods"),
+            ("sync", f"target {delivery['target_id']}"),
+            ("notify", "mailer"),
         }
     finally:
+        case.documents("notify", "emails").delete_one({"_id": again["_id"]})
         for place, copied in damaged:
             case.documents(*place).delete_one({"_id": copied["_id"]})
 

@@ -226,7 +226,7 @@ async def test_a_rebalance_in_mid_batch_repeats_no_effect(
     await first.prepare()
     await produce(infra, RECORDS.name, [numbered(recorder, n, 12) for n in range(120)])
     async with first.running():
-        await asyncio.wait_for(inside.wait(), 20)
+        await asyncio.wait_for(inside.wait(), 60)
         async with second.running():
             # the second one does the first one's batch as well, while that is still inside its handler
             await until_seen(other, 1)

@@ -117,7 +117,7 @@ async def reading(infra: Stack, topic: str, group: str | None = None) -> AsyncIt
 
 async def read(consumer: AIOKafkaConsumer, number: int) -> list[bytes | None]:
     """The values of so many messages."""
-    return [(await asyncio.wait_for(consumer.getone(), 30)).value for _ in range(number)]
+    return [(await asyncio.wait_for(consumer.getone(), 90)).value for _ in range(number)]
 
 
 async def committed(infra: Stack, group: str, partition: TopicPartition) -> int:
@@ -152,7 +152,7 @@ async def test_keys_headers_and_values_arrive_as_they_were_sent(infra: Stack) ->
     values = ["正文".encode(), b"", None, bytes(range(256)) * 3_900]
     await produce(infra, topic, [("键 1", headers, value) for value in values])
     async with reading(infra, topic) as consumer:
-        received = [await asyncio.wait_for(consumer.getone(), 30) for _ in values]
+        received = [await asyncio.wait_for(consumer.getone(), 90) for _ in values]
     assert [r.value for r in received] == values
     for r in received:
         assert r.key == "键 1".encode()

@@ -53,8 +53,22 @@ class Work:
     async def step(self) -> list[int]:
         """What a loop does with rows that are due until they are done."""
         done = {document["_id"] async for document in self._database.collection("done").find()}
-        found = [id_ for id_ in IDS if id_ not in done][: self.rows.wanted(5)]
-        return await self.rows.run(self.rows.due(found, 5), self)
+
+        async def find(limit: int) -> list[str]:
+            return [id_ for id_ in IDS if id_ not in done][:limit]
+
+        return await self.rows.run(await self.rows.due(5, find), self)
+
+    async def looks_for(self, limit: int) -> int:
+        """How many rows are looked for."""
+        asked = []
+
+        async def find(number: int) -> list[str]:
+            asked.append(number)
+            return []
+
+        assert await self.rows.due(limit, find) == []
+        return sum(asked)
 
     async def effects(self) -> tuple[set[str], int]:
         done = {document["_id"] async for document in self._database.collection("done").find()}
@@ -93,7 +107,7 @@ async def test_what_was_left_alone_comes_again_later_and_later(work: Work) -> No
         attempts = []
         for _ in range(1500):
             failures = len(work.loop.failed)
-            await work.rows.run(work.rows.due(IDS[:1], 5), work)
+            await work.rows.run(work.rows.ready(IDS[:1]), work)
             if len(work.loop.failed) > failures:
                 attempts.append(waited)
             waited += timedelta(seconds=10)
@@ -103,23 +117,23 @@ async def test_what_was_left_alone_comes_again_later_and_later(work: Work) -> No
         assert timedelta(minutes=30) <= pauses[-1] <= timedelta(hours=1, seconds=10)
         work.bad = set()
         clock.move_to(start + waited + timedelta(hours=2))
-        assert await work.rows.run(work.rows.due(IDS[:1], 5), work) == [1]
+        assert await work.rows.run(work.rows.ready(IDS[:1]), work) == [1]
         work.bad = {IDS[1]}
         for seconds in (0, 31):  # of another row, to see that the first wait is a short one for each
             clock.move_to(start + waited + timedelta(hours=3, seconds=seconds))
-            assert work.rows.due(IDS[1:2], 5) == IDS[1:2]
+            assert work.rows.ready(IDS[1:2]) == IDS[1:2]
             assert await work.rows.run(IDS[1:2], work) == []
-        assert work.rows.wanted(5) == 6
+        assert await work.looks_for(5) == 6
         work.bad = set()
         clock.move_to(start + waited + timedelta(hours=4))
-        assert work.rows.wanted(5) == 5, "those that may come again are among the due ones"
+        assert await work.looks_for(5) == 5, "those that may come again are among the due ones"
         assert await work.rows.run(IDS[1:2], work) == [1]
         work.bad = {IDS[1]}
         await work._database.collection("done").delete_many({})
         await work._database.collection("outbox").delete_many({})
         assert await work.rows.run(IDS[1:2], work) == []
         clock.move_to(start + waited + timedelta(hours=4, seconds=31))
-        assert work.rows.due(IDS[1:2], 5) == IDS[1:2], "what went well is forgotten: its wait begins anew"
+        assert work.rows.ready(IDS[1:2]) == IDS[1:2], "what went well is forgotten: its wait begins anew"
 
 
 async def test_a_database_that_cannot_serve_is_no_rows_fault(work: Work) -> None:
@@ -127,4 +141,4 @@ async def test_a_database_that_cannot_serve_is_no_rows_fault(work: Work) -> None
     with pytest.raises(AutoReconnect):
         await work.step()
     assert await work.effects() == (set(), 0)
-    assert work.rows.wanted(5) == 5
+    assert await work.looks_for(5) == 5

@@ -123,7 +123,7 @@ def secured(
             "ssl.keystore.location": str(certificate),
         },
         prepare=prepare,
-        ready_timeout_seconds=120,
+        ready_timeout_seconds=300,
     ) as stack:
         yield stack, endpoints
 
@@ -140,7 +140,7 @@ def set_up(directory: Path, inner: str, outer: str, passwords: dict[str, str], c
         added = f"SCRAM-SHA-512=[iterations=4096,password={password}]"
         command = [str(tools / "kafka-configs.sh"), "--bootstrap-server", inner, "--alter"]
         command += ["--entity-type", "users", "--entity-name", account, "--add-config", added]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        subprocess.run(command, check=True, capture_output=True, timeout=300)
     configuration = directory / "admin.properties"
     configuration.write_text(
         "security.protocol=SASL_SSL\n"
@@ -240,7 +240,7 @@ async def _read(options: dict[str, Any], topic: str, group: str | None = None) -
     )
     try:
         await consumer.start()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             await consumer.getone()
     except (KafkaError, TimeoutError) as error:
         return type(error).__name__

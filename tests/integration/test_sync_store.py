@@ -8,13 +8,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from structlog.testing import capture_logs
 from unit.target_samples import decided
 
+from chassis.background import Loop
 from chassis.db import Database, Session
+from chassis.outbox import Outbox
+from chassis.rows import Rows
 from contracts.records import DisplayState
 from support import settings_for
 from sync.desired import Record
-from sync.domain import Reading, redirect
+from sync.domain import Reading, delivery_id, redirect
 from sync.quota import Grant, Limits, Quota, give_back, take
 from sync.store import READINGS_OF_DRIFTS, Attempt, AttemptRow, Store, collections
 from xinfu_local import Broker, Stack
@@ -31,11 +35,20 @@ async def database(infra: Stack, broker_kind: Broker) -> AsyncIterator[Database]
     made.close()
 
 
+@pytest.fixture
+def claiming(database: Database) -> Rows:
+    async def nothing() -> bool:
+        return False
+
+    outbox = Outbox(database, source="/test", buckets=8, max_event_bytes=900_000)
+    return Rows(Loop("target alpha", nothing, 3600), outbox)
+
+
 def record(number: int) -> Record:
     return decided(number, "alpha")
 
 
-async def test_a_row_belongs_to_one_replica_and_a_quota_to_all(database: Database) -> None:
+async def test_a_row_belongs_to_one_replica_and_a_quota_to_all(database: Database, claiming: Rows) -> None:
     one, two = Store(database), Store(database)
     now = datetime.now(UTC)
     records = [record(n) for n in range(60)]
@@ -46,7 +59,7 @@ async def test_a_row_belongs_to_one_replica_and_a_quota_to_all(database: Databas
     await database.transaction(decide)
     assert await one.due("alpha", 1000, now) == 60
     assert await one.due("alpha", 25, now) == 25
-    leases = await asyncio.gather(*(s.claim("alpha", 40, now, LEASE) for s in (one, two, one, two)))
+    leases = await asyncio.gather(*(s.claim("alpha", 40, now, LEASE, claiming) for s in (one, two, one, two)))
     claimed = [d.id for lease in leases for d in lease.deliveries]
     assert len(claimed) == len(set(claimed)) <= 60
     assert claimed
@@ -76,7 +89,9 @@ async def test_a_row_belongs_to_one_replica_and_a_quota_to_all(database: Databas
     assert 90 < rows <= 100
 
 
-async def test_a_new_decision_does_not_wait_behind_looks_that_are_overdue(database: Database) -> None:
+async def test_a_new_decision_does_not_wait_behind_looks_that_are_overdue(
+    database: Database, claiming: Rows
+) -> None:
     store = Store(database)
     now = datetime.now(UTC)
     looked_at, new = [record(n) for n in range(50)], [record(n) for n in range(50, 60)]
@@ -87,10 +102,31 @@ async def test_a_new_decision_does_not_wait_behind_looks_that_are_overdue(databa
         await store.save_decided(new, [redirect(None, r, "alpha", now) for r in new], session)
 
     await database.transaction(prepare)
-    first, second = [await store.claim("alpha", 15, now, LEASE) for _ in range(2)]
+    first, second = [await store.claim("alpha", 15, now, LEASE, claiming) for _ in range(2)]
     assert {d.record_id for d in first.deliveries} >= {r.record_id for r in new}
     assert len(first.deliveries) == len(second.deliveries) == 15
     assert all(d.differs_since is None for d in second.deliveries)
+
+
+async def test_a_delivery_that_cannot_be_read_holds_up_no_other(database: Database, claiming: Rows) -> None:
+    store = Store(database)
+    now = datetime.now(UTC)
+    records = [record(n) for n in range(20)]
+
+    async def decide(session: Session) -> None:
+        await store.save_decided(records, [redirect(None, r, "alpha", now) for r in records], session)
+
+    await database.transaction(decide)
+    damaged = delivery_id("alpha", records[7].record_id)
+    await database.collection("deliveries").update_one({"_id": damaged}, {"$set": {"drifts": "many"}})
+    with capture_logs() as logs:
+        lease = await store.claim("alpha", 100, now, LEASE, claiming)
+    claimed = {delivery.id for delivery in lease.deliveries}
+    assert claimed == {delivery_id("alpha", r.record_id) for r in records} - {damaged}
+    assert [line["row"] for line in logs] == [damaged]
+    assert set(claiming.ready([damaged, *claimed])) == claimed
+    again = await store.claim("alpha", 100, now, LEASE, claiming)
+    assert again.deliveries == (), "not before the lease is over"
 
 
 async def test_whoever_sees_an_entry_of_a_list_sees_all_before_it(database: Database) -> None:

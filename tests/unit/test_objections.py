@@ -324,9 +324,10 @@ def objection() -> intake_objection.Objection:
     outcome=st.sampled_from(ObjectionOutcome),
     referred=st.booleans(),
     late=st.booleans(),
+    accepted=st.booleans(),
 )
-def test_any_delivery_ends_in_the_same_objection(
-    data: st.DataObject, outcome: ObjectionOutcome, referred: bool, late: bool
+def test_any_delivery_ends_in_the_same_objection_and_whoever_has_it_is_known_before_it_can_be_withdrawn(
+    data: st.DataObject, outcome: ObjectionOutcome, referred: bool, late: bool, accepted: bool
 ) -> None:
     queue = {"queue_id": "q", "queue_name": "人工席", "reason": "x", "reason_code": "unknown_department"}
     day = {"due_on": DUE["accept_due_on"], "referred_at": REQUESTED_AT}
@@ -339,6 +340,9 @@ def test_any_delivery_ends_in_the_same_objection(
     if late:
         held, noticed = notice_objection_day(held, REQUESTED_AT + timedelta(days=30))
         told += noticed
+    if accepted and outcome is not ObjectionOutcome.NOT_ACCEPTED:
+        held, taken = rule_on(held, ruling(ObjectionAction.ACCEPT), REQUESTED_AT + timedelta(days=31))
+        told += taken
     action = {
         ObjectionOutcome.UPHELD: ObjectionAction.UPHOLD,
         ObjectionOutcome.DISMISSED: ObjectionAction.DISMISS,
@@ -352,6 +356,8 @@ def test_any_delivery_ends_in_the_same_objection(
         found = objection()
         for event in events:
             found = intake_objection.apply_objection(found, event)  # type: ignore[arg-type]
+            if found.status in intake_objection.WITHDRAWABLE:
+                assert found.holder == DEPARTMENT or found.status is intake_objection.ObjectionStatus.REFERRED
         return found
 
     straight = run([event for stream in streams for event in stream])

@@ -37,16 +37,18 @@ class Rows:
         self._outbox = outbox
         self._left: dict[str, _Left] = {}
 
-    def wanted(self, limit: int) -> int:
-        """How many due rows to look for, so that ``limit`` are found behind those that are left alone."""
+    async def due(self, limit: int, find: Callable[[int], Awaitable[Iterable[str]]]) -> list[str]:
+        """Up to ``limit`` of the due rows, without those that are left alone now. ``find`` gives their ids in order, up to a number: as
+        many more as are left alone, so that nothing starves behind them.
+        """
         now = datetime.now(UTC)
-        return limit + sum(left.until > now for left in self._left.values())
+        left_alone = sum(left.until > now for left in self._left.values())
+        return self.ready(await find(limit + left_alone))[:limit]
 
-    def due(self, ids: Iterable[str], limit: int) -> list[str]:
-        """The first ``limit`` of due rows that are not left alone now."""
+    def ready(self, ids: Iterable[str]) -> list[str]:
+        """Those of these rows that are not left alone now."""
         now = datetime.now(UTC)
-        ready = [id_ for id_ in ids if not (left := self._left.get(id_)) or left.until <= now]
-        return ready[:limit]
+        return [id_ for id_ in ids if not (left := self._left.get(id_)) or left.until <= now]
 
     async def run(
         self, ids: Sequence[str], work: Callable[[UnitOfWork, Sequence[str]], Awaitable[T]]
@@ -55,10 +57,31 @@ class Rows:
 
         Raises what says that the database cannot serve now: that is no row's fault.
         """
+
+        async def transact(part: Sequence[str]) -> list[T]:
+            done = await self._outbox.run(lambda unit: work(unit, part))
+            for id_ in part:
+                self._left.pop(id_, None)
+            return [done]
+
+        return await self._halved(ids, transact)
+
+    async def read(
+        self, ids: Sequence[str], read: Callable[[Sequence[str]], Awaitable[Iterable[T]]]
+    ) -> list[T]:
+        """What ``read`` makes of these rows, without those that cannot be read: they are left alone.
+
+        Raises what says that the database cannot serve now.
+        """
+        return await self._halved(ids, read)
+
+    async def _halved(
+        self, ids: Sequence[str], work: Callable[[Sequence[str]], Awaitable[Iterable[T]]]
+    ) -> list[T]:
         if not ids:
             return []
         try:
-            done = await self._outbox.run(lambda unit: work(unit, ids))
+            return list(await work(ids))
         except Exception as error:
             if is_unavailable(error):
                 raise
@@ -66,10 +89,7 @@ class Rows:
                 self.leave(ids[0], error)
                 return []
             half = len(ids) // 2
-            return [*await self.run(ids[:half], work), *await self.run(ids[half:], work)]
-        for id_ in ids:
-            self._left.pop(id_, None)
-        return [done]
+            return [*await self._halved(ids[:half], work), *await self._halved(ids[half:], work)]
 
     def leave(self, id_: str, error: Exception) -> None:
         """Leave a row alone for a while, because of what was raised for it."""

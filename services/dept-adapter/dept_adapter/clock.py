@@ -1,6 +1,6 @@
 """Notices days: deadlines that have passed, provisional ones that can be counted for good, and reminders that are due; each once."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 
 from chassis.background import Loop
@@ -48,7 +48,9 @@ class Clock:
 
     async def _confirm(self) -> bool:
         missing = self._calendar.missing
-        ids = await self._due(lambda limit: self._reviews.owed.provisional(self._codes, missing, limit))
+        ids = await self._rows.due(
+            _BATCH, lambda limit: self._reviews.owed.provisional(self._codes, missing, limit)
+        )
 
         def confirmed(review: Review, now: datetime) -> tuple[Transition, str]:
             cause = f"calendar:{review.item_id}:{review.missing_year}:{review.due_on}"
@@ -60,7 +62,9 @@ class Clock:
 
     async def _notice(self) -> bool:
         today = china_date(datetime.now(UTC))
-        ids = await self._due(lambda limit: self._reviews.owed.overdue(self._codes, today, limit))
+        ids = await self._rows.due(
+            _BATCH, lambda limit: self._reviews.owed.overdue(self._codes, today, limit)
+        )
 
         def noticed(review: Review, now: datetime) -> tuple[Transition, str]:
             step = "decide" if review.accepted_at else "accept"
@@ -69,9 +73,6 @@ class Clock:
         if ids:
             log.info("deadlines have passed", reviews=await self._change(ids, noticed))
         return len(ids) == _BATCH
-
-    async def _due(self, find: Callable[[int], Awaitable[list[str]]]) -> list[str]:
-        return self._rows.due(await find(self._rows.wanted(_BATCH)), _BATCH)
 
     async def _change(
         self, ids: Sequence[str], step: Callable[[Review, datetime], tuple[Transition, str]]
@@ -92,14 +93,16 @@ class Clock:
 
     async def _objections_step(self) -> bool:
         owed, missing, today = self._objections.owed, self._calendar.missing, china_date(datetime.now(UTC))
-        provisional = await self._due(lambda limit: owed.provisional(self._codes, missing, limit))
+        provisional = await self._rows.due(
+            _BATCH, lambda limit: owed.provisional(self._codes, missing, limit)
+        )
 
         def confirmed(objection: Objection, now: datetime) -> tuple[Objection, tuple[Event, ...], str]:
             cause = f"calendar:{objection.objection_id}:{objection.missing_year}:{objection.due_on}"
             return *confirm_objection(objection, self._calendar, now), cause
 
         await self._change_objections(provisional, confirmed, "calendar")
-        late = await self._due(lambda limit: owed.overdue(self._codes, today, limit))
+        late = await self._rows.due(_BATCH, lambda limit: owed.overdue(self._codes, today, limit))
 
         def noticed(objection: Objection, now: datetime) -> tuple[Objection, tuple[Event, ...], str]:
             return *notice_objection_day(
@@ -164,8 +167,7 @@ class Reminding:
         return await self._remind(self._objections, now.date()) or more
 
     async def _remind(self, book: Reviews | Objections, today: date) -> bool:
-        found = await book.owed.reminders_due(self._codes, today, self._rows.wanted(_BATCH))
-        ids = self._rows.due(found, _BATCH)
+        ids = await self._rows.due(_BATCH, lambda limit: book.owed.reminders_due(self._codes, today, limit))
 
         async def work(unit: UnitOfWork, ids: Sequence[str]) -> int:
             changes: dict[str, tuple[Owing, tuple[Reminder, ...]]] = {}

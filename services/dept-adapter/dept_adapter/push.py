@@ -18,7 +18,9 @@ from chassis.background import Loop
 from chassis.breaker import Breaker, BreakerState
 from chassis.cases import CaseDirectory
 from chassis.logs import get_logger
+from chassis.outbox import Outbox
 from chassis.parking import RetryPolicy
+from chassis.rows import Rows
 from chassis.telemetry import links, remote_context, span_context, tracer
 from chassis.webhooks import sign
 from contracts.catalogue import Department
@@ -61,6 +63,7 @@ class Pusher:
         reviews: Reviews,
         cases: CaseDirectory,
         http: ClientSession,
+        outbox: Outbox,
     ) -> None:
         self.department = department
         self._reviews = reviews
@@ -85,6 +88,7 @@ class Pusher:
             settings.push_poll_seconds,
             grace_seconds=settings.push_timeout_seconds + 5,
         )
+        self._rows = Rows(self.loop, outbox)
 
     @property
     def problem(self) -> str | None:
@@ -103,7 +107,8 @@ class Pusher:
         if state is BreakerState.OPEN:
             return False
         limit = 1 if state is BreakerState.HALF_OPEN else self._batch
-        claim = await self._reviews.claim(self.department.slug, limit, datetime.now(UTC), self._lease)
+        now = datetime.now(UTC)
+        claim = await self._reviews.claim(self.department.slug, limit, now, self._lease, self._rows)
         if not claim.reviews:
             return False
         results: list[PushResult] = []

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReturnDocument, UpdateOne
 
 from chassis.db import CollectionSpec, Database, Document, Session
+from chassis.rows import Rows
 from contracts.catalogue import DepartmentMode
 from contracts.events import FalseMaterial, ReminderLevel
 from contracts.records import DepartmentRef, RecordFacts
@@ -455,8 +456,10 @@ class Reviews:
 
     # --- pushing
 
-    async def claim(self, slug: str, limit: int, now: datetime, lease: timedelta) -> Claim:
-        """Lease the reviews of a department that are due longest; nobody else takes them before the lease is over."""
+    async def claim(self, slug: str, limit: int, now: datetime, lease: timedelta, rows: Rows) -> Claim:
+        """Lease the reviews of a department that are due longest; nobody else takes them before the lease is over. Left to ``rows``:
+        those that cannot be read.
+        """
         token = secrets.token_hex(8)
         due = {
             "department.slug": slug,
@@ -470,8 +473,10 @@ class Reviews:
         await self._leasing.update_many(
             {"_id": {"$in": ids}, **due}, {"$set": {"push.lease": token, "push.next_attempt_at": now + lease}}
         )
-        mine = self._reviews.find({"_id": {"$in": ids}, "push.lease": token})
-        return Claim(token, [self._stored(document) async for document in mine])
+        mine = await rows.read(
+            ids, lambda part: self.where({"_id": {"$in": list(part)}, "push.lease": token})
+        )
+        return Claim(token, mine)
 
     async def renew(self, token: str, item_ids: Sequence[str], until: datetime) -> None:
         """Keep the lease of these reviews."""

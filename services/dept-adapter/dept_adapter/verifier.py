@@ -108,7 +108,10 @@ class Verifier:
             return []
         lease = {"verification.lease": token, "verification.next_attempt_at": now + self._lease}
         await self._documents.update_many({"_id": {"$in": ids}, **due}, {"$set": lease})
-        return await self._reviews.where({"_id": {"$in": ids}, "verification.lease": token})
+        held = {"verification.lease": token}
+        return await self._rows.read(
+            ids, lambda part: self._reviews.where({"_id": {"$in": list(part)}, **held})
+        )
 
     def _asked(self, stored: StoredReview) -> _Asked:
         kept = stored.verification or {}

@@ -4,7 +4,7 @@
 part of the record: whatever writes a record whole drops it, and it is found again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 
 from pymongo import ASCENDING, UpdateOne
@@ -56,18 +56,22 @@ class Expiry:
     async def _find(self, today: date) -> bool:
         """Days of records that are new, have changed, or were last looked at by other rules. No transaction: repeating it is harmless."""
         rules = f"{self._catalogue.rules_on(today)}:{self._transition}"
-        wanted = self._rows.wanted(_BATCH)
-        documents = await self._records.find({"period.rules": {"$ne": rules}}).limit(wanted).to_list(wanted)
-        due = set(self._rows.due((document["_id"] for document in documents), _BATCH))
+        documents: dict[str, Document] = {}
+
+        async def find(limit: int) -> Iterable[str]:
+            found = self._records.find({"period.rules": {"$ne": rules}}).limit(limit)
+            documents.update({document["_id"]: document for document in await found.to_list(limit)})
+            return documents
+
+        due = await self._rows.due(_BATCH, find)
         writes = []
-        for document in documents:
-            if document["_id"] not in due:
-                continue
+        for id_ in due:
+            document = documents[id_]
             try:
                 record = _record(document)
                 end = publication_end(record, self._catalogue, today, self._transition)
             except Exception as error:  # whatever is wrong with it, the others have their days
-                self._rows.leave(document["_id"], error)
+                self._rows.leave(id_, error)
                 continue
             period = {"ends_on": end.on.isoformat() if end else None, "rules": rules}
             # one that is written meanwhile is found again
@@ -79,9 +83,12 @@ class Expiry:
 
     async def _notice(self, today: date) -> bool:
         query = {"period.ends_on": {"$type": "string", "$lte": today.isoformat()}}
-        wanted = self._rows.wanted(_BATCH)
-        cursor = self._records.find(query, {"_id": 1}).sort("period.ends_on", ASCENDING).limit(wanted)
-        ids = self._rows.due([document["_id"] for document in await cursor.to_list(wanted)], _BATCH)
+
+        async def find(limit: int) -> Iterable[str]:
+            cursor = self._records.find(query, {"_id": 1}).sort("period.ends_on", ASCENDING).limit(limit)
+            return [document["_id"] for document in await cursor.to_list(limit)]
+
+        ids = await self._rows.due(_BATCH, find)
 
         async def work(unit: UnitOfWork, ids: Sequence[str]) -> int:
             records = await self._store.records(ids, unit.session)

@@ -91,9 +91,12 @@ class FollowUps:
     async def step(self) -> bool:
         """Tell one batch of those that are due, in one transaction; returns whether there may be more."""
         due = {"told_at": None, "due_on": {"$lte": china_date(datetime.now(UTC)).isoformat()}}
-        wanted = self._rows.wanted(_BATCH)
-        cursor = self._follow_ups.find(due, {"_id": 1}).sort("due_on", ASCENDING).limit(wanted)
-        ids = self._rows.due([row["_id"] for row in await cursor.to_list(wanted)], _BATCH)
+
+        async def find(limit: int) -> list[str]:
+            cursor = self._follow_ups.find(due, {"_id": 1}).sort("due_on", ASCENDING).limit(limit)
+            return [row["_id"] for row in await cursor.to_list(limit)]
+
+        ids = await self._rows.due(_BATCH, find)
 
         async def work(unit: UnitOfWork, ids: Sequence[str]) -> None:
             query = {"_id": {"$in": list(ids)}, "told_at": None}

@@ -62,6 +62,8 @@ class ObjectionStatus(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
+WITHDRAWABLE = frozenset({ObjectionStatus.REFERRED, ObjectionStatus.ROUTED, ObjectionStatus.ACCEPTED})
+
 STATUS_TEXT = {
     ObjectionStatus.FILED: "已提出",
     ObjectionStatus.REFERRED: "人工分派中",
@@ -78,6 +80,11 @@ REMEDY_TEXT = {
     ObjectionRemedy.REOPENED: "事项重新办理",
     ObjectionRemedy.RESTORED: "恢复修复",
 }
+
+
+_Reviewed = (
+    ObjectionAccepted | ObjectionDueConfirmed | ObjectionOverdue | ObjectionWithdrawn | ObjectionDecided
+)
 
 
 class Objection(Shape):
@@ -109,6 +116,7 @@ class Objection(Shape):
     due_provisional: bool = False
     routed_at: Timestamp | None = None
     # xinfu.decisions
+    reviewed_by: DepartmentRef | None = None
     confirmed_at: Timestamp | None = None
     confirmed_due: tuple[date, date] | None = None
     confirmed_provisional: bool = False
@@ -134,6 +142,11 @@ class Objection(Shape):
         if self.department is not None:
             return ObjectionStatus.ROUTED
         return ObjectionStatus.REFERRED if self.referral is not None else ObjectionStatus.FILED
+
+    @property
+    def holder(self) -> DepartmentRef | None:
+        """The department that has the objection, by whichever topic told first; None: none is known to have it."""
+        return self.department or self.reviewed_by
 
     @property
     def due_on(self) -> date | None:
@@ -166,6 +179,8 @@ class Objection(Shape):
 
 def apply_objection(objection: Objection, event: ObjectionEvent) -> Objection:
     """The objection after an event about it; told again it changes nothing."""
+    if isinstance(event, _Reviewed) and objection.reviewed_by is None:
+        objection = objection.model_copy(update={"reviewed_by": event.department})
     match event:
         case ObjectionReferred() if objection.referral is None:
             referral = Referral(queue_name=event.queue_name, reason=event.reason, due_on=event.due_on)

@@ -39,6 +39,7 @@ from intake.findings import Findings
 from intake.materials import Materials
 from intake.objection import (
     STATUS_TEXT,
+    WITHDRAWABLE,
     Objection,
     ObjectionStatus,
     apply_objection,
@@ -179,13 +180,13 @@ class Objections:
                 return objection
             if objection.status is ObjectionStatus.FILED:
                 raise Problem(ProblemCode.INVALID_TRANSITION, "该异议正在分派，请稍后再试。")
-            if objection.status not in _WITHDRAWABLE:
+            if objection.status not in WITHDRAWABLE:
                 words = STATUS_TEXT[objection.status]
                 raise Problem(ProblemCode.INVALID_TRANSITION, f"该异议现为“{words}”，已经办结，不能撤回。")
             asked = objection.model_copy(update={"withdrawal_requested_at": unit.now})
             await self._save([asked], unit.session)
             event = ObjectionWithdrawalRequested(
-                **_about(objection), department=objection.department, requested_at=unit.now
+                **_about(objection), department=objection.holder, requested_at=unit.now
             )
             unit.emit(event, cause=f"withdraw:{objection_id}")
             return asked
@@ -316,9 +317,6 @@ class Objections:
         else:
             return
         unit.emit(told, cause=received.id, trace=received.trace)
-
-
-_WITHDRAWABLE = (ObjectionStatus.REFERRED, ObjectionStatus.ROUTED, ObjectionStatus.ACCEPTED)
 
 
 def _open(objection_id: str | None) -> Problem:

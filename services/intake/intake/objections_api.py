@@ -71,6 +71,7 @@ class ObjectionView(Shape):
         """The objection as its subject sees it."""
         shown = {
             **vars(objection),
+            "department": objection.holder,
             "accept_due_on": objection.department_due[0],
             "decide_due_on": objection.department_due[1],
             "due_provisional": objection.is_provisional,

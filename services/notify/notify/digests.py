@@ -40,7 +40,7 @@ class Digests:
         waiting = await self._notices.waiting(datetime.now(UTC) - self._wait)
         boxes = {f"{office_id}~{level}": (office_id, level) for office_id, level in waiting}
         full = False
-        for box in self._rows.due(boxes, len(boxes)):
+        for box in self._rows.ready(boxes):
             full |= await self._write(box, *boxes[box])
         return full
 

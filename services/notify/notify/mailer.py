@@ -16,6 +16,7 @@ from chassis.cases import CaseDirectory
 from chassis.logs import get_logger
 from chassis.outbox import Outbox
 from chassis.parking import RetryPolicy
+from chassis.rows import Rows
 from chassis.telemetry import remote_context, trace_headers, tracer
 from chassis.unit_of_work import UnitOfWork
 from contracts.events import (
@@ -87,13 +88,14 @@ class Mailer:
             settings.email_retry_base_seconds, settings.email_retry_max_seconds, settings.email_max_attempts
         )
         self.loop = Loop("mailer", self.step, settings.email_poll_seconds)
+        self._rows = Rows(self.loop, outbox)
 
     async def step(self) -> bool:
         """Send one batch; returns whether more may be due."""
         # one time-out is kept for the mail in hand, one for marking
         deadline = time.monotonic() + self._lease_seconds - 2 * self._timeout_seconds
         lease = timedelta(seconds=self._lease_seconds)
-        mails = await self._emails.claim(datetime.now(UTC), lease, self._batch)
+        mails = await self._emails.claim(datetime.now(UTC), lease, self._batch, self._rows)
         if not mails:
             return False
         deliveries = Deliveries()

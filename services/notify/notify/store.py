@@ -12,6 +12,7 @@ from typing import Any
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
 from chassis.db import Collection, CollectionSpec, Database, Document, Session
+from chassis.rows import Rows
 from contracts.events import Channel, IssuedLetter, ReminderLevel
 from notify.domain import MailState, Notice, application_of, notice_id
 from notify.offices import OfficeMail, OfficeNotice
@@ -218,8 +219,9 @@ class Emails:
         )
         return id_
 
-    async def claim(self, now: datetime, lease: timedelta, limit: int) -> list[Mail]:
-        """Take up to ``limit`` due mails, longest due first; nobody else takes them before ``lease`` is over.
+    async def claim(self, now: datetime, lease: timedelta, limit: int, rows: Rows) -> list[Mail]:
+        """Take up to ``limit`` due mails, longest due first; nobody else takes them before ``lease`` is over. Left to ``rows``: those
+        that cannot be read.
 
         The attempt is counted here: a mail that kills its worker does not come for ever.
         """
@@ -241,6 +243,10 @@ class Emails:
                 "$inc": {"attempts": 1},
             },
         )
+        return await rows.read(ids, lambda part: self._leased(part, token))
+
+    async def _leased(self, ids: Sequence[str], token: str) -> list[Mail]:
+        found = self._emails.find({"_id": {"$in": list(ids)}, "lease": token})
         return [
             Mail(
                 document["_id"],
@@ -255,7 +261,7 @@ class Emails:
                 OfficeMail.read(document["office"]) if document.get("office") else None,
                 VendorLetterRef(**letter) if (letter := document.get("vendor_letter")) else None,
             )
-            async for document in self._emails.find({"_id": {"$in": ids}, "lease": token})
+            async for document in found
         ]
 
     async def still_held(self, mails: Sequence[Mail], session: Session) -> set[str]:

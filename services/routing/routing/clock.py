@@ -27,7 +27,7 @@ class Clock:
     async def step(self) -> bool:
         """Tell of one batch, in one transaction; returns whether there may be more."""
         today = china_date(datetime.now(UTC))
-        ids = self._rows.due(await self._referrals.overdue(today, self._rows.wanted(_BATCH)), _BATCH)
+        ids = await self._rows.due(_BATCH, lambda limit: self._referrals.overdue(today, limit))
 
         async def work(unit: UnitOfWork, ids: Sequence[str]) -> int:
             found = await self._referrals.referred(ids, today, unit.session)

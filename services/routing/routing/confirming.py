@@ -29,8 +29,8 @@ class Confirming:
 
     async def step(self) -> bool:
         """Count one batch again, in one transaction; returns whether there may be more."""
-        found = await self._referrals.provisional(self._calendar.missing, self._rows.wanted(_BATCH))
-        ids = self._rows.due(found, _BATCH)
+        missing = self._calendar.missing
+        ids = await self._rows.due(_BATCH, lambda limit: self._referrals.provisional(missing, limit))
 
         async def work(unit: UnitOfWork, ids: Sequence[str]) -> int:
             confirmed: dict[str, tuple[ReferralDueConfirmed, Count]] = {}

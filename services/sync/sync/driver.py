@@ -142,15 +142,18 @@ class Driver:
 
     async def _deal(self, grant: Grant, now: datetime) -> int:
         """Claim what is due and deal with it within the grant; how many there were."""
-        lease = await self._store.claim(self.target.id, grant.rows, now, self._lease)
+        lease = await self._store.claim(self.target.id, grant.rows, now, self._lease, self._rows)
         if not lease.deliveries:
             return 0
-        records = await self._store.records(d.record_id for d in lease.deliveries)
+        ids = [delivery.record_id for delivery in lease.deliveries]
+        records = {record.record_id: record for record in await self._rows.read(ids, self._records)}
         due: dict[Action, list[tuple[Delivery, Record]]] = {action: [] for action in Action}
         for delivery in lease.deliveries:
             record = records.get(delivery.record_id)
-            if record is None:  # both are written in one transaction: somebody has deleted one by hand
-                log.error("delivery without its record", delivery=delivery.id)
+            if (
+                record is None
+            ):  # both are written in one transaction: somebody has deleted or damaged one by hand
+                log.error("delivery without a record that can be read", delivery=delivery.id)
                 continue
             # a decision made since the claim is pushed in place of the one that was claimed
             action = Action.PUSH if delivery.desired_version < record.version else next_action(delivery)
@@ -173,6 +176,9 @@ class Driver:
             if isinstance(outcome, BaseException):
                 raise outcome
         return len(lease.deliveries)
+
+    async def _records(self, ids: Sequence[str]) -> Iterable[Record]:
+        return (await self._store.records(ids)).values()
 
     async def _deal_with(
         self, action: Action, lease: Lease, batch: Sequence[tuple[Delivery, Record]]

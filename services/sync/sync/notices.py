@@ -84,8 +84,8 @@ class Notices:
                 await self._store.history.append(facts, unit.now, unit.session)
             return drafted
 
-        found = await self._store.due_ids(target.id, self._rows.wanted(PAGE), datetime.now(UTC))
-        ids = self._rows.due(found, PAGE)
+        now = datetime.now(UTC)
+        ids = await self._rows.due(PAGE, lambda limit: self._store.due_ids(target.id, limit, now))
         return len(ids), [letter for done in await self._rows.run(ids, work) for letter in done]
 
     def _current(self, row: Delivery, records: Mapping[str, Record], unit: UnitOfWork) -> Delivery:

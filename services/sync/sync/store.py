@@ -14,6 +14,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, ReplaceOne, ReturnDocumen
 from pymongo.errors import DuplicateKeyError
 
 from chassis.db import CollectionSpec, Database, Document, Session
+from chassis.rows import Rows
 from contracts.canonical import Digest
 from contracts.records import DisplayState
 from sync import history
@@ -248,8 +249,8 @@ class Store:
         due = {"target_id": target_id, "next_action_at": {"$lte": now}, "lease_until": {"$lte": now}}
         return await self._deliveries.count_documents(due, limit=limit)
 
-    async def claim(self, target_id: str, limit: int, now: datetime, lease: timedelta) -> Lease:
-        """Take up to ``limit`` due deliveries of a target. No two replicas get the same one.
+    async def claim(self, target_id: str, limit: int, now: datetime, lease: timedelta, rows: Rows) -> Lease:
+        """Take up to ``limit`` due deliveries of a target. No two replicas get the same one. Left to ``rows``: those that cannot be read.
 
         Those that differ come before those that are only looked at again, however long these have been due: after a standstill, or
         where there is more to look at than the target takes, a new decision does not wait. Of each kind the longest due first.
@@ -263,11 +264,11 @@ class Store:
                 ids += [doc["_id"] async for doc in found.limit(limit - len(ids))]
         if not ids:
             return Lease(token, ())
-        claimed = {"_id": {"$in": ids}}
         await self._deliveries.update_many(
-            {**claimed, **due}, {"$set": {"lease_token": token, "lease_until": now + lease}}
+            {"_id": {"$in": ids}, **due}, {"$set": {"lease_token": token, "lease_until": now + lease}}
         )
-        return Lease(token, tuple(await self._leased(claimed, token)))
+        held = await rows.read(ids, lambda part: self._leased({"_id": {"$in": list(part)}}, token))
+        return Lease(token, tuple(held))
 
     async def held(self, lease: Lease, ids: Iterable[str], session: Session) -> list[Delivery]:
         """Those of ``ids`` that still belong to the lease, as they are now."""

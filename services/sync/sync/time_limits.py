@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from chassis.background import Loop
 from chassis.logs import get_logger
@@ -41,9 +42,8 @@ class TimeLimits:
         more = False
         for target_id, policy in self._policies.items():
             today = china_date(datetime.now(UTC))
-            found = await self._store.untold(target_id, today, self._rows.wanted(_BATCH))
-            ids = self._rows.due(found, _BATCH)
-            told = await self._tell(ids, policy)
+            untold = partial(self._store.untold, target_id, today)
+            told = await self._tell(await self._rows.due(_BATCH, untold), policy)
             OVERDUE.labels(target_id).set(await self.overdue(target_id))
             more = more or told == _BATCH
         return more

@@ -15,7 +15,10 @@ class ApiKind:
 
     def __init__(self, department: Department, parts: Parts) -> None:
         self.department = department
-        self._pusher = Pusher(department, parts.settings, parts.reviews, parts.cases, parts.runtime.http)
+        runtime = parts.runtime
+        self._pusher = Pusher(
+            department, parts.settings, parts.reviews, parts.cases, runtime.http, runtime.outbox
+        )
         self._poller = None if department.callbacks else Poller(department, parts)
         self.consumers: Sequence[ConsumerSpec] = ()
 

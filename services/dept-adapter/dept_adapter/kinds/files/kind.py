@@ -11,6 +11,7 @@ from chassis.consumer import ConsumerSpec
 from chassis.file_store import FilesUnavailableError, SftpAccess, open_files
 from chassis.logs import get_logger
 from chassis.parking import RetryPolicy
+from chassis.rows import Rows
 from contracts.catalogue import Department
 from dept_adapter.kinds.files.inbound import Inbound
 from dept_adapter.kinds.files.ledger import FileLedger
@@ -34,21 +35,20 @@ class FilesKind:
         self._access = sftp_access(department, settings)
         self._timeout_seconds = settings.files_timeout_seconds
         ledger = FileLedger(parts.runtime.database)
-        self._outbound = Outbound(department, parts, ledger)
+        loop = Loop(
+            f"files.{department.slug}",
+            self.step,
+            settings.files_poll_seconds,
+            grace_seconds=settings.files_timeout_seconds + 5,
+        )
+        self.loops: Sequence[Loop] = [loop]
+        self._outbound = Outbound(department, parts, ledger, Rows(loop, parts.runtime.outbox))
         self._inbound = Inbound(department, parts, ledger)
         self._lease = timedelta(seconds=settings.files_lease_seconds)
         self._policy = RetryPolicy(
             settings.push_backoff_base_seconds, settings.push_backoff_max_seconds, max_attempts=0
         )
         self._breaker = Breaker(settings.breaker_failures, settings.breaker_seconds)
-        self.loops: Sequence[Loop] = [
-            Loop(
-                f"files.{department.slug}",
-                self.step,
-                settings.files_poll_seconds,
-                grace_seconds=settings.files_timeout_seconds + 5,
-            )
-        ]
 
     def wake(self) -> None:
         """Batches are made at their times, not one for each review."""

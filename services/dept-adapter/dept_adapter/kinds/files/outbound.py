@@ -17,6 +17,7 @@ from opentelemetry.trace import SpanKind
 from chassis.file_store import Files
 from chassis.logs import get_logger
 from chassis.parking import RetryPolicy
+from chassis.rows import Rows
 from chassis.telemetry import links, remote_context, span_context, tracer
 from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Department, FileForm
@@ -38,13 +39,14 @@ _NO_CASE = "受理端查无该申请，无法送部门；请在工作台核实�
 class Outbound:
     """Writes the batches of one department."""
 
-    def __init__(self, department: Department, parts: Parts, ledger: FileLedger) -> None:
+    def __init__(self, department: Department, parts: Parts, ledger: FileLedger, rows: Rows) -> None:
         self._department = department
         self._form = department.files or FileForm()
         self._parts = parts
         self._ledger = ledger
         settings = parts.settings
-        self._rows = settings.files_batch_rows
+        self._rows = rows
+        self._limit = settings.files_batch_rows
         self._lease = timedelta(seconds=settings.files_lease_seconds)
         self._policy = RetryPolicy(
             settings.push_backoff_base_seconds, settings.push_backoff_max_seconds, max_attempts=0
@@ -62,7 +64,9 @@ class Outbound:
             await self._write(files, batch, {each.review.item_id: each for each in stored}, cases)
             return True
         now = datetime.now(UTC)
-        claim = await self._parts.reviews.claim(self._department.slug, self._rows, now, self._lease)
+        claim = await self._parts.reviews.claim(
+            self._department.slug, self._limit, now, self._lease, self._rows
+        )
         if not claim.reviews:
             return False
         cases = await self._cases(claim.reviews)
