@@ -20,7 +20,7 @@ _CITIZENS_AT_ONCE = 16
 _OFFICERS_AT_ONCE = 8
 _LOOK_SECONDS = 2.0
 _LONGEST_PAUSE_SECONDS = 5.0
-OFFICE_HOURS_SECONDS = 86_400
+_OFFICE_HOURS_SECONDS = 86_400
 _LATEST_REVOCATION_SECONDS = 20.0
 _REVOCATION = "经查，修复申请材料不实"
 _MISSING = ["罚款缴纳凭证", "整改完成的证明（加盖公章）"]
@@ -250,6 +250,17 @@ class Citizens:
             await asyncio.sleep(_CITIZEN_LOOK_SECONDS)
 
 
+async def officer(world: World, sub: str, slugs: Sequence[str]) -> str:
+    """The token of an officer of these departments, good for the whole run."""
+    return await world.sign_in(
+        Scope.DESK,
+        sub=sub,
+        departments=[world.department(slug).code for slug in slugs],
+        roles=[Role.OFFICER],
+        expires_in_seconds=_OFFICE_HOURS_SECONDS,
+    )
+
+
 class Officers:
     """Those who decide: officers at desks, an operator who assigns, departments that take back what they granted."""
 
@@ -280,15 +291,9 @@ class Officers:
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         """Work until the block ends."""
-        self._token = await self._world.sign_in(
-            Scope.DESK,
-            sub="officer",
-            departments=[self._world.department(slug).code for slug in DESKS],
-            roles=[Role.OFFICER],
-            expires_in_seconds=OFFICE_HOURS_SECONDS,
-        )
+        self._token = await officer(self._world, "officer", DESKS)
         self._clerk = await self._world.sign_in(
-            Scope.ROUTING_ASSIGN, sub="operator", expires_in_seconds=OFFICE_HOURS_SECONDS
+            Scope.ROUTING_ASSIGN, sub="operator", expires_in_seconds=_OFFICE_HOURS_SECONDS
         )
         looks: list[Callable[[], Awaitable[None]]] = [
             partial(self._desk, slug, state) for slug in DESKS for state in ("received", "accepted")

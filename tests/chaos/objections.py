@@ -8,17 +8,15 @@ from functools import partial
 
 from chaos.load import (
     NO_REPLICAS,
-    OFFICE_HOURS_SECONDS,
     Citizens,
     Persistent,
     Replicas,
     UnexpectedAnswerError,
     Works,
+    officer,
 )
 from chaos.population import API, CORRECTED_KINDS, DESKS, Company, Objecting, Population
 from e2e.people import Document, World
-
-from contracts.tokens import Role, Scope
 
 _FILED_WITHIN_SECONDS = 20.0
 _LOOK_SECONDS = 5.0
@@ -65,13 +63,7 @@ class Objections:
     async def working(self) -> AsyncIterator[None]:
         """File and rule until the block ends."""
         slugs = (*API, *DESKS)
-        self._token = await self._world.sign_in(
-            Scope.DESK,
-            sub="objections officer",
-            departments=[self._world.department(slug).code for slug in slugs],
-            roles=[Role.OFFICER],
-            expires_in_seconds=OFFICE_HOURS_SECONDS,
-        )
+        self._token = await officer(self._world, "objections officer", slugs)
         async with self.works.repeating([self._filings, *(partial(self._desk, slug) for slug in slugs)]):
             yield
 
