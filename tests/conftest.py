@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     files = Counter(item.path for item in items)
     shared = {item.path for item in items if "full_stack" in getattr(item, "fixturenames", ())}
-    # nothing else is changed: with the same file the order stays
+    # sorting is stable: within a file the order stays
     items.sort(key=lambda item: (item.path in shared, -files[item.path], str(item.path)))
 
 

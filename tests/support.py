@@ -160,7 +160,7 @@ class Harness:
 
 
 async def eventually(check: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
-    """Wait until ``check`` holds; fail after ``seconds``, and PATIENCE times as long."""
+    """Wait until ``check`` holds; fail after ``seconds`` times PATIENCE."""
     deadline = asyncio.get_running_loop().time() + seconds * PATIENCE
     while not await check():
         assert asyncio.get_running_loop().time() < deadline, "did not happen in time"

@@ -125,10 +125,17 @@ class Case:
 async def _quiet(case: Case, seconds: float = 40) -> None:
     """Wait until nothing is on its way any more."""
 
-    async def settled() -> bool:
-        return (await case.verify()).holds
+    found = await case.verify()
 
-    await eventually(settled, seconds)
+    async def settled() -> bool:
+        nonlocal found
+        found = await case.verify()
+        return found.holds
+
+    try:
+        await eventually(settled, seconds)
+    except AssertionError:
+        pytest.fail(f"still not settled: {found}")
 
 
 @asynccontextmanager
@@ -495,6 +502,9 @@ async def test_a_damaged_row_holds_up_no_other_whose_day_has_come(case: Case) ->
     assert delivery is not None
     assert mail is not None
     again = {**mail, "_id": f"again-{mail['_id']}"}
+    record = case.documents("sync", "records").find_one({"_id": case.record_id})
+    assert record is not None
+    damaged_record = {**record, "_id": f"damaged-{case.record_id}", "version": "damaged", "incomplete": False}
     day, before = "2026-01-06", "2026-01-05"
     now = datetime.now(UTC)
     moment, earlier = now - timedelta(hours=1), now - timedelta(hours=2)
@@ -508,7 +518,11 @@ async def test_a_damaged_row_holds_up_no_other_whose_day_has_come(case: Case) ->
         ),
         ("intake", "follow_ups"): (followed["_id"], {"due_on": day}, {"days": "damaged"}),
         ("intake", "records"): (case.record_id, {"period.ends_on": day}, {"status": "damaged"}),
-        ("sync", "deliveries"): (delivery["_id"], {"next_action_at": moment}, {"drifts": "damaged"}),
+        ("sync", "deliveries"): (
+            delivery["_id"],
+            {"next_action_at": moment},
+            {"record_id": damaged_record["_id"]},
+        ),
         ("notify", "emails"): (
             again["_id"],
             {"next_attempt_at": moment, "state": "pending"},
@@ -534,6 +548,7 @@ async def test_a_damaged_row_holds_up_no_other_whose_day_has_come(case: Case) ->
 
     damaged: list[tuple[tuple[str, str], Document]] = []
     case.documents("notify", "emails").insert_one(again)
+    case.documents("sync", "records").insert_one(damaged_record)
     try:
         for place, (id_, changes, damage) in due.items():
             documents = case.documents(*place)
@@ -570,6 +585,7 @@ async def test_a_damaged_row_holds_up_no_other_whose_day_has_come(case: Case) ->
         }
     finally:
         case.documents("notify", "emails").delete_one({"_id": again["_id"]})
+        case.documents("sync", "records").delete_one({"_id": damaged_record["_id"]})
         for place, copied in damaged:
             case.documents(*place).delete_one({"_id": copied["_id"]})
 

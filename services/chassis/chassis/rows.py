@@ -69,7 +69,8 @@ class Rows:
     async def read(
         self, ids: Sequence[str], read: Callable[[Sequence[str]], Awaitable[Iterable[T]]]
     ) -> list[T]:
-        """What ``read`` makes of these rows, without those that cannot be read: they are left alone.
+        """What ``read`` makes of rows that are claimed, without those that cannot be read: each is logged and counts as a failed step. It
+        comes again when its claim is over.
 
         Raises what says that the database cannot serve now.
         """

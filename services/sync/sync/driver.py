@@ -150,9 +150,8 @@ class Driver:
         due: dict[Action, list[tuple[Delivery, Record]]] = {action: [] for action in Action}
         for delivery in lease.deliveries:
             record = records.get(delivery.record_id)
-            if (
-                record is None
-            ):  # both are written in one transaction: somebody has deleted or damaged one by hand
+            # both are written in one transaction: somebody has deleted or damaged one by hand
+            if record is None:
                 log.error("delivery without a record that can be read", delivery=delivery.id)
                 continue
             # a decision made since the claim is pushed in place of the one that was claimed
