@@ -458,7 +458,7 @@ async def test_what_the_bus_loses_is_published_again(case: Case) -> None:
         applications += [(await world.submit(companies[0])).ok()]
         assert (await world.ask("GET", world.url("intake", "/readyz"))).status == 503
         await asyncio.to_thread(stack.start_process, "kafka")
-        # the services see another cluster and start anew
+        # the services find another cluster: they start anew
         await asyncio.to_thread(stack.wait_ready, None, 120)
         applications += [(await world.submit(await world.company())).ok()]
         items = [item["item_id"] for application in applications for item in application["items"]]
@@ -591,6 +591,7 @@ async def test_a_damaged_row_holds_up_no_other_whose_day_has_come(case: Case) ->
 
 
 async def test_a_service_that_is_down_hides_nothing_of_the_others(case: Case) -> None:
+    await _quiet(case)
     urls = {**case.world.endpoints.services, "routing": "http://127.0.0.1:9"}
     client = Client(case.world.http, await case.world.ops(), patience_seconds=0)
     found = await verify(Services(client, urls), settle_seconds=0)

@@ -3,14 +3,16 @@
 import asyncio
 import secrets
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, UnknownError
 from aiokafka.producer import message_accumulator, producer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from integration.recorder import Recorder, by_key, harness, numbered, record
 
+from chassis.bus import make_producer
 from chassis.db import Document
 from contracts.errors import DeadLetterReason
 from contracts.events import RecordPublished, RecordWithdrawn
@@ -308,3 +310,51 @@ async def test_an_offset_from_before_the_bus_lost_its_data_hides_nothing(
         await eventually(done)
         await asyncio.sleep(1)
         assert sorted(await recorder.seen()) == sorted(f"文{n}号" for n in range(20))
+
+
+async def test_a_partition_whose_end_is_told_too_low_counts_as_taken_all_the_same(
+    infra: Stack, broker_kind: Broker, recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The embedded broker takes what is published to a topic that is not there; when it is created, its ends begin at 0 again."""
+    if broker_kind.survives_restart:
+        pytest.skip("no broker takes anything for a topic that does not exist, but the embedded one")
+    monkeypatch.setenv("MONGODB_URI", infra.mongodb_uri)
+    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
+    with Stack([], broker_kind, tmp_path / "stack") as bus:
+        made = harness(bus, broker_kind, recorder, bus_watch_seconds=1)
+        await made.prepare()
+        producer = make_producer(made.settings, "of before")
+        await producer.start()
+
+        async def publish(*numbers: int) -> None:
+            batch = producer.create_batch()
+            for n in numbers:
+                key, headers, value = numbered(recorder, n, 1)
+                encoded = [(name, text.encode()) for name, text in headers.items()]
+                batch.append(timestamp=None, key=key.encode(), value=value, headers=encoded)
+            await (await producer.send_batch(batch, RECORDS.name, partition=0))
+
+        async def seen(number: int) -> bool:
+            return len(await recorder.seen()) >= number
+
+        await producer.partitions_for(RECORDS.name)
+        bus.kill("kafka")
+        await asyncio.to_thread(bus.wait_ready)
+        await publish(0, 1, 2)
+        async with made.running():
+            with pytest.raises(UnknownError):  # at 0, where the three lie; now it tells 1 for the end
+                await publish(3)
+            await eventually(lambda: seen(3))
+            published_at = datetime.now(UTC)
+
+            async def taken() -> bool:
+                until = await made.consumer.taken_until()
+                return until is not None and until > published_at
+
+            await eventually(taken)
+            # at 1 and 2, where nobody reads; then behind the three
+            for _ in range(3):
+                await publish(3)
+            await eventually(lambda: seen(4))
+            assert await recorder.seen() == [f"文{n}号" for n in range(4)]
+        await producer.stop()

@@ -190,6 +190,18 @@ async def test_servers_come_back_after_kill_9(shared: tuple[Stack, Process]) -> 
     assert len(await produce_and_consume(stack.kafka_bootstrap, "test.after-kill")) == 16
 
 
+def test_the_embedded_broker_finds_no_client_of_the_one_before(data_dir: Path) -> None:
+    sleeping = ["sleep", "1000"]
+    processes = [Process("client", sleeping, uses_bus=True), Process("other", sleeping)]
+    with Stack(processes, BROKER, data_dir) as stack:
+        before = stack.pids()
+        stack.kill("kafka")
+        stack.wait_ready()
+        after = stack.pids()
+        anew = {name for name, pid in after.items() if pid != before[name]}
+        assert anew == ({"kafka"} if BROKER.survives_restart else {"kafka", "client"})
+
+
 def test_other_processes_find_the_running_stack(shared: tuple[Stack, Process]) -> None:
     stack, service = shared
     found = RunningStack.find(stack.data_dir)

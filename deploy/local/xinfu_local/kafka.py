@@ -1,8 +1,9 @@
 """The bus of the local stack: two brokers behind one interface."""
 
 import asyncio
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from pathlib import Path
@@ -60,11 +61,14 @@ def kafka_process(
     cache_dir: Path,
     listeners: Mapping[str, Listener],
     settings: Mapping[str, str],
+    socket: Path,
+    clients: Sequence[str],
 ) -> Process:
     """The broker, listening on 127.0.0.1:`port`.
 
     :param data_dir: Apache Kafka's files go to <data_dir>/kafka; Tansu has none.
     :param cache_dir: where Apache Kafka's jars are kept between runs.
+    :param socket: supervisord's, by which Tansu has its clients started anew; so are `clients`: their processes.
     :param listeners: more addresses; Apache Kafka alone can have them, and settings of its own.
     :raises StackError: what the broker needs is not on this machine; the message says what to install.
     """
@@ -83,8 +87,7 @@ def kafka_process(
     url = f"tcp://{HOST}:{port}"
     # fmt: off
     command = [
-        # Another cluster each time it is started, for it has lost all it had: clients are to see that.
-        "sh", "-c", 'exec "$0" "$@" --cluster-id "$(cat /proc/sys/kernel/random/uuid)"',
+        sys.executable, "-m", "xinfu_local.embedded_broker", str(socket), ",".join(clients),
         binary, "broker",
         "--listener-url", url,
         "--advertised-listener-url", url,

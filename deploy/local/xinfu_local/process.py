@@ -20,6 +20,7 @@ class Process:
         None means ready when it has stayed alive for a second.
     stop_wait_seconds: how long it may take to end after SIGTERM before SIGKILL.
     directory: working directory; None means that of the caller.
+    uses_bus: a client of the bus, which the embedded broker must not find running when it starts: it is killed, and started again.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Process:
     health_url: str | None = None
     stop_wait_seconds: int = 10
     directory: Path | None = None
+    uses_bus: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what could not be started.

@@ -284,6 +284,7 @@ def compose(
                     settings,
                     f"{url}/readyz",
                     stop_wait_seconds=20,
+                    uses_bus=True,
                 )
             )
     if parity:

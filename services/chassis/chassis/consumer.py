@@ -184,6 +184,7 @@ class BatchConsumer:
         self._taken_at: dict[TopicPartition, datetime] = {}
         self._in_hand: frozenset[TopicPartition] = frozenset()
         self._beyond_end: dict[TopicPartition, int] = {}
+        self._read_again_at: dict[TopicPartition, datetime] = {}
         self.offset_loop = Loop(
             f"offset-watch:{spec.name}", self._leave_lost_offsets, settings.bus_watch_seconds
         )
@@ -525,9 +526,15 @@ class BatchConsumer:
                 for partition in consumer.assignment():
                     position, end = await consumer.position(partition), consumer.highwater(partition)
                     polled = consumer.last_poll_timestamp(partition)
-                    if end is None or polled is None or position > end:
+                    if end is None or polled is None:
                         return None
-                    if position == end and partition not in self._in_hand:
+                    if (
+                        position > end
+                    ):  # what lies before the position was taken if it was read from the beginning
+                        if partition not in self._read_again_at or partition in self._in_hand:
+                            return None
+                        times.append(self._read_again_at[partition])
+                    elif position == end and partition not in self._in_hand:
                         times.append(datetime.fromtimestamp(polled / 1000, UTC))
                     elif partition in self._taken_at:
                         times.append(self._taken_at[partition])
@@ -543,7 +550,7 @@ class BatchConsumer:
         A process about to commit when the bus was emptied commits its old offset to the new one. Apache Kafka answers
         OffsetOutOfRange and ``auto_offset_reset`` applies; the embedded broker says nothing, and all that comes to lie before the offset
         would be skipped (docs/brokers.md). Only an offset that stood still since the last look counts. The inbox knows what has taken
-        effect.
+        effect. A partition whose end the broker tells wrong is read again each time: what parity misses of it is lost.
         """
         consumer = self._subscriber.consumer
         before, self._beyond_end = self._beyond_end, {}
@@ -562,7 +569,11 @@ class BatchConsumer:
                         consumer=self.spec.name,
                         partitions=[f"{p.topic}[{p.partition}]" for p in lost],
                     )
+                    now = datetime.now(UTC)
                     await consumer.seek_to_beginning(*lost)
+                    for partition in lost:
+                        self._taken_at.pop(partition, None)
+                        self._read_again_at[partition] = now
         except (KafkaError, AssertionError, TimeoutError):  # the partition has just gone to another replica
             pass
         return False
