@@ -5,7 +5,7 @@ from typing import Any
 
 from contracts.catalogue import load_catalogue
 from contracts.records import DepartmentRef, RecordFacts, SubjectType
-from intake.domain import Display, Record
+from intake.domain.record import Display, Record
 
 SUBJECT = "sub_" + "b" * 32
 NOW = datetime(2026, 11, 23, 4, tzinfo=UTC)

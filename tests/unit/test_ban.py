@@ -9,7 +9,7 @@ from contracts.catalogue import load_catalogue
 from contracts.http.eligibility import RepairStatus, Transition
 from contracts.http.guide import RecordGroup
 from contracts.records import DepartmentRef, RecordFacts, SubjectType
-from intake.domain import Record
+from intake.domain.record import Record
 from intake.findings import Finding, barred_plan
 from intake.guide import subject_guide
 from intake.plan import plan

@@ -11,7 +11,7 @@ from contracts.catalogue import add_months, load_catalogue
 from contracts.events import PublicationExpired
 from contracts.http.eligibility import RepairStatus, Transition
 from contracts.records import SubjectType
-from intake.domain import Display, expired
+from intake.domain.record import Display, expired
 from intake.eligibility import assess, publication_end
 
 CATALOGUE = load_catalogue()

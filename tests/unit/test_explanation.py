@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from unit.record_samples import CATALOGUE, NOW, TODAY, record
 
 from contracts.http.eligibility import Check, CheckResult, Explanation, RepairStatus, Transition
-from intake.domain import Display, Record
+from intake.domain.record import Display, Record
 from intake.eligibility import assess
 from intake.explanation import explain
 from intake.plan import plan, prerequisites

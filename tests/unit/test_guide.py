@@ -21,7 +21,7 @@ from contracts.catalogue import Catalogue, Evidence, Rule
 from contracts.errors import ProblemCode
 from contracts.http.eligibility import RepairStatus, Transition
 from contracts.http.guide import CategoryGuide, GuideStep, RecordGroup, StepKind, SubjectGuide
-from intake.domain import Record
+from intake.domain.record import Record
 from intake.eligibility import assess
 from intake.explanation import explain
 from intake.guide import category_guide, overview, subject_guide

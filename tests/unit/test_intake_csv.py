@@ -28,7 +28,8 @@ from intake.csv_import import (
     parse_date,
     read_header,
 )
-from intake.domain import Display, publish, subject_id
+from intake.domain.record import Display, publish
+from intake.domain.subject import subject_id
 from intake.importing import detect_encoding, imported, open_csv
 from intake.in_person import check as check_words
 from xinfu import sample

@@ -32,17 +32,10 @@ from contracts.http.intake import Contact
 from contracts.records import DisplayState, SubjectType
 from intake import texts
 from intake.contact import normalise_phone
-from intake.domain import (
-    Application,
-    Item,
-    ItemStatus,
-    TargetState,
-    apply,
-    completed,
-    publish,
-    subject_id,
-    withdraw,
-)
+from intake.domain.application import Application, completed
+from intake.domain.item import Item, ItemStatus, TargetState, apply
+from intake.domain.record import publish, withdraw
+from intake.domain.subject import subject_id
 from intake.eligibility import assess
 from intake.submission import NewApplication
 

@@ -14,7 +14,7 @@ from contracts.catalogue import Department, Evidence
 from contracts.http.eligibility import Transition
 from contracts.records import SubjectType
 from intake.commitment import commitment
-from intake.domain import Record
+from intake.domain.record import Record
 from intake.notice import repair_notice
 
 PUBLISHED = datetime(2026, 5, 6, 17, tzinfo=UTC)  # in China the 7th

@@ -53,7 +53,9 @@ from contracts.http.eligibility import Transition
 from contracts.http.intake import Contact
 from contracts.identifiers import item_id
 from contracts.records import DepartmentRef, DisplayState, RecordFacts, SubjectType
-from intake.domain import Application, Closure, Entry, Expiry, Item, ItemStatus, Recognition, Record, apply
+from intake.domain.application import Application, Entry
+from intake.domain.item import Closure, Expiry, Item, ItemStatus, Recognition, apply
+from intake.domain.record import Record
 from intake.findings import Findings
 from intake.follow_ups import FollowUps
 from intake.handlers import ProgressHandler

@@ -54,7 +54,8 @@ from dept_adapter.objections_api import _summary
 from dept_adapter.states import OBJECTION_ENDED, Action, ObjectionAction, ObjectionState, State
 from intake import objection as intake_objection
 from intake import objections as intake_objections
-from intake.domain import Dispute, Item, ItemStatus, Record, apply
+from intake.domain.item import Dispute, Item, ItemStatus, apply
+from intake.domain.record import Record
 from intake.objections_api import ObjectionView
 from intake.progress import Progress
 from intake.store import Store

@@ -18,7 +18,7 @@ from contracts.events import (
 )
 from contracts.http.eligibility import RepairStatus
 from contracts.records import DisplayState, RecordFacts, SubjectType
-from intake.domain import (
+from intake.domain.record import (
     Record,
     begin_shield,
     end_shield,

@@ -17,7 +17,8 @@ from contracts.history import HistoryEntry, Kind, entry_id, entry_text
 from contracts.http.intake import Contact
 from contracts.http.verification import ItemStanding, RecordStanding
 from contracts.records import DepartmentRef, DisplayState
-from intake.domain import Application, Item, Referral, TargetProgress, TargetState
+from intake.domain.application import Application
+from intake.domain.item import Item, Referral, TargetProgress, TargetState
 from support import published
 from sync.desired import Record
 from sync.domain import Delivery, delivery_id

@@ -16,7 +16,7 @@ from contracts.events import SupplementProvided, WithdrawalRequested
 from contracts.http.mandate import MandateAct
 from contracts.records import MaterialId
 from intake import in_person, texts
-from intake.domain import Item, ItemStatus
+from intake.domain.item import Item, ItemStatus
 from intake.mandates import Mandates
 from intake.materials import Materials
 from intake.progress import Progress

@@ -13,7 +13,7 @@ from contracts.http.intake import Subject
 from contracts.identifiers import mask_id_number
 from contracts.letters import LetterKind, fill
 from contracts.records import SubjectType
-from intake.domain import Record
+from intake.domain.record import Record
 from intake.guide import day_text
 
 _HEAD = ("决定文书号", "认定单位", "认定日期", "类别")

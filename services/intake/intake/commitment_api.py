@@ -12,7 +12,7 @@ from chassis.problems import Problem
 from contracts.errors import ProblemCode
 from contracts.records import RecordId
 from contracts.tokens import Claims, Scope
-from intake.domain import Application
+from intake.domain.application import Application
 from intake.letters_api import LETTER_MEDIA, AskedForm, own_application
 from intake.parts import CurrentApplicant, Intake, Parts
 from intake.responses import problems

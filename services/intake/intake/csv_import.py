@@ -24,7 +24,8 @@ from contracts.identifiers import (
 )
 from contracts.penalty_feed import COLUMNS
 from contracts.records import RecordFacts, SubjectType
-from intake.domain import Display, subject_id
+from intake.domain.record import Display
+from intake.domain.subject import subject_id
 
 _COLUMN_ALIASES = {"CF_FR_SFZH": "CF_FR_ZJHM"}
 _SUBJECT_TYPES = {

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from contracts.catalogue import Catalogue, Evidence, Overlay, Rule, add_months
 from contracts.http.eligibility import Repair, RepairStatus, Transition
 from contracts.records import RecordFacts, SubjectType
-from intake.domain import Record, Shield
+from intake.domain.record import Record, Shield
 
 STATUS_TEXT = {
     RepairStatus.REPAIRABLE: "可申请修复",

@@ -19,7 +19,7 @@ from contracts.catalogue import Catalogue
 from contracts.clock import china_date
 from contracts.events import PublicationExpired
 from contracts.http.eligibility import Transition
-from intake.domain import Record, expired
+from intake.domain.record import Record, expired
 from intake.eligibility import publication_end
 from intake.progress import Progress
 from intake.store import Store

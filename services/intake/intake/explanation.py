@@ -5,7 +5,7 @@ from datetime import date
 
 from contracts.catalogue import Catalogue, Condition, Evidence, Rule, Tier
 from contracts.http.eligibility import Check, CheckResult, Explanation, RegimeAnswer, Repair, Transition
-from intake.domain import Record
+from intake.domain.record import Record
 from intake.eligibility import applicable, assess, day_after, is_tier_binding
 
 _RESULT_TEXT = {

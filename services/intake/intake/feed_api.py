@@ -27,7 +27,9 @@ from contracts.http.intake import (
 from contracts.records import Shape, SubjectType
 from contracts.tokens import Claims, Scope
 from intake.csv_import import RowChecker
-from intake.domain import Application, Item, subject_id
+from intake.domain.application import Application
+from intake.domain.item import Item
+from intake.domain.subject import subject_id
 from intake.importing import open_csv, spool
 from intake.parts import Parts, normalise_code, today
 from intake.responses import problems

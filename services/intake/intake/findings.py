@@ -15,7 +15,7 @@ from contracts.catalogue import Evidence
 from contracts.events import Ground, RepairRefused, RepairRevoked
 from contracts.http.eligibility import Ban, Check, CheckResult, Explanation, Plan, Repair, RepairStatus
 from contracts.records import ApplicationId, DepartmentRef, ItemId, RecordId, Shape, SubjectId, Timestamp
-from intake.domain import Dispute
+from intake.domain.item import Dispute
 from intake.eligibility import STATUS_TEXT
 from intake.progress import Progress
 from intake.store import Store

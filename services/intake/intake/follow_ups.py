@@ -18,7 +18,7 @@ from contracts.errors import ProblemCode
 from contracts.events import FollowUpAnswered, FollowUpDue
 from contracts.http.follow_up import Answer, FollowUp
 from intake import texts
-from intake.domain import Item
+from intake.domain.item import Item
 from intake.progress import Progress
 from intake.store import Store
 

@@ -30,7 +30,7 @@ from contracts.http.guide import (
     Way,
 )
 from contracts.records import SubjectType
-from intake.domain import Record
+from intake.domain.record import Record
 from intake.eligibility import assess, day_after
 from intake.explanation import TIER_TEXT, explain
 from intake.findings import Finding, ban, explained

@@ -21,12 +21,11 @@ from contracts.events import (
     ShieldEnded,
 )
 from intake import texts
-from intake.domain import (
+from intake.domain.item import apply, occurred_at
+from intake.domain.record import (
     Record,
-    apply,
     begin_shield,
     end_shield,
-    occurred_at,
     publication_changed,
     publish,
     repaired_elsewhere,

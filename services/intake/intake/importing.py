@@ -25,7 +25,7 @@ from chassis.unit_of_work import UnitOfWork
 from contracts.errors import ProblemCode
 from contracts.events import RecordPublished
 from intake.csv_import import Accepted, BadHeaderError, RawRow, Rejected, RowChecker, RowReader, read_header
-from intake.domain import Record, publication_changed
+from intake.domain.record import Record, publication_changed
 from intake.notices import Notices
 from intake.store import Store
 

@@ -19,7 +19,8 @@ from contracts.events import ApplicationCompleted, ItemOutcome
 from contracts.http.verification import MAX_IDS, ItemPage, ItemQuestion, ItemStanding, ItemStandings
 from contracts.records import ItemId
 from contracts.topics import APPLICATIONS
-from intake.domain import Application, Item, ItemStatus, TargetState
+from intake.domain.application import Application
+from intake.domain.item import Item, ItemStatus, TargetState
 from intake.progress import completion_cause
 
 _TIMELINE_PAGE = 200

@@ -9,7 +9,8 @@ from fastapi.responses import StreamingResponse
 from chassis.letter_form import LetterForm
 from chassis.problems import Problem
 from contracts.errors import ProblemCode
-from intake.domain import Application, Item, ItemLetter
+from intake.domain.application import Application
+from intake.domain.item import Item, ItemLetter
 from intake.parts import CurrentApplicant, Intake, Parts
 from intake.responses import problems
 from intake.submission import Applicant

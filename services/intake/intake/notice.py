@@ -16,7 +16,7 @@ from contracts.http.intake import Subject
 from contracts.identifiers import mask_id_number
 from contracts.letters import LetterKind, fill
 from contracts.records import SubjectType
-from intake.domain import Record
+from intake.domain.record import Record
 from intake.eligibility import applicable, day_after, is_tier_binding
 from intake.guide import day_text
 

@@ -10,7 +10,7 @@ from chassis.problems import Problem
 from contracts.errors import ProblemCode
 from contracts.http.intake import Subject
 from contracts.tokens import Claims, Scope
-from intake.domain import Record
+from intake.domain.record import Record
 from intake.notice import repair_notice
 from intake.parts import CurrentApplicant, Intake, Parts
 from intake.responses import problems

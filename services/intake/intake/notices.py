@@ -11,7 +11,7 @@ from chassis.unit_of_work import UnitOfWork
 from contracts.catalogue import Catalogue
 from contracts.clock import china_date
 from contracts.http.eligibility import Transition
-from intake.domain import Record, is_shown
+from intake.domain.record import Record, is_shown
 from intake.eligibility import publication_end
 from intake.notice import notice_served
 from intake.store import Store

@@ -1,6 +1,6 @@
 """Pure side of objections (异议): what may be objected to, and where an objection stands.
 
-Events about it come on topics without order among each other: each topic writes fields of its own (as ``domain.Item``).
+Events about it come on topics without order among each other: each topic writes fields of its own (as ``domain.item`` has it).
 """
 
 from datetime import date
@@ -36,16 +36,8 @@ from contracts.records import (
     SubjectId,
     Timestamp,
 )
-from intake.domain import (
-    OBJECTIONABLE,
-    Item,
-    ItemLetter,
-    ItemStatus,
-    Overdue,
-    Record,
-    Referral,
-    letter_of,
-)
+from intake.domain.item import OBJECTIONABLE, Item, ItemLetter, ItemStatus, Overdue, Referral, letter_of
+from intake.domain.record import Record
 from intake.texts import ITEM_STATUS
 
 

@@ -34,7 +34,8 @@ from contracts.http.intake import Material
 from contracts.http.mandate import MandateAct
 from contracts.records import ItemId, MaterialId, RecordId
 from intake import in_person, texts
-from intake.domain import Item, Record
+from intake.domain.item import Item
+from intake.domain.record import Record
 from intake.findings import Findings
 from intake.materials import Materials
 from intake.objection import (

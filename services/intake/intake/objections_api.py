@@ -17,7 +17,7 @@ from contracts.http.objection import ObjectionCase, ObjectionLookup, ObjectionLo
 from contracts.records import DepartmentRef, RecordFacts, Shape, Timestamp
 from contracts.tokens import Claims, Scope
 from intake.api import IDEMPOTENCY_KEY, idempotency_key_of
-from intake.domain import ItemLetter
+from intake.domain.item import ItemLetter
 from intake.letters_api import LETTER_MEDIA, AskedForm, read_letter
 from intake.objection import REMEDY_TEXT, STATUS_TEXT, Objection, ObjectionStatus
 from intake.objections import NewObjection, own_objection

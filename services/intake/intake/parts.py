@@ -19,7 +19,7 @@ from contracts.records import SubjectType
 from contracts.tokens import Claims, Scope
 from intake.acts import Acts
 from intake.certificates import CertificateClient
-from intake.domain import subject_id
+from intake.domain.subject import subject_id
 from intake.findings import Findings
 from intake.follow_ups import FollowUps
 from intake.guide_picture import Painter

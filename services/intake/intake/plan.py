@@ -5,7 +5,7 @@ from datetime import date
 
 from contracts.catalogue import Catalogue
 from contracts.http.eligibility import Plan, PlannedRecord, PlanStep, Transition
-from intake.domain import Record
+from intake.domain.record import Record
 from intake.eligibility import applicable, assess
 
 

@@ -19,7 +19,7 @@ from chassis.background import Loop
 from chassis.outbox import Outbox
 from chassis.problems import Problem
 from contracts.errors import ProblemCode
-from intake.domain import ItemStatus
+from intake.domain.item import ItemStatus
 from intake.settings import IntakeSettings
 from intake.store import Store
 

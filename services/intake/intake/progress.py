@@ -20,17 +20,8 @@ from contracts.events import (
     RecordRepairedElsewhere,
 )
 from intake import texts
-from intake.domain import (
-    Application,
-    Closure,
-    Dispute,
-    Entry,
-    Expiry,
-    Item,
-    ItemStatus,
-    Recognition,
-    completed,
-)
+from intake.domain.application import Application, Entry, completed
+from intake.domain.item import Closure, Dispute, Expiry, Item, ItemStatus, Recognition
 from intake.store import Store
 
 Trace = Mapping[str, str] | None

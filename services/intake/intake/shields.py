@@ -19,7 +19,7 @@ from contracts.clock import china_date
 from contracts.errors import ProblemCode
 from contracts.events import RecordShielded, ShieldEnded, ShieldOutcome
 from contracts.records import DisplayState, RecordId, Shape
-from intake.domain import Record, begin_shield, end_shield, is_shown, publication, publication_changed
+from intake.domain.record import Record, begin_shield, end_shield, is_shown, publication, publication_changed
 from intake.progress import Progress
 from intake.store import Store
 from intake.submission import MAX_RECORDS, valid_record_ids

@@ -9,7 +9,9 @@ from pymongo.read_concern import ReadConcern
 
 from chassis.db import Collection, CollectionSpec, Database, Document, Session
 from contracts.http.intake import Subject
-from intake.domain import Application, Entry, Item, ItemStatus, Record
+from intake.domain.application import Application, Entry
+from intake.domain.item import Item, ItemStatus
+from intake.domain.record import Record
 
 COLLECTIONS = [
     CollectionSpec("subjects"),

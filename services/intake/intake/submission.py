@@ -36,7 +36,9 @@ from contracts.records import MaterialId, RecordId
 from intake import in_person, texts
 from intake.commitment import commitment
 from intake.contact import normalise_phone
-from intake.domain import Application, ConfirmedCommitment, Entry, Item, Record
+from intake.domain.application import Application, ConfirmedCommitment, Entry
+from intake.domain.item import Item
+from intake.domain.record import Record
 from intake.eligibility import assess
 from intake.findings import Findings
 from intake.mandates import fault

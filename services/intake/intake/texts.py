@@ -54,7 +54,7 @@ from contracts.events import (
 )
 from contracts.http.mandate import Assistance
 from contracts.records import DisplayState
-from intake.domain import ItemStatus, TargetState
+from intake.domain.item import ItemStatus, TargetState
 
 ITEM_STATUS = {
     ItemStatus.QUEUED: "排队中",

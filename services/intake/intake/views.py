@@ -11,18 +11,9 @@ from contracts.http.intake import Commitment, Material
 from contracts.http.mandate import Assistance
 from contracts.records import DepartmentRef, RecordFacts, Shape, Timestamp
 from intake import texts
-from intake.domain import (
-    OBJECTIONABLE,
-    Application,
-    Display,
-    Entry,
-    Item,
-    ItemLetter,
-    ItemStatus,
-    Record,
-    Shield,
-    TargetState,
-)
+from intake.domain.application import Application, Entry
+from intake.domain.item import OBJECTIONABLE, Item, ItemLetter, ItemStatus, TargetState
+from intake.domain.record import Display, Record, Shield
 from intake.eligibility import assess
 from intake.findings import Finding, barred
 

@@ -1,0 +1,1 @@
+"""Pure decisions of intake, a module for each thing they are about."""
