@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-import uvloop
 from aiohttp import ClientSession, web
 
 from xinfu_local import Listener, Process, free_port
@@ -189,4 +188,4 @@ if __name__ == "__main__":
     parser.add_argument("--control", type=int, required=True, metavar="PORT")
     parser.add_argument("links", type=_port_pair, nargs="+", metavar="NAME=PORT:TARGET_PORT")
     arguments = parser.parse_args()
-    uvloop.run(_run(arguments.control, dict(arguments.links)))
+    asyncio.run(_run(arguments.control, dict(arguments.links)))

@@ -1,6 +1,7 @@
 """The house keeps its rules. Every check is shown to fail on a bad example and to let a good one pass, then applied to all our code."""
 
 import ast
+from importlib.util import find_spec
 
 import pytest
 from contract.architecture import (
@@ -157,6 +158,14 @@ def test_domains_are_pure(service: str) -> None:
     for module in modules:
         if module == domain or module.startswith(f"{domain}."):
             assert impurities(modules, module) == []
+
+
+# --- the event loop
+
+
+def test_no_process_can_run_on_uvloop() -> None:
+    """uvicorn takes it when it is there; aiokafka's tasks end at its errors and nothing goes on (docs/decisions/0031)."""
+    assert find_spec("uvloop") is None
 
 
 # --- the driver

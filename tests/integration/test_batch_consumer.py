@@ -253,10 +253,11 @@ async def test_a_header_name_that_is_not_text_neither_stops_nor_costs_others(
         assert by_key(await recorder.seen(), 5) == [list(range(key, 60, 5)) for key in range(5)]
 
 
-async def test_a_consumer_that_left_its_group_for_good_says_so(
-    infra: Stack, broker_kind: Broker, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("task", ["coordination", "metadata"])
+async def test_a_consumer_that_has_failed_for_good_says_so(
+    infra: Stack, broker_kind: Broker, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, task: str
 ) -> None:
-    """An error that aiokafka does not know ends its coordination: nobody would ever get a message from it again."""
+    """An error that aiokafka does not know ends a task of its own: nobody would ever get a message from it again."""
     made = harness(infra, broker_kind, recorder)
     await made.prepare()
     async with made.running():
@@ -267,22 +268,30 @@ async def test_a_consumer_that_left_its_group_for_good_says_so(
             )
 
         await eventually(joined, 30)
-        assert made.consumer.coordination_failure() is None
+        assert made.consumer.failure() is None
         coordinator = made.consumer._subscriber.consumer._coordinator  # type: ignore[union-attr]
+        client = coordinator._client
 
         async def closed(*_: object, **__: object) -> bool:
             raise RuntimeError(
                 "unable to perform operation on <TCPTransport closed=True>; the handler is closed"
             )
 
-        monkeypatch.setattr(coordinator._client, "ready", closed)
-        coordinator.coordinator_dead()
+        if task == "coordination":
+            monkeypatch.setattr(client, "ready", closed)
+            coordinator.coordinator_dead()
+        else:
+            monkeypatch.setattr(client, "_get_conn", closed)
+            client.force_metadata_update()
 
         async def gone() -> bool:
-            return made.consumer.coordination_failure() is not None
+            return made.consumer.failure() is not None
 
         await eventually(gone, 20)
-        assert "handler is closed" in str(made.consumer.coordination_failure())
+        assert "handler is closed" in str(made.consumer.failure())
+        # a process would end now; this one has to stop the consumer
+        monkeypatch.undo()
+        client._sync_task = None
 
 
 async def test_an_offset_from_before_the_bus_lost_its_data_hides_nothing(

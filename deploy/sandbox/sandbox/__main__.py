@@ -37,6 +37,7 @@ def main() -> None:
         access_log=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        loop="asyncio",  # not uvloop: docs/decisions/0031
     )
 
 

@@ -1,5 +1,6 @@
 """Kafka clients with every default that matters set explicitly, topic creation from the registry, and a watch over the topics."""
 
+import asyncio
 import contextlib
 import os
 import ssl
@@ -138,6 +139,12 @@ async def _ensure(
         elif error is not TopicAlreadyExistsError:  # another was faster, or the list was behind
             raise error(f"cannot create topic {name}: {rest[0] if rest else error.__name__}")
     return created
+
+
+def error_of(*tasks: asyncio.Task[None] | None) -> BaseException | None:
+    """The error that one of these tasks of a client has ended with; None while none has."""
+    ended = (task.exception() for task in tasks if task and task.done() and not task.cancelled())
+    return next(filter(None, ended), None)
 
 
 def end_to_be_started_again() -> None:

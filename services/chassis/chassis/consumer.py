@@ -29,6 +29,7 @@ from opentelemetry.trace import Link, Span, SpanKind, set_span_in_context
 from pymongo.errors import PyMongoError
 
 from chassis.background import Loop
+from chassis.bus import error_of
 from chassis.db import Database, Document, describe, is_unavailable
 from chassis.dead_letters import (
     AlreadySucceededError,
@@ -178,7 +179,7 @@ class BatchConsumer:
         )
         self._unknown_types: set[str] = set()
         self._failures = 0
-        self._created_at = time.monotonic()
+        self._created_at = self._looked_at = time.monotonic()
         self._in_hand_since: float | None = None
         self._positions: dict[TopicPartition, int] = {}
         self._taken_at: dict[TopicPartition, datetime] = {}
@@ -206,7 +207,7 @@ class BatchConsumer:
         )
         self._subscriber(self._on_message, parser=self._parse, decoder=_undecoded)
         # FastStream's own waits, and then sleeps as long again without looking: short waits cost processor time, long ones time
-        self._subscriber.get_msg = partial(_next_batch, max_records=settings.batch_max_records)  # type: ignore[method-assign]
+        self._subscriber.get_msg = partial(self._next_batch, max_records=settings.batch_max_records)  # type: ignore[method-assign]
 
     async def start(self) -> None:
         """Join the group and begin; nothing when that is done. Raises KafkaError, OSError, TimeoutError: nothing is left of the attempt.
@@ -221,6 +222,16 @@ class BatchConsumer:
         except BaseException:
             await self._subscriber.stop()
             raise
+        self._looked_at = time.monotonic()
+
+    async def _next_batch(
+        self, consumer: AIOKafkaConsumer, *, max_records: int
+    ) -> tuple[ConsumerRecord, ...]:
+        """What has come, as soon as it does; nothing after a while."""
+        self._looked_at = time.monotonic()
+        found = await consumer.getmany(timeout_ms=_LOOK_MS, max_records=max_records)
+        self._looked_at = time.monotonic()
+        return tuple(chain.from_iterable(found.values()))
 
     async def _parse(self, records: tuple[ConsumerRecord, ...]) -> KafkaMessage:
         # FastStream's own parser decodes headers and fails the whole batch on a non-UTF-8 one
@@ -578,30 +589,29 @@ class BatchConsumer:
             pass
         return False
 
-    def coordination_failure(self) -> BaseException | None:
-        """Why this consumer can take part in its group no more; None while it can.
+    def failure(self) -> BaseException | None:
+        """Why this consumer gets no message any more; None while it can.
 
-        aiokafka ends its coordination for good at an error it does not know (uvloop's RuntimeError for a transport that closes while
-        it is written to: seen at a kill -9 of the broker), and whoever asks such a consumer for messages never gets one.
+        aiokafka's tasks in the background end for good at an error they do not know: nothing is logged, and whoever waits for one of
+        them, as a commit does, waits for ever (docs/brokers.md).
         """
-        coordinator = getattr(self._subscriber.consumer, "_coordinator", None)
-        task: asyncio.Task[None] | None = getattr(coordinator, "_coordination_task", None)
-        if task is None or not task.done() or task.cancelled():
+        consumer = self._subscriber.consumer
+        if consumer is None:
             return None
-        return task.exception()
+        return error_of(
+            consumer._client._sync_task,
+            getattr(consumer._coordinator, "_coordination_task", None),
+            getattr(consumer._fetcher, "_fetch_task", None),
+        )
 
     def stalled_seconds(self) -> float:
-        """Since when the batch in hand does not succeed, or the group could not be joined; 0 when all is well."""
+        """Since when the batch in hand does not succeed or cannot be committed, or the group could not be joined; 0 when all is well."""
         since = self._in_hand_since
         if not self._subscriber.running:
             since = self._created_at
+        elif since is None and time.monotonic() - self._looked_at > 2 * _LOOK_MS / 1000:
+            since = self._looked_at
         return 0.0 if since is None else time.monotonic() - since
-
-
-async def _next_batch(consumer: AIOKafkaConsumer, *, max_records: int) -> tuple[ConsumerRecord, ...]:
-    """What has come, as soon as it does; nothing after a while."""
-    found = await consumer.getmany(timeout_ms=_LOOK_MS, max_records=max_records)
-    return tuple(chain.from_iterable(found.values()))
 
 
 async def _undecoded(_message: object) -> bytes:

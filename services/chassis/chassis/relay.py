@@ -20,7 +20,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
 from pymongo.errors import DuplicateKeyError
 
 from chassis.background import Loop
-from chassis.bus import make_producer
+from chassis.bus import error_of, make_producer
 from chassis.db import Database, Document
 from chassis.logs import get_logger
 from chassis.metrics import OUTBOX_ERRORS, OUTBOX_PENDING, OUTBOX_PUBLISHED, OUTBOX_SECONDS
@@ -147,6 +147,11 @@ class Relay:
         """Stop the producer. Waits a few seconds at most: an idempotent one would try for ever while the bus is away."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.producer.stop(), _CLOSE_SECONDS)
+
+    def failure(self) -> BaseException | None:
+        """Why this relay will never publish again; None while it can. As ``BatchConsumer.failure``."""
+        client, sender = self.producer.client, self.producer._sender
+        return error_of(client._sync_task, getattr(sender, "_sender_task", None))
 
     async def _renew_producer(self) -> None:
         log.warning("the broker refuses the producer's sequence; going on with a new producer")

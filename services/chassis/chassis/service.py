@@ -146,20 +146,22 @@ async def _running(
             for consumer in spec.consumers(runtime)
         ]
 
-        async def watch_consumers() -> bool:
-            for consumer in runtime.consumers:
-                if error := consumer.coordination_failure():
+        async def watch_clients() -> bool:
+            failures = {"outbox-relay": relay.failure()}
+            failures |= {consumer.spec.name: consumer.failure() for consumer in runtime.consumers}
+            for client, error in failures.items():
+                if error is not None:
                     log.critical(
-                        "a consumer has left its group for good. Ending, to be started again",
-                        consumer=consumer.spec.name,
+                        "a client of the bus has failed for good. Ending, to be started again",
+                        client=client,
                         error=describe(error),
                     )
                     end_to_be_started_again()
             return False
 
-        consumer_watch = Loop("consumer-watch", watch_consumers, settings.bus_watch_seconds)
+        client_watch = Loop("client-watch", watch_clients, settings.bus_watch_seconds)
         consuming = [loop for c in runtime.consumers for loop in (c.retry_loop, c.offset_loop)]
-        loops = [*spec.loops(runtime), dead_letters.loop, consumer_watch, *consuming]
+        loops = [*spec.loops(runtime), dead_letters.loop, client_watch, *consuming]
         runtime.loops += [*loops, bus_watch.loop, relay.loop]
         # stopping goes backwards: first no new work comes in, then work in hand ends, then the outbox is emptied
         stack.push_async_callback(relay.stop)
@@ -260,6 +262,6 @@ def run(name: str, settings: ChassisSettings, build: Callable[[], FastAPI], *, p
         access_log=False,
         timeout_graceful_shutdown=int(settings.graceful_timeout_seconds),
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        loop="uvloop",
+        loop="asyncio",  # not uvloop: docs/decisions/0031
         http="httptools",
     )
