@@ -67,8 +67,8 @@ bench-targets: install ## decided records and six targets, calm and with 5% faul
 SEED ?= 1
 MINUTES ?= 8
 APPLICATIONS ?= 3000
-chaos: install ## load and faults on Apache Kafka, then every invariant (SEED=, MINUTES=, APPLICATIONS=, SABOTAGE=inbox|offset|version)
-	PYTHONPATH=tests $(RUN)/python -m chaos --seed $(SEED) --minutes $(MINUTES) --applications $(APPLICATIONS) $(if $(SABOTAGE),--sabotage $(SABOTAGE))
+chaos: install ## load and faults on Apache Kafka, then every invariant (SEED=, MINUTES=, APPLICATIONS=, SERVERS_ONLY=1, SABOTAGE=inbox|offset|version)
+	PYTHONPATH=tests $(RUN)/python -m chaos --seed $(SEED) --minutes $(MINUTES) --applications $(APPLICATIONS) $(if $(SABOTAGE),--sabotage $(SABOTAGE)) $(if $(SERVERS_ONLY),--servers-only)
 
 chaos-short: install ## the same in under 4 minutes
 	PYTHONPATH=tests $(RUN)/python -m chaos --seed 1 --minutes 1 --applications 300

@@ -33,11 +33,18 @@ def main() -> int:
     parser.add_argument(
         "--sabotage", choices=sorted(SABOTAGE), help="take out a guarantee: the run has to fail"
     )
+    parser.add_argument("--servers-only", action="store_true", help="only Kafka and MongoDB fail")
     arguments = parser.parse_args()
     for name in ("KAFKA_BOOTSTRAP_SERVERS", "MONGODB_URI"):
         if os.environ.get(name):
             parser.error(f"unset {name}: a chaos run breaks servers of its own, not yours")
-    result = Result(arguments.seed, arguments.minutes, arguments.applications, arguments.sabotage)
+    result = Result(
+        arguments.seed,
+        arguments.minutes,
+        arguments.applications,
+        arguments.sabotage,
+        arguments.servers_only,
+    )
     try:
         _clear()
         topology = build(_RUN, arguments.sabotage)
@@ -75,6 +82,7 @@ def _report(result: Result) -> None:
     for name, value in asdict(result).items():
         console.print(f"{name:14} {value}", markup=False)
     suffix = f"-{result.sabotage}" if result.sabotage else ""
+    suffix += "-servers" if result.servers_only else ""
     path = RESULTS / f"{result.seed}{suffix}.json"
     path.write_text(
         json.dumps({**asdict(result), "holds": result.holds}, ensure_ascii=False, indent=2) + "\n"

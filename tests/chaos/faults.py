@@ -6,7 +6,7 @@ import random
 import resource
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -46,7 +46,7 @@ class Habit:
     lasts: tuple[float, float]
 
 
-HABITS = {
+HABITS: Mapping[Kind, Habit] = {
     Kind.KILL: Habit((3, 9), (0, 0)),
     Kind.FREEZE: Habit((8, 20), (5, 15)),
     Kind.KILL_KAFKA: Habit((40, 80), (0, 0)),
@@ -60,6 +60,13 @@ HABITS = {
     Kind.MAIL: Habit((15, 40), (5, 15)),
     Kind.SIGN_IN: Habit((20, 50), (5, 15)),
 }
+
+SERVERS: Mapping[Kind, Habit] = {
+    Kind.KILL_KAFKA: Habit((10, 25), (0, 0)),
+    Kind.KILL_MONGOD: Habit((25, 50), (0, 0)),
+    Kind.STEP_DOWN: Habit((25, 50), (0, 0)),
+}
+"""Kafka and MongoDB alone. No process of ours is killed, so what hangs is not healed by the next fault."""
 
 _FULL_DISK_BYTES = 1_000_000
 _TARGET_MODES: Sequence[dict[str, Any]] = (
@@ -108,10 +115,16 @@ class Fault:
         return f"{self.kind} {self.victim} {how}".rstrip() + lasts
 
 
-def schedule(seed: int, seconds: float, services: Sequence[str], targets: Sequence[str]) -> list[Fault]:
+def schedule(
+    seed: int,
+    seconds: float,
+    services: Sequence[str],
+    targets: Sequence[str],
+    habits: Mapping[Kind, Habit] = HABITS,
+) -> list[Fault]:
     """The faults of a window of so many seconds, in order. Every kind comes at least once. The same arguments give the same faults."""
     faults: list[Fault] = []
-    for kind, habit in HABITS.items():
+    for kind, habit in habits.items():
         rng = random.Random(f"{kind} {seed}")
         # the first one early enough for the kind to be in a short window too
         start = rng.uniform(0, min(habit.pause[1], seconds * 0.7))

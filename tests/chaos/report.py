@@ -26,6 +26,7 @@ class Result:
     minutes: float
     applications: int
     sabotage: str | None
+    servers_only: bool = False
     submitted: int = 0
     terminal: int = 0
     waiting: dict[str, int] = field(default_factory=dict)

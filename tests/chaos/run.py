@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from chaos.drills import differing, in_transit, open_objections, operators
-from chaos.faults import Saboteur, schedule
+from chaos.faults import HABITS, SERVERS, Saboteur, schedule
 from chaos.judge import Judge, gather_evidence
 from chaos.load import Citizens, Officers
 from chaos.objections import Objections
@@ -63,7 +63,8 @@ class Run:
         window = result.minutes * 60
         # one that nobody can look at keeps what a fault has done to it
         targets = [target.id for target in self._world.catalogue.targets if target.read_back]
-        faults = schedule(result.seed, window, self._topology.services, targets)
+        habits = SERVERS if result.servers_only else HABITS
+        faults = schedule(result.seed, window, self._topology.services, targets, habits)
         saboteur = Saboteur(self._topology, self._world, console.print)
         started = time.monotonic()
         async with self.officers.working(), self.objections.working(), _watching(self._progress):

@@ -19,14 +19,13 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, ReturnDocument
 from chassis.db import CollectionSpec, Database, Document, Session
 from chassis.rows import Rows
 from contracts.catalogue import DepartmentMode
-from contracts.events import FalseMaterial, ReminderLevel
-from contracts.records import DepartmentRef, RecordFacts
-from contracts.working_days import Count
-from dept_adapter.domain import Decision, Dispute, Proposal, Review, Supplement, is_provisional
+from contracts.events import ReminderLevel
+from dept_adapter.domain import Proposal, Review
 from dept_adapter.letters import decided_at, kind_of, letter_id, own_number
 from dept_adapter.owed import Owed
 from dept_adapter.reminder_fields import next_fields, reminders_of
 from dept_adapter.reminders import NO_REMINDERS, Reminder, Schedule
+from dept_adapter.review_document import document_of, proposal_of, review_of
 from dept_adapter.states import AWAITS_OFFICER, ENDED, Act, Action, State, changed_by
 from dept_adapter.verification import asked_again
 
@@ -231,7 +230,7 @@ class Reviews:
             [
                 InsertOne(
                     {
-                        **_document(added.review),
+                        **document_of(added.review),
                         **next_fields(added.review, (), self._schedule),
                         "mode": added.mode,
                         "trace": dict(added.trace),
@@ -498,48 +497,12 @@ class Reviews:
             document["history"],
             document.get("verification"),
             reminders_of(document),
-            _proposal(document.get("proposal")),
+            proposal_of(document.get("proposal")),
         )
 
     def review_of(self, document: Document) -> Review:
         """The review of a document."""
-        decision, revocation = document["decision"], document.get("revocation")
-        supplement = document.get("supplement")
-        department = DepartmentRef.model_validate(document["department"])
-        return Review(
-            item_id=document["_id"],
-            application_id=document["application_id"],
-            record_id=document["record_id"],
-            subject_id=document["subject_id"],
-            department=department,
-            record=RecordFacts.model_validate(document["record"]),
-            accept_due_on=date.fromisoformat(document["accept_due_on"]),
-            decide_due_on=date.fromisoformat(document["decide_due_on"]),
-            requested_at=document["requested_at"],
-            at_desk=document["at_desk"] or department.code in self._desk_codes,
-            state=State(document["state"]),
-            accepted_at=document["accepted_at"],
-            decision=Decision(**decision) if decision else None,
-            revocation=Decision(**revocation) if revocation else None,
-            extend_working_days=document.get("extend_working_days"),
-            supplement=Supplement(
-                missing=tuple(supplement["missing"]),
-                requested_on=date.fromisoformat(supplement["requested_on"]),
-                due_on=date.fromisoformat(supplement["due_on"]),
-                received_at=supplement["received_at"],
-                count=_count(supplement["count"]),
-            )
-            if supplement
-            else None,
-            note=document.get("note"),
-            overdue_told=_day(document.get("overdue_told")),
-            round=document.get("round", 0),
-            reopened_at=document.get("reopened_at"),
-            overturned=tuple(document.get("overturned", ())),
-            disputes=tuple(Dispute(**each) for each in document.get("disputes", ())),
-            accept_count=_count(document["accept_count"]),
-            decide_count=_count(document["decide_count"]),
-        )
+        return review_of(document, self._desk_codes)
 
 
 class Callbacks:
@@ -573,38 +536,6 @@ class Callbacks:
             )
 
 
-def _document(review: Review) -> Document:
-    return {
-        "_id": review.item_id,
-        "application_id": review.application_id,
-        "record_id": review.record_id,
-        "subject_id": review.subject_id,
-        "department": review.department.model_dump(),
-        "record": review.record.model_dump(mode="json"),
-        "accept_due_on": review.accept_due_on.isoformat(),
-        "decide_due_on": review.decide_due_on.isoformat(),
-        "requested_at": review.requested_at,
-        "at_desk": review.at_desk,
-        "state": review.state.value,
-        "accepted_at": review.accepted_at,
-        "decision": asdict(review.decision) if review.decision else None,
-        "revocation": asdict(review.revocation) if review.revocation else None,
-        "extend_working_days": review.extend_working_days,
-        "supplement": _supplement(review.supplement),
-        "note": review.note,
-        "overdue_told": review.overdue_told.isoformat() if review.overdue_told else None,
-        "deadline_on": _deadline(review),
-        "accept_count": _counted(review.accept_count),
-        "decide_count": _counted(review.decide_count),
-        "missing_year": review.missing_year,
-        "due_on": review.due_on.isoformat() if review.due_on else None,
-        "round": review.round,
-        "reopened_at": review.reopened_at,
-        "overturned": list(review.overturned),
-        "disputes": [asdict(each) for each in review.disputes],
-    }
-
-
 _TOLD = (State.RECEIVED, State.WITHDRAWN, State.RECOGNISED, State.EXPIRED, State.CLOSED)
 """States of which the system of a department is told."""
 _TOLD_VALUES = [state.value for state in _TOLD]
@@ -631,10 +562,6 @@ _SAVED = (
 )
 
 
-def _day(text: str | None) -> date | None:
-    return date.fromisoformat(text) if text else None
-
-
 def _overdue(department_codes: Sequence[str], today: date) -> Document:
     return {
         "department.code": {"$in": list(department_codes)},
@@ -643,43 +570,9 @@ def _overdue(department_codes: Sequence[str], today: date) -> Document:
     }
 
 
-def _proposal(kept: Document | None) -> Proposal | None:
-    if not kept:
-        return None
-    found = kept.get("false_material")
-    read = {"action": Action(kept["action"]), "false_material": found and FalseMaterial.model_validate(found)}
-    return Proposal(**{**kept, **read})
-
-
-def _supplement(supplement: Supplement | None) -> Document | None:
-    if supplement is None:
-        return None
-    days = {"requested_on": supplement.requested_on.isoformat(), "due_on": supplement.due_on.isoformat()}
-    rest = {"missing": list(supplement.missing), "received_at": supplement.received_at}
-    return {**days, **rest, "count": _counted(supplement.count)}
-
-
-def _counted(count: Count | None) -> Document | None:
-    return None if count is None else {**asdict(count), "start": count.start.isoformat()}
-
-
-def _count(document: Document | None) -> Count | None:
-    if document is None:
-        return None
-    return Count(**{**document, "start": date.fromisoformat(document["start"])})
-
-
-def _deadline(review: Review) -> str | None:
-    """The day whose passing is still to be noticed; a provisional one is not."""
-    due_on = review.due_on
-    if due_on is None or due_on == review.overdue_told or is_provisional(review.due_count):
-        return None
-    return due_on.isoformat()
-
-
 def _saving(change: Change, now: datetime, reminding: Document) -> UpdateOne:
     stored, review = change.stored, change.review
-    document = _document(review)
+    document = document_of(review)
     changed: Document = {**{name: document[name] for name in _SAVED}, **reminding}
     made = review.revocation or review.decision
     detail = change.detail or (made.reason if made else review.note)
@@ -726,7 +619,7 @@ def _letter_due(change: Change, now: datetime) -> UpdateOne | None:
         "at": decided_at(kind, review, now),
         "text": change.text,
         "trace": dict(change.stored.trace),
-        "review": _document(review),
+        "review": document_of(review),
         "attempts": 0,
         "next_attempt_at": now,
     }
