@@ -47,7 +47,7 @@ def main() -> int:
     )
     try:
         _clear()
-        topology = build(_RUN, arguments.sabotage)
+        topology = build(_RUN, arguments.sabotage, direct=arguments.servers_only)
 
         async def run() -> None:
             async with (

@@ -62,8 +62,11 @@ class Topology:
         partial.replace(path)
 
 
-def build(data_dir: Path, sabotage: str | None = None) -> Topology:
-    """Choose ports and write the settings; start nothing."""
+def build(data_dir: Path, sabotage: str | None = None, *, direct: bool = False) -> Topology:
+    """Choose ports and write the settings; start nothing.
+
+    ``direct``: the services reach the bus without their links, so that a broker that is down refuses them itself.
+    """
     services = tuple(
         service if number == 1 else f"{service}-{number}"
         for service in SERVICES
@@ -75,7 +78,11 @@ def build(data_dir: Path, sabotage: str | None = None) -> Topology:
     path = os.pathsep.join(filter(None, [str(_HOOKS), os.environ.get("PYTHONPATH")]))
     common = {**_SETTINGS, "PYTHONPATH": path, **({"XINFU_CHAOS_SABOTAGE": sabotage} if sabotage else {})}
     environment = {
-        name: {**common, **links.environment(name), "XINFU_CHAOS_CLOCK": str(clocks / name)}
+        name: {
+            **common,
+            **({} if direct else links.environment(name)),
+            "XINFU_CHAOS_CLOCK": str(clocks / name),
+        }
         for name in services
     } | {"sandbox": {"SANDBOX_TARGET_DELAY_SECONDS": str(_TARGET_DELAY_SECONDS)}}
     processes, endpoints = compose(
