@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession, TCPConnector
 from e2e.people import (
     API,
     DESK,
@@ -120,6 +121,23 @@ async def test_a_statement_of_ten_megabytes(world: World, declared: bool) -> Non
         assert answer.status == 413
         answer.problem(ProblemCode.TOO_LARGE, "1000000 字节")
     (await world.submit(company, key="large")).ok()
+
+
+async def test_requests_on_one_connection_have_traces_of_their_own(world: World) -> None:
+    """Though reading from it was paused and went on while one of them was answered."""
+    company = await world.company()
+    bodies = [b"{" + b" " * size for size in (900_000, 900_000, 0, 0)]
+    headers = {"authorization": f"Bearer {company.token}", "content-type": "application/json"}
+    traces = []
+    async with ClientSession(connector=TCPConnector(limit=1)) as connection:
+        for n, body in enumerate(bodies):
+            async with connection.post(
+                world.url("intake", "/v1/applications"),
+                data=body,
+                headers={**headers, "idempotency-key": f"one-connection-{n}"},
+            ) as answer:
+                traces.append((await answer.json())["trace_id"])
+    assert len(set(traces)) == len(bodies)
 
 
 @pytest.mark.parametrize(

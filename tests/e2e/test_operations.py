@@ -15,7 +15,7 @@ from e2e.test_services import quiet, snapshot
 from contracts.errors import ProblemCode
 from contracts.events import ReviewAccepted
 from contracts.tokens import Scope
-from support import eventually, message, produce, published
+from support import PATIENCE, eventually, message, produce, published
 from xinfu.compose import SERVICES
 
 REASON = "演练"
@@ -191,7 +191,7 @@ async def test_doctor(world: World) -> None:
 
     async def all_well() -> None:
         """Breakers that earlier tests opened close again, and what was restarted comes up."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 60 * PATIENCE
         while (ended := await xinfu(world, "doctor")).status:
             assert time.monotonic() < deadline, ended.text
             await asyncio.sleep(1)

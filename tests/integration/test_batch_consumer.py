@@ -17,7 +17,7 @@ from chassis.db import Document
 from contracts.errors import DeadLetterReason
 from contracts.events import RecordPublished, RecordWithdrawn
 from contracts.topics import RECORDS
-from support import eventually, message, produce, published
+from support import PATIENCE, eventually, message, produce, published
 from xinfu_local import Broker, Stack
 
 
@@ -292,6 +292,30 @@ async def test_a_consumer_that_has_failed_for_good_says_so(
         # a process would end now; this one has to stop the consumer
         monkeypatch.undo()
         client._sync_task = None
+
+
+async def test_a_commit_that_never_returns_is_no_idleness(
+    infra: Stack, broker_kind: Broker, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asyncio.Event()
+
+    async def hangs(*_: object) -> None:
+        asked.set()
+        await asyncio.sleep(60)
+
+    made = harness(infra, broker_kind, recorder)
+    await made.prepare()
+    async with made.running():
+        await asyncio.sleep(3)
+        assert made.consumer.stalled_seconds() == 0, "nothing has come: it looks, and all is well"
+        monkeypatch.setattr(AIOKafkaConsumer, "commit", hangs)
+        await produce(infra, RECORDS.name, [numbered(recorder, 0, 1)])
+        await asyncio.wait_for(asked.wait(), 30 * PATIENCE)
+
+        async def stalled() -> bool:
+            return made.consumer.stalled_seconds() > 3
+
+        await eventually(stalled)
 
 
 async def test_an_offset_from_before_the_bus_lost_its_data_hides_nothing(

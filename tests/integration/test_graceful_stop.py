@@ -10,6 +10,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from support import PATIENCE
 from xinfu_local import Broker, Stack, free_port
 
 
@@ -35,7 +36,7 @@ def test_a_service_ends_with_status_0_after_sigterm_and_says_what_is_missing(
 
 
 def _wait_ready(url: str) -> None:
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 40 * PATIENCE
     while True:
         try:
             with urlopen(url, timeout=2) as response:

@@ -24,6 +24,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from chaos.proxy import BusLinks, State
 from pymongo import MongoClient
 
+from support import PATIENCE
 from xinfu.compose import compose
 from xinfu_local import Broker, Process, RunningStack, Stack, StackError, broker_from_environment, free_port
 from xinfu_local.apache_kafka import apache_process
@@ -266,7 +267,7 @@ def test_a_replica_set_of_three_outlives_a_step_down_a_kill_a_pause_and_a_full_d
             full = stack.limit_file_size(third, 100_000)
             client.test.large.insert_many([{"data": os.urandom(100_000)} for _ in range(30)])
             written.insert_one({})
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 60 * PATIENCE
             while stack.pids().get(third) in (None, full):
                 assert time.monotonic() < deadline
                 time.sleep(0.1)

@@ -16,7 +16,7 @@ from chassis.outbox import Outbox, outbox_collections
 from chassis.relay import BucketLeases, Relay
 from chassis.unit_of_work import UnitOfWork
 from contracts.topics import RECORDS
-from support import TestSettings, eventually, published, settings_for
+from support import PATIENCE, TestSettings, eventually, published, settings_for
 from xinfu_local import Broker, Stack
 
 KEYS, ROUNDS = 40, 25
@@ -65,7 +65,7 @@ async def on_topic(infra: Stack, prefix: str, expected: int) -> dict[str, list[t
     await consumer.start()
     found: dict[str, list[tuple[str, int]]] = defaultdict(list)
     try:
-        deadline = asyncio.get_running_loop().time() + 20
+        deadline = asyncio.get_running_loop().time() + 20 * PATIENCE
         while len({i for events in found.values() for i, _ in events}) < expected:
             assert asyncio.get_running_loop().time() < deadline, (
                 f"{found and sum(map(len, found.values()))} events"
@@ -167,6 +167,31 @@ async def test_an_event_that_is_too_large_is_refused_when_it_is_written(database
     with pytest.raises(ValueError, match="XINFU_MAX_EVENT_BYTES"):
         await write(box, secrets.token_hex(12), 1, 1)
     assert await database.collection("outbox").count_documents({}) == 0
+
+
+async def test_a_relay_that_has_failed_for_good_says_so(
+    settings: TestSettings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay = Relay(database, make_producer(settings, "relay"), settings)
+    assert relay.failure() is None, "not started yet"
+    await relay.producer.start()
+    assert relay.failure() is None
+
+    async def unknown(*_: object) -> None:
+        raise RuntimeError("the handler is closed")
+
+    client = relay.producer.client
+    monkeypatch.setattr(client, "_get_conn", unknown)
+    client.force_metadata_update()
+
+    async def failed() -> bool:
+        return relay.failure() is not None
+
+    await eventually(failed)
+    # a process would end now; this one has to stop the producer
+    monkeypatch.undo()
+    client._sync_task = None
+    await relay.close()
 
 
 async def test_a_missing_topic_holds_up_no_other(

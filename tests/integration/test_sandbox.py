@@ -35,6 +35,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import Link, SpanKind
 from standardwebhooks import Webhook
 
+from support import PATIENCE
+
 T = TypeVar("T")
 
 SECRET = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
@@ -72,7 +74,7 @@ class Sandbox:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "sandbox"], env=env, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 30 * PATIENCE
         while time.monotonic() < deadline:
             assert self.process.poll() is None, (self.data_dir.parent / "sandbox.log").read_text()
             with socket.socket() as probe:

@@ -230,7 +230,6 @@ class BatchConsumer:
         """What has come, as soon as it does; nothing after a while."""
         self._looked_at = time.monotonic()
         found = await consumer.getmany(timeout_ms=_LOOK_MS, max_records=max_records)
-        self._looked_at = time.monotonic()
         return tuple(chain.from_iterable(found.values()))
 
     async def _parse(self, records: tuple[ConsumerRecord, ...]) -> KafkaMessage:
@@ -254,6 +253,7 @@ class BatchConsumer:
             raise
         self._failures = 0
         self._in_hand_since = None
+        self._looked_at = time.monotonic()  # it is to be committed now
         self._in_hand = frozenset()
         for record in batch:
             partition = TopicPartition(record.topic, record.partition)
@@ -539,9 +539,8 @@ class BatchConsumer:
                     polled = consumer.last_poll_timestamp(partition)
                     if end is None or polled is None:
                         return None
-                    if (
-                        position > end
-                    ):  # what lies before the position was taken if it was read from the beginning
+                    if position > end:
+                        # all that lies before was taken, if it was read from the beginning
                         if partition not in self._read_again_at or partition in self._in_hand:
                             return None
                         times.append(self._read_again_at[partition])

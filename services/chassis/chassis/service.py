@@ -263,5 +263,7 @@ def run(name: str, settings: ChassisSettings, build: Callable[[], FastAPI], *, p
         timeout_graceful_shutdown=int(settings.graceful_timeout_seconds),
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         loop="asyncio",  # not uvloop: docs/decisions/0031
+        # on that loop the next request of a connection may begin in the context, and so in the trace, of the one before
+        reset_contextvars=True,
         http="httptools",
     )

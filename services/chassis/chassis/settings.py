@@ -120,7 +120,7 @@ class ChassisSettings(BaseSettings):
         60.0,
         gt=0,
         validation_alias=_shared("XINFU_STALLED_AFTER_SECONDS"),
-        description="A batch that does not succeed, or a group not joined, for this long makes /readyz fail",
+        description="A batch not done and committed, or a group not joined, for this long makes /readyz fail",
     )
 
     # --- parking of failing keys
