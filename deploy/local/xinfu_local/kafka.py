@@ -61,15 +61,14 @@ def kafka_process(
     cache_dir: Path,
     listeners: Mapping[str, Listener],
     settings: Mapping[str, str],
-    socket: Path,
     clients: Sequence[str],
 ) -> Process:
     """The broker, listening on 127.0.0.1:`port`.
 
-    :param data_dir: Apache Kafka's files go to <data_dir>/kafka; Tansu has none.
+    :param data_dir: of the stack. Apache Kafka's files go to <data_dir>/kafka; Tansu has none.
     :param cache_dir: where Apache Kafka's jars are kept between runs.
-    :param socket: supervisord's, by which Tansu has its clients started anew; so are `clients`: their processes.
     :param listeners: more addresses; Apache Kafka alone can have them, and settings of its own.
+    :param clients: processes that use the bus; Tansu has them started anew each time it is.
     :raises StackError: what the broker needs is not on this machine; the message says what to install.
     """
     if broker is Broker.APACHE:
@@ -87,7 +86,7 @@ def kafka_process(
     url = f"tcp://{HOST}:{port}"
     # fmt: off
     command = [
-        sys.executable, "-m", "xinfu_local.embedded_broker", str(socket), ",".join(clients),
+        sys.executable, "-m", "xinfu_local.embedded_broker", str(data_dir), ",".join(clients),
         binary, "broker",
         "--listener-url", url,
         "--advertised-listener-url", url,

@@ -168,12 +168,12 @@ class Stack(RunningStack):
             self._owned = False
 
     def _start(self) -> None:
-        self._socket = socket_path(self.data_dir)
-        servers = self._servers(self._socket)
+        servers = self._servers()
         services = [
             replace(process, environment={**self.environment, **process.environment})
             for process in self._services
         ]
+        self._socket = socket_path(self.data_dir)
         configuration = write_configuration(self.data_dir, self._socket, [*servers, *services])
         super().__init__(
             Description(
@@ -199,7 +199,7 @@ class Stack(RunningStack):
             self._supervisor.start(process.name)
         self.wait_ready([process.name for process in services], self._ready_timeout_seconds)
 
-    def _servers(self, socket: Path) -> list[Process]:
+    def _servers(self) -> list[Process]:
         servers = []
         if self._mongodb_ports:
             servers += mongodb.mongodb_processes(self.data_dir, self._mongodb_ports)
@@ -212,7 +212,6 @@ class Stack(RunningStack):
                     CACHE_DIR,
                     self._kafka_listeners,
                     self._kafka_settings,
-                    socket,
                     [process.name for process in self._services if process.uses_bus],
                 )
             )

@@ -179,7 +179,7 @@ class BatchConsumer:
         )
         self._unknown_types: set[str] = set()
         self._failures = 0
-        self._created_at = self._looked_at = time.monotonic()
+        self._looked_at = time.monotonic()
         self._in_hand_since: float | None = None
         self._positions: dict[TopicPartition, int] = {}
         self._taken_at: dict[TopicPartition, datetime] = {}
@@ -591,8 +591,8 @@ class BatchConsumer:
     def failure(self) -> BaseException | None:
         """Why this consumer gets no message any more; None while it can.
 
-        aiokafka's tasks in the background end for good at an error they do not know: nothing is logged, and whoever waits for one of
-        them, as a commit does, waits for ever (docs/brokers.md).
+        aiokafka's tasks in the background end for good at an error they do not know, that of the metadata without a word, and whoever
+        waits for one of them, as a commit does, waits for ever (docs/brokers.md).
         """
         consumer = self._subscriber.consumer
         if consumer is None:
@@ -605,12 +605,11 @@ class BatchConsumer:
 
     def stalled_seconds(self) -> float:
         """Since when the batch in hand does not succeed or cannot be committed, or the group could not be joined; 0 when all is well."""
-        since = self._in_hand_since
-        if not self._subscriber.running:
-            since = self._created_at
-        elif since is None and time.monotonic() - self._looked_at > 2 * _LOOK_MS / 1000:
-            since = self._looked_at
-        return 0.0 if since is None else time.monotonic() - since
+        now = time.monotonic()
+        if self._in_hand_since is not None:
+            return now - self._in_hand_since
+        idle = now - self._looked_at
+        return idle if not self._subscriber.running or idle > 2 * _LOOK_MS / 1000 else 0.0
 
 
 async def _undecoded(_message: object) -> bytes:
